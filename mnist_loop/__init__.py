@@ -1,0 +1,53 @@
+"""The MNIST training loop that can be trusted, its property tests and its benchmarks.
+
+The public names are loaded when they are first used, so that ``mnist-loop --help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mnist_loop.data import load_data, make_loaders
+    from mnist_loop.digits import Digits
+    from mnist_loop.errors import UserError
+    from mnist_loop.loop import evaluate, fit, train_one_epoch
+    from mnist_loop.model import MLP, ProbeNet
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "MLP": "model",
+    "ProbeNet": "model",
+    "train_one_epoch": "loop",
+    "evaluate": "loop",
+    "fit": "loop",
+    "load_data": "data",
+    "make_loaders": "data",
+    "Digits": "digits",
+    "UserError": "errors",
+}
+
+__all__ = [
+    "MLP",
+    "Digits",
+    "ProbeNet",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "fit",
+    "load_data",
+    "make_loaders",
+    "train_one_epoch",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,15 @@
+"""What goes wrong by the user's hand: one sentence, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input. The message says what was found, what was expected and what to do."""
+
+
+class DataError(UserError):
+    """A data set that is missing, truncated, corrupt, mislabelled or unreadable."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written, read, or continued with these settings."""
