@@ -1,0 +1,8 @@
+"""Evaluation alone: forward, loss and accuracy, on batches that wait on the device."""
+
+from mnist_loop.measure.workloads import Evaluation
+
+
+def test_evaluation(measure, batch_size, device):
+    """Images per second of `evaluate` when the data cost nothing."""
+    measure(Evaluation, batch_size, device)

@@ -1,0 +1,155 @@
+"""The peak memory of a block: how much it added to what was in use when it began.
+
+On the CPU it is the resident memory of the process, in pages. What the process freed but its C library kept
+is resident still, and is used again without a trace: a block of small tensors that follows a like one may
+seem to need nothing. The first use of a library adds its code and its buffers: warm up first. What other
+threads allocate meanwhile is counted; what other processes do, the workers of a DataLoader, is not.
+
+On CUDA it is the memory of tensors, and each is seen. What the caching allocator holds besides, the context
+and the libraries are not in it: the card is fuller than this says.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+KIB = 2**10
+MIB = 2**20
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+RESET_HIGH_WATER = "5"  # the command that sets VmHWM to VmRSS: man 5 proc_pid_clear_refs, Linux 4.0
+
+_measured: set[str] = set()  # the devices whose high-water mark is in use
+
+
+@dataclass
+class Peak:
+    """What :func:`peak_memory` yields; the fields are set when the block ends.
+
+    Attributes:
+        mib: the most that the block had in use at once, in MiB above what was in use before it; None where
+            that is not known.
+        how: ``"VmHWM"``, ``"ru_maxrss"`` or ``"peak_wset"`` for the resident memory of the process,
+            ``"torch.cuda"`` for the memory of tensors on the device, None without a figure.
+    """
+
+    mib: float | None = None
+    how: str | None = None
+
+
+@contextmanager
+def peak_memory(device: str | torch.device = "cpu") -> Iterator[Peak]:
+    """Measure the peak memory of the block on ``device``: ``cpu``, ``cuda`` or ``cuda:1``; on others, None.
+
+    The high-water mark of the process or of the device is reset and cannot be put back. Where the system
+    cannot reset it (macOS, Windows), the peak is known only of a block that went above all that came before;
+    of any other, ``mib`` is None. Linux counts resident pages in batches: VmHWM may be off by
+    ``max(32, 2 * CPUs)`` pages for each CPU that the process ran on and each kind of page (of files, of
+    memory of its own, shared). CUDA counts in blocks of 512 bytes.
+
+    Raises:
+        RuntimeError: another block on the same device is being measured, whose mark would be lost; or CUDA is
+            asked for and not there.
+    """
+    key, start = _meter(str(device))
+    if key in _measured:
+        raise RuntimeError(f"peak_memory is measuring {key} already; its blocks cannot be nested")
+    _measured.add(key)
+    try:
+        peak = Peak()
+        how, read_added = start()
+        try:
+            yield peak
+        finally:
+            added = read_added()
+            if added is not None:
+                peak.mib, peak.how = max(0, added) / MIB, how
+    finally:
+        _measured.discard(key)
+
+
+Start = Callable[[], tuple[str, Callable[[], "int | None"]]]
+
+
+def _meter(device: str) -> tuple[str, Start]:
+    """Return the device with its index, and what starts measuring it."""
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return kind, _start_status if sys.platform == "linux" else _start_lifetime
+    if kind != "cuda":
+        return device, lambda: ("", lambda: None)
+    import torch
+
+    current = torch.cuda.current_device()  # starts CUDA: its allocator has no statistics before
+    number = int(index) if index else current
+    return f"cuda:{number}", lambda: _start_cuda(number)
+
+
+def _start_cuda(number: int) -> tuple[str, Callable[[], int | None]]:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(number)
+    before = torch.cuda.memory_allocated(number)
+    return "torch.cuda", lambda: torch.cuda.max_memory_allocated(number) - before
+
+
+def _start_status() -> tuple[str, Callable[[], int | None]]:
+    highest_ever, _ = _resident()
+    try:
+        CLEAR_REFS.write_text(RESET_HIGH_WATER)
+        reset = True
+    except OSError:
+        reset = False  # a container that forbids it, or a kernel built without it
+    _, before = _resident()
+
+    def read_added() -> int | None:
+        highest, _ = _resident()
+        if highest is None or highest_ever is None or before is None:
+            return None
+        return highest - before if reset or highest > highest_ever else None
+
+    return "VmHWM", read_added
+
+
+def _resident() -> tuple[int | None, int | None]:
+    """Return the highest and the present resident memory of the process in bytes; None where not told."""
+    try:
+        status = STATUS.read_text()
+    except OSError:
+        return None, None
+    fields = {key: int(kib) * KIB for key, kib in re.findall(r"^(\w+):\s*(\d+) kB$", status, re.MULTILINE)}
+    return fields.get("VmHWM"), fields.get("VmRSS")
+
+
+def _start_lifetime() -> tuple[str, Callable[[], int | None]]:
+    how, highest_ever = _lifetime()
+    before = psutil.Process().memory_info().rss
+
+    def read_added() -> int | None:
+        _, highest = _lifetime()
+        # An unchanged mark says only that the block stayed below it.
+        return highest - before if highest > highest_ever else None
+
+    return how, read_added
+
+
+def _lifetime() -> tuple[str, int]:
+    """Return the name and the bytes of the highest resident memory that this process ever had."""
+    if sys.platform == "win32":
+        return "peak_wset", psutil.Process().memory_info().peak_wset
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else KIB  # getrusage(2): bytes on macOS, KiB elsewhere
+    return "ru_maxrss", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,116 @@
+"""The pytest plugin of the benchmark suite: options, fixtures, and the sweep with its progress and results.
+
+It extends pytest-benchmark through its hooks. The project's conftest.py loads it, and so does ``mnist-loop bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mnist_loop.cli.options import batch_sizes, positive_int
+from mnist_loop.errors import UserError
+from mnist_loop.measure.sweep import Sweep
+
+if TYPE_CHECKING:
+    import torch
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from mnist_loop.data import Data
+    from mnist_loop.measure.workloads import Workload
+
+BATCH_SIZES = [16, 64, 256, 1024, 4096]
+ASKS_FOR_TIMING = ("only", "enable", "save", "autosave", "json", "compare")  # options --benchmark-...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the benchmark suite."""
+    add = parser.getgroup("mnist_loop", "the training loop and its benchmarks").addoption
+    add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
+    add("--device", type=_devices, metavar="LIST", help="devices to measure, e.g. cpu,cuda (default: all of these there are)")
+    add("--batch-sizes", type=batch_sizes, default=BATCH_SIZES, metavar="LIST", help="default 16,64,256,1024,4096")
+    add("--threads", type=positive_int, metavar="N", help="CPU threads to measure with (default: all this process may use)")
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-benchmark reads these options in its own
+def pytest_configure(config: pytest.Config) -> None:
+    """Time the benchmarks where that was asked for; in a plain ``pytest`` run each once, untimed."""
+    option = config.option
+    if not any(getattr(option, f"benchmark_{name}", None) for name in ASKS_FOR_TIMING):
+        option.benchmark_disable = True
+        return
+    option.benchmark_disable_gc = True
+    option.benchmark_quiet = True  # its table is in seconds a block; the sweep's is in images a second
+    config.pluginmanager.register(Sweep(config), "mnist_loop-sweep")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a benchmark each device, and each batch size if it asks for one."""
+    if "benchmark" not in metafunc.fixturenames:
+        return
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", metafunc.config.getoption("device") or _devices_here())
+    if "batch_size" in metafunc.fixturenames:
+        metafunc.parametrize("batch_size", metafunc.config.getoption("batch_sizes"))
+
+
+@pytest.fixture(scope="session")
+def data(request: pytest.FixtureRequest) -> Data:
+    """The data that the benchmarks use: MNIST if it is there or, when timing, can be downloaded; else Digits."""
+    from mnist_loop.data import load_data
+
+    config = request.config
+    try:
+        found = load_data(config.getoption("data"), download=not config.option.benchmark_disable)
+    except UserError as error:
+        pytest.exit(f"mnist_loop: {error}", returncode=2)
+    sweep = config.pluginmanager.get_plugin("mnist_loop-sweep")
+    if sweep is not None:
+        sweep.line(found.note)
+    return found
+
+
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The number of CPU threads that torch uses during the test."""
+    import torch
+
+    from mnist_loop.measure.machine import available_cpus
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.config.getoption("threads") or available_cpus())
+    yield torch.get_num_threads()
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def measure(
+    benchmark: BenchmarkFixture, data: Data, threads: int
+) -> Callable[[type[Workload], int, str], None]:
+    """Measure one kind of workload at one batch size on one device."""
+    import torch
+
+    from mnist_loop.measure import clock
+
+    def measure(kind: type[Workload], batch_size: int, device: str) -> None:
+        clock.measure(kind(data, batch_size, torch.device(device)), benchmark)
+
+    return measure
+
+
+def _devices(text: str) -> list[str]:
+    from mnist_loop.device import resolve_device
+
+    try:
+        return [str(resolve_device(name)) for name in text.split(",")]
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _devices_here() -> list[str]:
+    import torch
+
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

@@ -1,0 +1,85 @@
+"""Stored results: one file a sweep, written anew after each benchmark, so that a kill loses none that was finished.
+
+The file is pytest-benchmark's JSON, which its own tools read, with a section ``mnist_loop`` of our own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mnist_loop.errors import UserError
+from mnist_loop.files import write_atomically
+
+SCHEMA = 1
+
+
+class ResultFile:
+    """The file of one sweep.
+
+    Args:
+        folder: where it goes; made when the first result is there.
+        stem: its name, without time stamp and ending: machine, device and torch version.
+        facts: the section ``mnist_loop``: what all benchmarks of the sweep share.
+        planned: names of the benchmarks that are to run.
+    """
+
+    def __init__(self, folder: Path, stem: str, facts: dict[str, Any], planned: Sequence[str]) -> None:
+        now = datetime.now(timezone.utc)
+        self.path = _unused(folder, f"{stem}_{now:%Y%m%d-%H%M%S}")
+        self.document: dict[str, Any] = {
+            "benchmarks": [],
+            "mnist_loop": {"schema": SCHEMA, **facts, "planned": list(planned), "complete": False},
+        }
+
+    def add(self, document: dict[str, Any]) -> None:
+        """Append the benchmarks of ``document``, pytest-benchmark's for what was just measured, and write the file.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        benchmarks = self.document["benchmarks"] + document["benchmarks"]
+        self.document = {**document, "benchmarks": benchmarks, "mnist_loop": self.document["mnist_loop"]}
+        finished = {benchmark["name"] for benchmark in benchmarks}
+        self.document["mnist_loop"]["complete"] = finished >= set(self.document["mnist_loop"]["planned"])
+        self.write()
+
+    def write(self) -> None:
+        """Write the document as it is."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, json.dumps(self.document, indent=1).encode())
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); what was stored there before is untouched"
+            ) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a stored result.
+
+    Raises:
+        UserError: it is not there, damaged, or not a result of this suite.
+    """
+    expected = "expected a result that mnist-loop bench stored"
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}), {expected}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}), {expected}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("mnist_loop"), dict):
+        raise UserError(f"{path}: JSON of another kind, {expected}")
+    if document["mnist_loop"].get("schema") != SCHEMA:
+        raise UserError(f"{path}: schema {document['mnist_loop'].get('schema')} found, expected {SCHEMA}")
+    return document
+
+
+def _unused(folder: Path, stem: str) -> Path:
+    path, number = folder / f"{stem}.json", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.json", number + 1
+    return path

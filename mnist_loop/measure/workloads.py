@@ -1,0 +1,199 @@
+"""What is measured: the input pipeline, the training step, both together, and evaluation.
+
+A workload makes fresh state outside the clock, hands back the callable that is timed, and knows what
+must come out of it: a number counts only after the result behind it was checked.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import cycle, islice
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mnist_loop.data import Data, make_loaders, normalise
+from mnist_loop.loop import evaluate, train_one_epoch
+from mnist_loop.model import MLP
+
+SEED = 0
+LEARNING_RATE = 0.01
+IMAGES_IN_MEMORY = 16384  # as float32 49 MiB: beyond most caches, little beside any memory
+LONGEST_SUM = 28 * 28  # terms in the longest dot product of the forward pass
+ROUNDING_CONFIDENCE = 4.0  # Higham and Mary (2019): exceeded with probability 2 exp(-4**2 / 2) = 0.0007 at most
+STEPS_IN_MEMORY = 4096
+
+Batch = tuple[Tensor, Tensor]
+
+
+class WrongResult(AssertionError):
+    """What was timed did not compute what it had to."""
+
+
+def loss_tolerance(device: torch.device) -> float:
+    """Return by which share of itself a mean loss may differ from its float64 value.
+
+    Rounding errors in a sum of n terms stay below lambda sqrt(n) u with high probability (Higham and Mary,
+    "A New Approach to Probabilistic Rounding Error Analysis", 2019). The unit roundoff u is that of float32, or of
+    TF32 where CUDA may multiply in it.
+    """
+    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    unit_roundoff = 2.0**-11 if tf32 else 2.0**-24
+    return ROUNDING_CONFIDENCE * math.sqrt(LONGEST_SUM) * unit_roundoff
+
+
+@dataclass
+class Workload(ABC):
+    """One part of training, at one batch size on one device.
+
+    Attributes:
+        data: where the images come from.
+        batch_size: images in a batch.
+        device: where the work is done.
+        part: what is measured, in words.
+        most_steps: the largest number of batches that one timed block can have.
+    """
+
+    data: Data
+    batch_size: int
+    device: torch.device
+    part: ClassVar[str]
+
+    @property
+    def most_steps(self) -> int:
+        return max(1, len(self.data.train) // self.batch_size)
+
+    @abstractmethod
+    def prepare(self, steps: int) -> Callable[[], Any]:
+        """Make fresh state for ``steps`` batches; return the callable to be timed."""
+
+    @abstractmethod
+    def expected(self, steps: int) -> Any:
+        """Compute what the callable must return, by other means or in float64, outside the clock."""
+
+    def check(self, found: float, expected: float) -> None:
+        """Compare what was timed with what it must return.
+
+        Raises:
+            WrongResult: the two differ by more than rounding explains.
+        """
+        tolerance = loss_tolerance(self.device)
+        if not abs(found - expected) <= tolerance * abs(expected):
+            raise WrongResult(
+                f"{self.part}: the loss is {found!r}, but should be {expected!r} to within {tolerance:.1e} of it"
+            )
+
+    def loader(self) -> Iterator[Batch]:
+        """Start the lesson's training DataLoader, shuffled from the seed."""
+        generator = torch.Generator().manual_seed(SEED)
+        train_loader, _ = make_loaders(self.data, self.batch_size, generator=generator, device=self.device)
+        return iter(train_loader)
+
+    def positions(self) -> list[Tensor]:
+        """Return the positions in the data set of each batch that `loader` yields."""
+        generator = torch.Generator().manual_seed(SEED)
+        positions: DataLoader[Tensor] = DataLoader(
+            range(len(self.data.train)),  # type: ignore[arg-type]  # any sequence serves as a data set
+            batch_size=self.batch_size,
+            shuffle=True,
+            generator=generator,
+        )
+        return list(positions)
+
+    def in_memory(self, steps: int) -> list[Batch]:
+        """Return the first batches that `loader` yields, made without it, on the device."""
+        train = self.data.train
+        return [
+            (normalise(train.data[at]).to(self.device), train.targets[at].to(self.device))
+            for at in self.positions()[:steps]
+        ]
+
+    def train(self, batches: Iterator[Batch], dtype: torch.dtype = torch.float32) -> Callable[[], float]:
+        """Return a callable that trains the lesson's model, made anew from the seed, on ``batches``."""
+        model, loss_fn = lesson_model(self.device, dtype), nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+        return lambda: train_one_epoch(model, batches, loss_fn, optimizer, self.device)
+
+    def expected_training_loss(self, batches: Iterator[Batch]) -> float:
+        """Train on ``batches`` in float64; return the mean loss per image."""
+        return self.train(((images.double(), labels) for images, labels in batches), torch.float64)()
+
+
+class InputPipeline(Workload):
+    """The lesson's DataLoader alone: PIL, ToTensor and Normalize, one image at a time."""
+
+    part = "input pipeline"
+
+    def prepare(self, steps: int) -> Callable[[], Batch]:
+        loader = self.loader()
+
+        def fetch() -> Batch:
+            for batch in islice(loader, steps):
+                last = tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
+            return last
+
+        return fetch
+
+    def expected(self, steps: int) -> Batch:
+        return self.in_memory(steps)[-1]
+
+    def check(self, found: Batch, expected: Batch) -> None:
+        if not all(map(torch.equal, found, expected)):
+            raise WrongResult(f"{self.part}: the last batch is not made of the images and labels at its positions")
+
+
+class Step(Workload):
+    """The training step alone: the batches wait in memory, on the device."""
+
+    part = "step"
+    most_steps = STEPS_IN_MEMORY
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        return self.in_memory(max(1, IMAGES_IN_MEMORY // self.batch_size))
+
+    def prepare(self, steps: int) -> Callable[[], float]:
+        return self.train(islice(cycle(self.batches), steps))
+
+    def expected(self, steps: int) -> float:
+        return self.expected_training_loss(islice(cycle(self.batches), steps))
+
+
+class EndToEnd(Workload):
+    """A slice of a training epoch as the lesson writes it: DataLoader and step in turn."""
+
+    part = "end to end"
+
+    def prepare(self, steps: int) -> Callable[[], float]:
+        return self.train(islice(self.loader(), steps))
+
+    def expected(self, steps: int) -> float:
+        return self.expected_training_loss(iter(self.in_memory(steps)))
+
+
+class Evaluation(Step):
+    """Evaluation alone: the same batches, forward and loss in eval mode."""
+
+    part = "evaluation"
+
+    def prepare(self, steps: int) -> Callable[[], float]:
+        model, loss_fn = lesson_model(self.device), nn.CrossEntropyLoss()
+        return lambda: evaluate(model, islice(cycle(self.batches), steps), loss_fn, self.device).loss
+
+    def expected(self, steps: int) -> float:
+        model, loss_fn = lesson_model(self.device, torch.float64), nn.CrossEntropyLoss()
+        batches = ((images.double(), labels) for images, labels in islice(cycle(self.batches), steps))
+        return evaluate(model, batches, loss_fn, self.device).loss
+
+
+def lesson_model(device: torch.device, dtype: torch.dtype = torch.float32) -> MLP:
+    """Make the lesson's MLP, the same weights at each call; the global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return MLP().to(device, dtype)

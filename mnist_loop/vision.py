@@ -1,0 +1,40 @@
+"""torchvision, or one sentence on why it does not load."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from mnist_loop.errors import DataError
+
+# Each torch release has its torchvision; https://github.com/pytorch/vision#installation lists the pairs.
+_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+def explain(error: Exception) -> str:
+    """Turn what torchvision raises at import into a sentence with what to install."""
+    found = f"torch {_version('torch')} beside torchvision {_version('torchvision')}"
+    if "torchvision::nms" in str(error):
+        return (
+            f"torchvision does not load: {found} come from different builds (one for CUDA, one for CPU alone). "
+            f"Install both from one index: pip install --force-reinstall torch torchvision, "
+            f"or, for the CPU alone, the same with --index-url {_CPU_INDEX}"
+        )
+    return (
+        f"torchvision does not load: found {found}, and it says: {error}. "
+        "Install the pair that belongs together: pip install --upgrade torch torchvision"
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+try:
+    from torchvision import datasets, transforms
+except (ImportError, RuntimeError) as error:
+    raise DataError(explain(error)) from error
+
+__all__ = ["datasets", "transforms"]
