@@ -1,3 +1,49 @@
-"""This repository's pytest: the plugin of the benchmark suite. Its tests' own set-up is in tests/conftest.py."""
+"""This repository's pytest: the benchmark suite's plugin, the Hypothesis profiles, and a guard against leaks."""
 
-pytest_plugins = ["mnist_loop.measure.plugin"]
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from tests import global_state
+
+pytest_plugins = ["mnist_loop.measure.plugin", "pytester"]
+
+# The same examples at each commit, and no deadline: a loaded machine must not make a test fail.
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, print_blob=True)
+# Random and many, for the night: pytest --hypothesis-profile thorough
+settings.register_profile(
+    "thorough", deadline=None, max_examples=500, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure() -> None:
+    """Use one thread: the tests' tensors are tiny, and threads would only wait for each other."""
+    torch.set_num_threads(1)
+
+
+class TorchGenerator:
+    """torch's global generator as Hypothesis wants it: seeded before each example, put back after it."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH_GENERATOR = TorchGenerator()  # Hypothesis keeps a weak reference alone
+hypothesis.register_random(TORCH_GENERATOR)
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    """Fail the test that leaves global state other than it found it, and put the state back for the next."""
+    before = global_state.snapshot()
+    yield
+    changed = global_state.restore(before)
+    assert not changed, f"the test changed global state and did not put it back: {', '.join(changed)}"

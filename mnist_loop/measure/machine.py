@@ -93,8 +93,8 @@ def identity() -> Facts:
         "architecture": platform.machine() or None,
         "physical_cores": _told(lambda: psutil.cpu_count(logical=False)),
         "logical_cores": _logical_cores(),
-        # The kernel keeps a part that changes from release to release, always less than is built in: nearest
-        # would flip on a machine of 16 GiB that shows 15.5.
+        # The kernel shows less than is built in, by an amount that changes from release to release. Rounding
+        # to the nearest would flip on a machine of 16 GiB, which shows 15.5.
         "memory_gib": _told(lambda: math.ceil(psutil.virtual_memory().total / GIB)),
         "system": platform.system() or None,
         "gpus": gpus,
@@ -111,15 +111,13 @@ def name(device: str = "cpu") -> str:
     """
     facts = identity()
     kind, _, index = device.partition(":")
+    model, detail = facts["cpu"], kind
     if kind == "cuda":
-        words = [_cuda_name(int(index or 0), facts["gpus"]) or "gpu"]
+        model, detail = _cuda_name(int(index or 0), facts["gpus"]), ""
     elif kind == "cpu":
-        words = [facts["cpu"] or "cpu", f"{facts['logical_cores']}cpu" if facts["logical_cores"] else ""]
-    else:
-        words = [facts["cpu"] or "cpu", kind]
-    model, *rest = (_slug(word) for word in words)
-    parts = [model[:NAME_WORDS_LENGTH].strip("-"), *rest, facts["hash"][:NAME_DIGITS]]
-    return "-".join(part for part in parts if part)
+        detail = f"{facts['logical_cores']}cpu" if facts["logical_cores"] else ""
+    words = _slug(model or "")[:NAME_WORDS_LENGTH].strip("-") or ("gpu" if kind == "cuda" else "cpu")
+    return "-".join(part for part in (words, _slug(detail), facts["hash"][:NAME_DIGITS]) if part)
 
 
 def _digest(facts: Facts) -> str:
@@ -150,7 +148,7 @@ def _logical_cores() -> int | None:
     if present is not None and re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", present):
         ends = [part.split("-") for part in present.split(",")]
         return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
-    return psutil.cpu_count(logical=True)
+    return _told(lambda: psutil.cpu_count(logical=True))
 
 
 # What an update changes

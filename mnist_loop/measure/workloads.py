@@ -108,11 +108,10 @@ class Workload(ABC):
 
     def in_memory(self, steps: int) -> list[Batch]:
         """Return the first batches that `loader` yields, made without it, on the device."""
-        train = self.data.train
-        return [
-            (normalise(train.data[at]).to(self.device), train.targets[at].to(self.device))
-            for at in self.positions()[:steps]
-        ]
+        at = torch.cat(self.positions()[:steps])
+        images = normalise(self.data.train.data[at]).to(self.device)
+        labels = self.data.train.targets[at].to(self.device)
+        return list(zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True))
 
     def train(self, batches: Iterator[Batch], dtype: torch.dtype = torch.float32) -> Callable[[], float]:
         """Return a callable that trains the lesson's model, made anew from the seed, on ``batches``."""
@@ -184,7 +183,8 @@ class Evaluation(Step):
 
     def prepare(self, steps: int) -> Callable[[], float]:
         model, loss_fn = lesson_model(self.device), nn.CrossEntropyLoss()
-        return lambda: evaluate(model, islice(cycle(self.batches), steps), loss_fn, self.device).loss
+        batches = islice(cycle(self.batches), steps)
+        return lambda: evaluate(model, batches, loss_fn, self.device).loss
 
     def expected(self, steps: int) -> float:
         model, loss_fn = lesson_model(self.device, torch.float64), nn.CrossEntropyLoss()

@@ -1,0 +1,61 @@
+"""What the tests are given: the code under test, module by module, and the devices to try it on."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+
+from mnist_loop import checkpoint as checkpoint_module
+from mnist_loop import data as data_module
+from mnist_loop import loop as loop_module
+from mnist_loop import model as model_module
+from mnist_loop.errors import DataError
+
+# The code under test comes as session fixtures, so that tests/test_mutants.py can hand in a broken copy.
+
+
+@pytest.fixture(scope="session")
+def loop() -> ModuleType:
+    """The training loop."""
+    return loop_module
+
+
+@pytest.fixture(scope="session")
+def models() -> ModuleType:
+    """The models."""
+    return model_module
+
+
+@pytest.fixture(scope="session")
+def loading() -> ModuleType:
+    """The transform and the DataLoaders."""
+    return data_module
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> ModuleType:
+    """Checkpoints."""
+    return checkpoint_module
+
+
+@pytest.fixture(scope="session", params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device that the laws must hold on. Where there is no CUDA, tests/test_cuda.py says so, once."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def digits() -> data_module.Data:
+    """The built-in stand-in, drawn into ./data at the first use."""
+    return data_module.load_data("digits")
+
+
+@pytest.fixture(scope="session")
+def mnist() -> data_module.Data:
+    """Real MNIST, where it is on disk."""
+    try:
+        return data_module.load_data("mnist", download=False)
+    except DataError as error:
+        pytest.skip(f"needs real MNIST: {error}")

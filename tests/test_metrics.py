@@ -1,0 +1,127 @@
+"""Metrics: loss and accuracy are sums over N images, whatever the batches."""
+
+import math
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests import oracle
+from tests.cases import batch_sizes, cases, probe_cases
+
+
+def rounding(value):
+    return oracle.ROUNDING * (1 + abs(value))
+
+
+@given(case=cases)
+def test_training_loss_is_the_mean_over_images(loop, device, case):
+    """The training loss is the sum over images of each one's loss before its batch's step, divided by N."""
+    model = case.model(device)
+    start = oracle.parameters_of(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=case.lr)
+    loss = loop.train_one_epoch(model, case.loader(), nn.CrossEntropyLoss(), optimizer, device)
+    _, losses = oracle.sgd(start, case.loader(), case.lr)
+    sizes = [len(labels) for _, labels in case.loader()]
+    expected = sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / case.samples
+    assert abs(loss - expected) <= 100 * rounding(expected), f"the training loss is {loss}, but should be {expected}"
+
+
+@given(case=cases)
+def test_evaluation_is_the_mean_over_images(loop, device, case):
+    """Loss and accuracy are those of the whole data set in one batch, computed by hand."""
+    model = case.model(device)
+    images, labels = case.dataset().tensors
+    expected, _ = oracle.loss_and_gradients(oracle.parameters_of(model), images, labels)
+    with torch.no_grad():
+        predictions = model(images.flatten(1).to(device)).argmax(dim=1).cpu()
+    found = loop.evaluate(model, case.loader(), nn.CrossEntropyLoss(), device)
+    assert abs(found.loss - expected) <= rounding(expected), f"the loss is {found.loss}, but should be {expected}"
+    hits = sum(int(a == b) for a, b in zip(predictions, labels, strict=True))
+    assert found.accuracy == hits / case.samples, f"the accuracy is {found.accuracy}, but should be {hits}/{case.samples}"
+
+
+@given(case=cases, other=batch_sizes)
+def test_evaluation_does_not_depend_on_the_batches(loop, device, case, other):
+    """Another batch size, with another partial last batch, gives the same loss and accuracy."""
+    model = case.probe(device)
+    first = loop.evaluate(model, case.loader(), nn.CrossEntropyLoss(), device)
+    second = loop.evaluate(model, case.loader(other), nn.CrossEntropyLoss(), device)
+    assert abs(first.loss - second.loss) <= rounding(first.loss), (
+        f"the loss is {first.loss} in batches of {case.batch_size}, {second.loss} in batches of {other}"
+    )
+    assert first.accuracy == second.accuracy
+
+
+@given(case=probe_cases, seed=st.integers(0, 1000))
+def test_evaluation_does_not_depend_on_the_order(loop, device, case, seed):
+    """A permuted test set has the same loss and accuracy."""
+    model = case.probe(device)
+    images, labels = case.dataset().tensors
+    order = torch.randperm(case.samples, generator=torch.Generator().manual_seed(seed))
+    first = loop.evaluate(model, [(images, labels)], nn.CrossEntropyLoss(), device)
+    second = loop.evaluate(model, [(images[order], labels[order])], nn.CrossEntropyLoss(), device)
+    assert abs(first.loss - second.loss) <= rounding(first.loss), "the loss depends on the order"
+    assert first.accuracy == second.accuracy, "the accuracy depends on the order"
+
+
+@given(case=cases)
+def test_a_model_that_is_always_right_has_accuracy_one(loop, device, case):
+    """Accuracy is 1 for a model that knows the labels, and 0 for one that names the next class instead."""
+
+    class Knowing(nn.Module):
+        def __init__(self, shift):
+            super().__init__()
+            self.shift = shift
+
+        def forward(self, labels):
+            return nn.functional.one_hot((labels + self.shift) % case.classes, case.classes).double()
+
+    labels = case.dataset().tensors[1]
+    batches = list(zip(labels.split(case.batch_size), labels.split(case.batch_size), strict=True))
+    assert loop.evaluate(Knowing(0), batches, nn.CrossEntropyLoss(), device).accuracy == 1.0
+    assert loop.evaluate(Knowing(1), batches, nn.CrossEntropyLoss(), device).accuracy == 0.0
+
+
+@given(case=cases)
+def test_the_history_is_what_was_trained_and_evaluated(loop, device, case):
+    """`fit` returns a line for each epoch, with the numbers that training and evaluating in turn give."""
+    model, again = case.model(device), case.model(device)
+    optimizer, optimizer_again = case.make_optimizer(model), case.make_optimizer(again)
+    loss_fn, told = nn.CrossEntropyLoss(), []
+    history = loop.fit(
+        model, case.loader(), case.loader(7), loss_fn, optimizer, device, case.epochs, on_epoch=told.append
+    )
+    assert told == history
+    assert [line.epoch for line in history] == list(range(1, case.epochs + 1))
+    for line in history:
+        train_loss = loop.train_one_epoch(again, case.loader(), loss_fn, optimizer_again, device)
+        test = loop.evaluate(again, case.loader(7), loss_fn, device)
+        assert (line.train_loss, line.test_loss, line.test_accuracy) == (train_loss, test.loss, test.accuracy)
+
+
+@given(case=cases, first_epoch=st.integers(1, 3))
+def test_callbacks_are_told_each_batch_and_its_loss(loop, device, case, first_epoch):
+    """``on_batch`` gets the numbers of epoch and batch, and a loss without a graph; their mean is the epoch's."""
+    model = case.model(device)
+    told = []
+    history = loop.fit(
+        model,
+        case.loader(),
+        case.loader(),
+        nn.CrossEntropyLoss(),
+        case.make_optimizer(model),
+        device,
+        case.epochs,
+        first_epoch=first_epoch,
+        on_batch=lambda epoch, batch, loss: told.append((epoch, batch, loss)),
+    )
+    epochs = range(first_epoch, case.epochs + 1)
+    assert [(epoch, batch) for epoch, batch, _ in told] == [(e, b) for e in epochs for b in range(case.steps)]
+    assert not any(loss.requires_grad for _, _, loss in told)
+    sizes = [len(labels) for _, labels in case.loader()]
+    for line in history:
+        losses = [float(loss) for epoch, _, loss in told if epoch == line.epoch]
+        mean = sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / case.samples
+        assert math.isclose(mean, line.train_loss, rel_tol=oracle.ROUNDING)

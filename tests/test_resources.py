@@ -1,0 +1,121 @@
+"""Resources: nothing of a step outlives the next one, and no step waits for the device."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.cases import cases
+
+
+class CountReads(TorchDispatchMode):
+    """Counts how often a tensor's value is read into Python (`.item()`, `float()`), which waits for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.reads += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+class Graph(torch.autograd.Function):
+    """The identity. Its context lives as long as the graph that it is a node of."""
+
+    latest = None  # a weak reference to the context of the last forward
+
+    @staticmethod
+    def forward(ctx, outputs):
+        Graph.latest = weakref.ref(ctx)
+        return outputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def watched_batches(case, alive):
+    """Yield the batches; at each, the tensors of the step before the last must be gone."""
+    for step, batch in enumerate(case.loader()):
+        late = [name for born, name, reference in alive if born <= step - 2 and reference() is not None]
+        assert not late, f"at step {step} there are still alive: {', '.join(sorted(set(late)))}"
+        alive += [(step, "the images", weakref.ref(batch[0])), (step, "the labels", weakref.ref(batch[1]))]
+        yield batch
+        del batch
+
+
+@given(case=cases)
+def test_nothing_of_a_step_outlives_the_next(loop, device, case):
+    """No batch, activation, output or loss of step k is alive when step k + 2 begins."""
+    model = case.model(device)
+    alive = []
+    for name, module in model.named_modules():
+        # Only weak references are kept. The steps are counted by the batches that were yielded.
+        module.register_forward_hook(
+            lambda module, args, output, name=name: alive.append(
+                (sum(what == "the images" for _, what, _ in alive) - 1, f"the output of {name or 'the model'}", weakref.ref(output))
+            )
+        )
+
+    def loss_fn(outputs, labels):
+        loss = nn.functional.cross_entropy(Graph.apply(outputs), labels)
+        alive.append((sum(what == "the images" for _, what, _ in alive) - 1, "the graph", Graph.latest))
+        alive.append((sum(what == "the images" for _, what, _ in alive) - 1, "the loss", weakref.ref(loss)))
+        return loss
+
+    # The oldest tensors die by reference counting: collecting garbage would hide a cycle.
+    gc.disable()
+    try:
+        loop.train_one_epoch(model, watched_batches(case, alive), loss_fn, case.make_optimizer(model), device)
+        alive.clear()
+        loop.evaluate(model, watched_batches(case, alive), loss_fn, device)
+    finally:
+        gc.enable()
+
+
+def tensors_alive():
+    # type() and not isinstance(), which asks some lazy objects for their class and so wakes their warnings.
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate"])
+def test_memory_does_not_grow_with_the_steps(loop, models, device, task):
+    """The number of tensors alive is the same at step 10 and at step 50."""
+    counts = {}
+
+    def batches():
+        for step in range(51):
+            if step in (10, 50):
+                gc.collect()
+                counts[step] = tensors_alive()
+            yield torch.zeros(2, 8), torch.zeros(2, dtype=torch.long)
+
+    with torch.random.fork_rng():  # Dropout draws
+        model = models.ProbeNet(8, 4, 3).to(device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        if task == "train":
+            loop.train_one_epoch(model, batches(), nn.CrossEntropyLoss(), optimizer, device)
+        else:
+            loop.evaluate(model, batches(), nn.CrossEntropyLoss(), device)
+    assert counts[50] == counts[10], f"{counts[10]} tensors at step 10, {counts[50]} at step 50"
+
+
+@given(case=cases)
+def test_no_step_reads_a_value_from_the_device(loop, case):
+    """Values are read once an epoch for the result, however many steps it has: to read is to wait for the device."""
+    model = case.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=case.lr)
+    with CountReads() as training:
+        loop.train_one_epoch(model, case.loader(), nn.CrossEntropyLoss(), optimizer, "cpu")
+    with CountReads() as empty:
+        for _ in case.loader():  # what the DataLoader itself reads
+            pass
+    assert training.reads - empty.reads == 1, f"{training.reads - empty.reads} reads in {case.steps} steps"
+    with CountReads() as evaluation:
+        loop.evaluate(model, case.loader(), nn.CrossEntropyLoss(), "cpu")
+    assert evaluation.reads - empty.reads == 2, f"{evaluation.reads - empty.reads} reads in {case.steps} steps"
