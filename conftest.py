@@ -1,4 +1,4 @@
-"""This repository's pytest: the benchmark suite's plugin, the Hypothesis profiles, and a guard against leaks."""
+"""The set-up of pytest in this repository: the benchmarks' plugin, the Hypothesis profiles, a guard against leaks."""
 
 from __future__ import annotations
 

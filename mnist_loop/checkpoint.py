@@ -79,7 +79,9 @@ class Checkpoint:
         try:
             write_atomically(path, content.getvalue())
         except OSError as error:
-            raise CheckpointError(f"{path}: cannot be written ({error.strerror}); an earlier file there is untouched") from error
+            raise CheckpointError(
+                f"{path}: cannot be written ({error.strerror}); an earlier file there is untouched"
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -97,5 +99,13 @@ class Checkpoint:
             return cls(**content)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror}), {expected}") from error
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:
             raise CheckpointError(f"{path}: not a checkpoint of this version, or damaged; {expected}") from error

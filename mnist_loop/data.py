@@ -40,7 +40,7 @@ def normalisation() -> transforms.Compose:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Do to all images at once what `normalisation` does to one: uint8 N x 28 x 28 to float N x 1 x 28 x 28, same bits."""
+    """Do to images (N, 28, 28) of uint8 what `normalisation` does to each, to the bit; return floats (N, 1, 28, 28)."""
     return images.unsqueeze(1).float().div_(255).sub_(0.5).div_(0.5)
 
 

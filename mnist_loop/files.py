@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STAGING_PREFIX = ".mnist-loop-staging-"
@@ -41,8 +41,9 @@ def staging_folder(root: Path) -> Iterator[Path]:
     """
     root.mkdir(parents=True, exist_ok=True)
     for stale in root.glob(f"{STAGING_PREFIX}*"):
-        if time.time() - stale.stat().st_mtime > STALE_AFTER_S:
-            shutil.rmtree(stale, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has just finished with it
+            if time.time() - stale.stat().st_mtime > STALE_AFTER_S:
+                shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=root) as folder:
         yield Path(folder)
 

@@ -75,7 +75,9 @@ def _read(file: Path, dimensions: int) -> tuple[npt.NDArray[np.uint8], str]:
     magic = bytes((0, 0, UINT8, dimensions))
     if content[:4] != magic:
         gzip = ", which is gzip: unpack it" if content[:2] == b"\x1f\x8b" else ""
-        raise DataError(f"{file}: starts with {content[:4].hex() or 'nothing'}{gzip}, expected {magic.hex()} (IDX of uint8)")
+        raise DataError(
+            f"{file}: starts with {content[:4].hex() or 'nothing'}{gzip}, expected {magic.hex()} (IDX of uint8)"
+        )
     if len(content) < start:
         raise DataError(f"{file}: {len(content)} bytes, expected a header of {start}")
     shape = struct.unpack(f">{dimensions}I", content[4:start])

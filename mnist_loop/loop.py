@@ -71,7 +71,7 @@ def train_one_epoch(
         optimizer.zero_grad()
         outputs = model(images)
         loss = loss_fn(outputs, labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # Tensor.backward has no annotations
+        loss.backward()
         optimizer.step()
         total.add_(loss.detach(), alpha=len(labels))
         count += len(labels)
@@ -121,7 +121,12 @@ def fit(
     """Train and evaluate in turn, from ``first_epoch`` up to and with ``epochs``.
 
     Args:
-        model, train_loader, test_loader, loss_fn, optimizer, device: as for `train_one_epoch`.
+        model: what is trained; it, the loss, the optimizer and the device are as in `train_one_epoch`.
+        train_loader: what it is trained on.
+        test_loader: what it is evaluated on.
+        loss_fn: mean loss over a batch.
+        optimizer: holds the parameters of ``model``.
+        device: where the batches go.
         epochs: number of the last epoch.
         first_epoch: number of the first one; above 1 where training goes on from a checkpoint.
         on_batch: called after each step with the epoch's number, the batch's number and its loss.
@@ -164,7 +169,9 @@ def _zero(device: torch.device | str) -> Tensor:
 
 def _mean(total: Tensor, count: int) -> float:
     if count == 0:
-        raise ValueError("the loader yielded no batch: is the data set empty, or smaller than one batch with drop_last?")
+        raise ValueError(
+            "the loader yielded no batch: is the data set empty, or smaller than one batch with drop_last?"
+        )
     return total.item() / count
 
 

@@ -69,7 +69,7 @@ class Case:
 
     def loader(self, batch_size: int | None = None) -> DataLoader[Batch]:
         """Batches in a fixed order."""
-        return DataLoader(self.dataset(), batch_size=batch_size or self.batch_size)
+        return DataLoader(self.dataset(), batch_size=batch_size or self.batch_size)  # type: ignore[arg-type]  # a tuple of two
 
     def model(self, device: torch.device | str = "cpu") -> MLP:
         """The lesson's MLP, in float64."""
@@ -109,7 +109,9 @@ cases = st.builds(
 )
 
 # BatchNorm has no variance to normalise by in a batch of one.
-probe_cases = cases.filter(lambda case: case.samples % case.batch_size != 1 and case.batch_size > 1 and case.samples > 1)
+probe_cases = cases.filter(
+    lambda case: case.samples % case.batch_size != 1 and case.batch_size > 1 and case.samples > 1
+)
 
 # Several steps, the last batch smaller than the others: where most bugs show.
 stepping_cases = cases.filter(lambda case: case.steps > 1 and case.samples % case.batch_size != 0)

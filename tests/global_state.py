@@ -72,7 +72,9 @@ def _set_numpy_rng(state: tuple[Any, ...]) -> None:
 
 
 PARTS = {
-    "torch's generator": Part(lambda: torch.get_rng_state().numpy().tobytes(), lambda s: torch.set_rng_state(_tensor(s))),
+    "torch's generator": Part(
+        lambda: torch.get_rng_state().numpy().tobytes(), lambda s: torch.set_rng_state(_tensor(s))
+    ),
     "CUDA's generators": Part(_cuda_rng, _set_cuda_rng),
     "NumPy's generator": Part(_numpy_rng, _set_numpy_rng),
     "Python's generator": Part(random.getstate, random.setstate),
@@ -93,7 +95,9 @@ PARTS = {
         lambda: signal.getsignal(signal.SIGINT), lambda handler: signal.signal(signal.SIGINT, handler)
     ),
     "garbage collection": Part(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
-    "threads alive": Part(lambda: {thread.name for thread in threading.enumerate() if not thread.daemon}, lambda _: None),
+    "threads alive": Part(
+        lambda: {thread.name for thread in threading.enumerate() if not thread.daemon}, lambda _: None
+    ),
 }
 
 

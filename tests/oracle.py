@@ -79,6 +79,10 @@ def assert_equal(found: Tensor | Array, expected: Tensor | Array, what: str, rou
     "probability minus one" once a prediction is nearly certain.
     """
     found, expected = (torch.as_tensor(value).double().cpu() for value in (found, expected))
-    assert found.shape == expected.shape, f"{what} has shape {tuple(found.shape)}, but should have {tuple(expected.shape)}"
+    assert found.shape == expected.shape, (
+        f"{what} has shape {tuple(found.shape)}, but should have {tuple(expected.shape)}"
+    )
     error = float((found - expected).norm()) / (1 + float(expected.norm()))
-    assert error <= rounding, f"{what} differs from what it should be by {error:.1e}, more than rounding explains ({rounding:.0e})"
+    assert error <= rounding, (
+        f"{what} differs from what it should be by {error:.1e}, more than rounding explains ({rounding:.0e})"
+    )

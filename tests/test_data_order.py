@@ -13,7 +13,7 @@ from tests.cases import batch_sizes, seeds
 sizes = st.integers(1, 40)
 
 
-class Numbered(torch.utils.data.Dataset):
+class Numbered(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """A data set whose images are their own positions, and whose labels are those positions plus a thousand."""
 
     def __init__(self, size):
@@ -112,7 +112,9 @@ def test_pixels_lie_between_minus_one_and_one(loading, seed):
     assert image.dtype == torch.float32
     assert (float(image[0, 0, 0]), float(image[0, 0, 1])) == (-1.0, 1.0), "black and white are not -1 and 1"
     assert np.array_equal(image[0].numpy(), expected), "a pixel is not (v / 255 - 0.5) / 0.5"
-    assert torch.equal(loading.normalise(torch.from_numpy(pixels)[None])[0], image), "normalise() differs from the transform"
+    assert torch.equal(loading.normalise(torch.from_numpy(pixels)[None])[0], image), (
+        "normalise() differs from the transform"
+    )
 
 
 def test_train_and_test_images_enter_alike(loading, digits):

@@ -272,9 +272,7 @@ def test_unwritable_folder_is_named_in_one_sentence(few: Path) -> None:
     for root in (file, file / "below"):
         with pytest.raises(DataError) as caught:
             Digits(root, download=True)
-        assert str(caught.value) == (
-            f"{raw(root)}: cannot be written (Not a directory), give Digits a folder that can"
-        )
+        assert str(caught.value) == (f"{raw(root)}: cannot be written (Not a directory), give Digits a folder that can")
 
 
 def test_full_disk_is_one_sentence_and_leaves_nothing(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,12 @@ from tests.cases import class_counts, sample_counts, seeds
 FULL_BATCH_STEPS = 5
 
 
-@given(
-    seed=seeds, samples=sample_counts, features=st.integers(1, 6), classes=class_counts, share=st.floats(0.05, 0.95)
-)
+@given(seed=seeds, samples=sample_counts, features=st.integers(1, 6), classes=class_counts, share=st.floats(0.05, 0.95))
 def test_full_batch_descent_on_a_convex_loss(loop, device, seed, samples, features, classes, share):
-    """Softmax regression on the full batch, lr below 2/L: each step lowers the loss by lr (1 - lr L / 2) |g|^2 or more.
+    """On the full batch with lr below 2/L, a step lowers the loss of softmax regression by lr (1 - lr L / 2) |g|^2.
 
     The descent lemma (Nesterov, Introductory Lectures on Convex Optimization, 2004, 1.2.3). The Hessian of the mean
-    cross-entropy is at most half the largest eigenvalue of X'X / N (Böhning, 1992), X with a column of ones for the bias.
+    cross-entropy is at most half the largest eigenvalue of X'X / N (Böhning, 1992); X has a column of ones for biases.
     """
     torch.manual_seed(seed)
     images = torch.randn(samples, features, dtype=torch.float64)
@@ -33,10 +31,14 @@ def test_full_batch_descent_on_a_convex_loss(loop, device, seed, samples, featur
     smoothness = 0.5 * float(torch.linalg.eigvalsh(with_ones.T @ with_ones / samples).max())
     lr = share * 2 / smoothness
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    squared_norms, losses = [], []
-    optimizer.register_step_pre_hook(
-        lambda *_: squared_norms.append(sum(float(p.grad.square().sum()) for p in model.parameters()))
-    )
+    squared_norms: list[float] = []
+    losses: list[float] = []
+
+    def before_step(optimizer, args, kwargs):
+        gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        squared_norms.append(float(gradient @ gradient))
+
+    optimizer.register_step_pre_hook(before_step)
     for _ in range(FULL_BATCH_STEPS):
         losses.append(loop.train_one_epoch(model, [batch], nn.CrossEntropyLoss(), optimizer, device))
     losses.append(loop.evaluate(model, [batch], nn.CrossEntropyLoss(), device).loss)

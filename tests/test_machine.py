@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pynvml  # type: ignore[import-untyped]  # nvidia-ml-py ships no types
+import pynvml
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -63,7 +63,7 @@ class FakeNvml(ModuleType):
             "nvmlDeviceGetHandleByIndex": lambda index: self.cards[index],
             "nvmlDeviceGetName": lambda handle: handle["name"],
             "nvmlDeviceGetUUID": lambda handle: handle["uuid"],
-            "nvmlDeviceGetMemoryInfo": lambda handle, version=None: SimpleNamespace(  # noqa: ARG005 - as in NVML
+            "nvmlDeviceGetMemoryInfo": lambda handle, version=None: SimpleNamespace(
                 total=handle["memory_mib"] * MIB, free=(handle["memory_mib"] - 600) * MIB, used=600 * MIB
             ),
             "nvmlDeviceGetCudaComputeCapability": lambda handle: handle["capability"],
@@ -73,7 +73,7 @@ class FakeNvml(ModuleType):
             "nvmlDeviceGetPowerState": lambda _: 0,
             "nvmlDeviceGetPowerUsage": lambda _: 76510,
             "nvmlDeviceGetEnforcedPowerLimit": lambda _: 700000,
-            "nvmlDeviceGetTemperatureV": lambda _, sensor, version=1: 31 + sensor,  # noqa: ARG005 - as in NVML
+            "nvmlDeviceGetTemperatureV": lambda _, sensor, version=1: 31 + sensor,
             "nvmlDeviceGetTemperature": lambda _, sensor: 31 + sensor,
             "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=7, memory=0),
             "nvmlDeviceGetCurrentClocksEventReasons": lambda _: 0x1,
@@ -186,9 +186,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "system": lambda patch: patch.setattr("platform.system", lambda: "Plan 9"),
     "physical_cores": lambda patch: patch.setattr(psutil, "cpu_count", lambda logical: 7331 + logical),
     "logical_cores": lambda patch: patch.setattr(machine, "_logical_cores", lambda: 7331),
-    "memory_gib": lambda patch: patch.setattr(
-        psutil, "virtual_memory", lambda: SimpleNamespace(total=7331 << 30)
-    ),
+    "memory_gib": lambda patch: patch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=7331 << 30)),
     "gpus": lambda patch: patch.setitem(sys.modules, "pynvml", FakeNvml([H200, H200])),
     "gpu_driver": lambda patch: patch.setitem(sys.modules, "pynvml", FakeNvml([H200], driver="580.1")),
 }
@@ -334,9 +332,7 @@ def test_nothing_to_ask_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # Privacy
 
 
-def test_no_name_and_no_path_is_written(
-    nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_name_and_no_path_is_written(nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch) -> None:
     """A result can be published: it names neither host nor user, no folder, and no card's serial number."""
     fake = nvml(H200)
     for variable in ("HOME", "USERPROFILE", "PWD", "OLDPWD", "PATH", "VIRTUAL_ENV"):
@@ -395,9 +391,7 @@ def test_names_say_what_was_measured(
     assert machine.name(device) == f"{words}-{machine.identity()['hash'][:6]}"
 
 
-def test_a_gpu_is_named_as_torch_counts_it(
-    nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_is_named_as_torch_counts_it(nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch and NVML may order cards differently: the run is on torch's."""
     nvml(H200, L4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -516,9 +510,7 @@ QUOTAS: dict[str, tuple[dict[str, str], float | None]] = {
 
 
 @pytest.mark.parametrize("case", QUOTAS)
-def test_a_quota_is_read_from_control_groups(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quota_is_read_from_control_groups(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The quota in CPUs, from either version, whichever group sets it; None where none does."""
     files, expected = QUOTAS[case]
     plant(tmp_path, files)
@@ -664,9 +656,7 @@ def test_an_older_binding_is_asked_by_its_names(nvml: Callable[..., FakeNvml]) -
     assert (gpu["clock_events"], gpu["temperature_c"], gpu["performance_state"]) == (["gpu_idle"], 31, 0)
 
 
-def test_a_lost_card_does_not_hide_the_others(
-    nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_card_does_not_hide_the_others(nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch) -> None:
     """A card without a handle is left out; the others keep their index."""
     fake = nvml(L4, H200)
 
@@ -691,9 +681,7 @@ def test_nvml_is_closed_when_something_else_fails(
     assert fake.open == 0
 
 
-def test_without_a_driver_there_are_no_gpus(
-    nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_driver_there_are_no_gpus(nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch) -> None:
     """NVML that does not start, or is not installed, is no error."""
     fake = nvml(H200)
 

@@ -231,9 +231,7 @@ def test_a_mark_of_the_whole_life_tells_of_a_block_that_raised_it(
     mark = 500
     monkeypatch.setattr(memory, "_meter", lambda device: (device, memory._start_lifetime))
     monkeypatch.setattr(memory, "_lifetime", lambda: ("ru_maxrss", mark * MIB))
-    monkeypatch.setattr(
-        psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=200 * MIB))
-    )
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=200 * MIB)))
     with peak_memory("cpu") as peak:
         mark = lifetime_mib
     assert (peak.mib, peak.how) == expected

@@ -39,7 +39,9 @@ def test_evaluation_is_the_mean_over_images(loop, device, case):
     found = loop.evaluate(model, case.loader(), nn.CrossEntropyLoss(), device)
     assert abs(found.loss - expected) <= rounding(expected), f"the loss is {found.loss}, but should be {expected}"
     hits = sum(int(a == b) for a, b in zip(predictions, labels, strict=True))
-    assert found.accuracy == hits / case.samples, f"the accuracy is {found.accuracy}, but should be {hits}/{case.samples}"
+    assert found.accuracy == hits / case.samples, (
+        f"the accuracy is {found.accuracy}, but should be {hits}/{case.samples}"
+    )
 
 
 @given(case=cases, other=batch_sizes)
@@ -89,7 +91,8 @@ def test_the_history_is_what_was_trained_and_evaluated(loop, device, case):
     """`fit` returns a line for each epoch, with the numbers that training and evaluating in turn give."""
     model, again = case.model(device), case.model(device)
     optimizer, optimizer_again = case.make_optimizer(model), case.make_optimizer(again)
-    loss_fn, told = nn.CrossEntropyLoss(), []
+    told: list[object] = []
+    loss_fn = nn.CrossEntropyLoss()
     history = loop.fit(
         model, case.loader(), case.loader(7), loss_fn, optimizer, device, case.epochs, on_epoch=told.append
     )
@@ -105,7 +108,7 @@ def test_the_history_is_what_was_trained_and_evaluated(loop, device, case):
 def test_callbacks_are_told_each_batch_and_its_loss(loop, device, case, first_epoch):
     """``on_batch`` gets the numbers of epoch and batch, and a loss without a graph; their mean is the epoch's."""
     model = case.model(device)
-    told = []
+    told: list[tuple[int, int, torch.Tensor]] = []
     history = loop.fit(
         model,
         case.loader(),

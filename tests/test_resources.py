@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ class CountReads(TorchDispatchMode):
 class Graph(torch.autograd.Function):
     """The identity. Its context lives as long as the graph that it is a node of."""
 
-    latest = None  # a weak reference to the context of the last forward
+    latest: Any = None  # a weak reference to the context of the last forward
 
     @staticmethod
     def forward(ctx, outputs):
@@ -53,12 +54,16 @@ def watched_batches(case, alive):
 def test_nothing_of_a_step_outlives_the_next(loop, device, case):
     """No batch, activation, output or loss of step k is alive when step k + 2 begins."""
     model = case.model(device)
-    alive = []
+    alive: list[tuple[int, str, Any]] = []
     for name, module in model.named_modules():
         # Only weak references are kept. The steps are counted by the batches that were yielded.
         module.register_forward_hook(
             lambda module, args, output, name=name: alive.append(
-                (sum(what == "the images" for _, what, _ in alive) - 1, f"the output of {name or 'the model'}", weakref.ref(output))
+                (
+                    sum(what == "the images" for _, what, _ in alive) - 1,
+                    f"the output of {name or 'the model'}",
+                    weakref.ref(output),
+                )
             )
         )
 

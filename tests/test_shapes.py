@@ -84,11 +84,12 @@ def test_what_does_not_fit_is_refused_and_trains_nothing(loop, models, what, tas
     with torch.random.fork_rng():
         model = models.MLP()
     before = [parameter.clone() for parameter in model.parameters()]
+    run = {
+        "train": lambda: one_step(loop, model, images, labels),
+        "evaluate": lambda: loop.evaluate(model, [(images, labels)], nn.CrossEntropyLoss(), "cpu"),
+    }[task]
     with pytest.raises((RuntimeError, ValueError, IndexError), match=message):
-        if task == "train":
-            one_step(loop, model, images, labels)
-        else:
-            loop.evaluate(model, [(images, labels)], nn.CrossEntropyLoss(), "cpu")
+        run()
     assert all(map(torch.equal, before, model.parameters())), "a parameter changed before the error"
 
 

@@ -11,7 +11,7 @@ from tests.cases import probe_cases
 
 
 def record_forwards(model):
-    """Return a list that gets, for each forward of ``model``, the modes of all submodules and whether gradients are on."""
+    """Return a list that gets, for each forward of ``model``, the modes in it and whether gradients are on."""
     forwards = []
 
     def before_forward(module, args):
@@ -34,14 +34,12 @@ def state_of(model):
 
 def assert_same_state(found, expected):
     for part, value in expected.items():
-        torch.testing.assert_close(found[part], value, rtol=0, atol=0, msg=lambda text, part=part: f"{part} changed: {text}")
+        torch.testing.assert_close(found[part], value, rtol=0, atol=0, msg=f"{part} changed")
 
 
 def train(loop, case, model, device, epochs=1):
     optimizer = case.make_optimizer(model)
-    return [
-        loop.train_one_epoch(model, case.loader(), nn.CrossEntropyLoss(), optimizer, device) for _ in range(epochs)
-    ]
+    return [loop.train_one_epoch(model, case.loader(), nn.CrossEntropyLoss(), optimizer, device) for _ in range(epochs)]
 
 
 @given(case=probe_cases)
@@ -76,7 +74,9 @@ def test_training_resumes_in_train_mode_after_evaluation(loop, device, case):
     optimizer = case.make_optimizer(model)
     loop.fit(model, case.loader(), case.loader(), nn.CrossEntropyLoss(), optimizer, device, case.epochs)
     modes = [mode for mode, _ in forwards]
-    assert modes == ([{True}] * case.steps + [{False}] * case.steps) * case.epochs, "the modes are not those of the epochs"
+    assert modes == ([{True}] * case.steps + [{False}] * case.steps) * case.epochs, (
+        "the modes are not those of the epochs"
+    )
 
 
 @given(case=probe_cases, frozen=st.sets(st.integers(0, 5)))

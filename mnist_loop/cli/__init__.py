@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         exit_code: int = arguments.run(arguments)
         sys.stdout.flush()
     except UserError as error:
-        print(f"mnist-loop: {error}", file=sys.stderr)
+        sys.stderr.write(f"mnist-loop: {error}\n")
         return 2
     except KeyboardInterrupt:
-        print("\nmnist-loop: interrupted", file=sys.stderr)
+        sys.stderr.write("\nmnist-loop: interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe has gone (`| head`). Point stdout nowhere, so that the exit is quiet.

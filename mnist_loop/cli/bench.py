@@ -1,4 +1,86 @@
-"""``mnist-loop bench``: the benchmark suite, run or shown from a stored result."""
+"""``mnist-loop bench``: the benchmark suite, run here or shown from a stored result."""
+
 from __future__ import annotations
+
 import argparse
-def add_parser(commands): pass
+import os
+import sys
+from pathlib import Path
+
+from mnist_loop.cli.options import batch_sizes, positive_int
+from mnist_loop.errors import UserError
+
+PLUGIN = "mnist_loop.measure.plugin"
+INTERRUPTED_BY_PYTEST, MISUSED_PYTEST = 2, 4
+MISUSED, INTERRUPTED = 2, 130
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bench`` to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure images per second by batch size",
+        description=(
+            "Measure the lesson's throughput: input pipeline, step, both together, and evaluation, by batch size. "
+            "This is `pytest --benchmark-only` on the benchmark suite. The result is stored under .benchmarks/."
+        ),
+        epilog="Exit codes: 0 done, 1 a wrong result, 2 misuse, 130 Ctrl-C; what was measured before is stored.",
+    )
+    add = parser.add_argument
+    add("--batch-sizes", type=batch_sizes, metavar="LIST", help="default 16,64,256,1024,4096")
+    add("--device", metavar="LIST", help="devices, e.g. cpu,cuda (default: the CPU, and CUDA where it is)")
+    add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
+    add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
+    add("--time-to-accuracy", action="store_true", help="measure too how long the lesson takes to 92 %% test accuracy")
+    add("--show", type=Path, metavar="FILE", help="run nothing: show the table of a stored result")
+    add("--markdown", action="store_true", help="with --show: print the table as Markdown")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the benchmarks, or show a stored result; return the exit code."""
+    if arguments.show is not None:
+        _show(arguments.show, arguments.markdown)
+        return 0
+    import pytest
+
+    # The configuration of whatever project this is called in is none of the benchmarks' business.
+    options = ["--benchmark-only", "-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
+    for name in ("device", "data", "threads"):
+        value = getattr(arguments, name)
+        if value is not None:
+            options += [f"--{name}", str(value)]
+    if arguments.batch_sizes is not None:
+        options += ["--batch-sizes", ",".join(map(str, arguments.batch_sizes))]
+    options += ["-m", "slow or not slow" if arguments.time_to_accuracy else "not slow"]
+    code = int(pytest.main([*options, str(benchmarks_folder())]))
+    return {INTERRUPTED_BY_PYTEST: INTERRUPTED, MISUSED_PYTEST: MISUSED}.get(code, code)
+
+
+def benchmarks_folder() -> Path:
+    """Return where the benchmark files are: beside the package in a checkout, inside it when installed.
+
+    Raises:
+        UserError: they are in neither place.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "benchmarks", package.parent / "benchmarks"):
+        if (folder / "test_step.py").is_file():
+            return folder
+    raise UserError(f"the benchmarks are not in {package}: install mnist_loop anew")
+
+
+def _show(file: Path, markdown: bool) -> None:
+    from rich.console import Console
+
+    from mnist_loop.measure.results import read
+    from mnist_loop.measure.table import as_markdown, as_rich, footnotes
+
+    document = read(file)
+    if markdown:
+        sys.stdout.write(as_markdown(document))
+        return
+    console = Console(highlight=False)
+    console.print(as_rich(document))
+    for note in footnotes(document):
+        console.print(note)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_loop.cli.options import natural, positive_float, positive_int, share
-from mnist_loop.progress import Progress
 from mnist_loop.errors import CheckpointError
+from mnist_loop.progress import Progress
 
 if TYPE_CHECKING:
     from mnist_loop.checkpoint import Checkpoint
@@ -41,7 +41,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--target-accuracy", type=share, metavar="X", help="exit 1 if the last test accuracy is below X, say 0.92")
     add("--save", type=Path, metavar="FILE", help="write a checkpoint to FILE, which must be new, after each epoch")
-    add("--resume", type=Path, metavar="FILE", help="go on from a checkpoint, and keep it up to date unless --save is given")
+    add(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on from a checkpoint, and keep it up to date unless --save is given",
+    )
     add("--json", action="store_true", help="print the result as JSON on stdout, and all else on stderr")
     parser.set_defaults(run=run)
 
@@ -82,7 +87,9 @@ def _train(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
 
     done, last = len(session.history), session.history[-1] if session.history else None
     reached = "" if last is None else f", test accuracy {last.test_accuracy:.4f}"
-    progress.line(f"{ended}: {done} of {arguments.epochs} epochs in {seconds:.1f} s on {session.settings.data}{reached}")
+    progress.line(
+        f"{ended}: {done} of {arguments.epochs} epochs in {seconds:.1f} s on {session.settings.data}{reached}"
+    )
     if session.save_to is not None and session.save_to.exists():
         progress.line(f"checkpoint: {session.save_to}; go on from it with --resume {session.save_to}")
     target = arguments.target_accuracy

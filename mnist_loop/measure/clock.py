@@ -57,8 +57,7 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
     """
     if benchmark.disabled:
         steps = min(UNTIMED_STEPS, workload.most_steps)
-        found = benchmark.pedantic(workload.prepare(steps))
-        workload.check(found, workload.expected(steps))
+        workload.check(benchmark.pedantic(workload.prepare(steps)), workload.expected(steps))
         return
     warm = warm_up(workload)
     with peak_memory(workload.device) as peak:
@@ -82,6 +81,7 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
         workload.check(found.pop(), expected)
 
     benchmark.pedantic(run, setup=setup, teardown=check, rounds=warm.rounds)
+    assert benchmark.stats is not None  # pedantic() has just made them
     seconds = benchmark.stats.stats.data
     images = warm.steps * min(workload.batch_size, len(workload.data.train))
     lower, middle, upper = quantiles((images / second for second in seconds), n=4, method="inclusive")

@@ -524,9 +524,7 @@ def _one_gpu(nvml: Any, index: int, handle: Any) -> Facts:
     use = _ask(nvml, "nvmlDeviceGetUtilizationRates", handle)
     power_mw = _ask(nvml, "nvmlDeviceGetPowerUsage", handle)
     limit_mw = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
-    events = _ask(
-        nvml, "nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetCurrentClocksThrottleReasons", handle
-    )
+    events = _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetCurrentClocksThrottleReasons", handle)
     return {
         "index": index,
         "sm_mhz": _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
@@ -591,7 +589,7 @@ def _cuda_started() -> bool:
     """Whether this process uses CUDA already: any other question starts it and takes memory on the card."""
     import torch
 
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch gives it no annotation
+    return bool(torch.cuda.is_initialized())
 
 
 def _bare(uuid: str) -> str:

@@ -1,9 +1,10 @@
 """The peak memory of a block: how much it added to what was in use when it began.
 
 On the CPU it is the resident memory of the process, in pages. What the process freed but its C library kept
-is resident still, and is used again without a trace: a block of small tensors that follows a like one may
-seem to need nothing. The first use of a library adds its code and its buffers: warm up first. What other
-threads allocate meanwhile is counted; what other processes do, the workers of a DataLoader, is not.
+is resident still, and is used again without a trace. With glibc it is therefore given back to the system first;
+elsewhere a block of small tensors that follows a like one may seem to need nothing. The first use of a library
+adds its code and its buffers: warm up first. What other threads allocate meanwhile is counted; what other
+processes do, the workers of a DataLoader, is not.
 
 On CUDA it is the memory of tensors, and each is seen. What the caching allocator holds besides, the context
 and the libraries are not in it: the card is fuller than this says.
@@ -11,6 +12,8 @@ and the libraries are not in it: the card is fuller than this says.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -106,6 +109,7 @@ def _start_cuda(number: int) -> tuple[str, Callable[[], int | None]]:
 
 
 def _start_status() -> tuple[str, Callable[[], int | None]]:
+    _give_back_free_heap()
     highest_ever, _ = _resident()
     try:
         CLEAR_REFS.write_text(RESET_HIGH_WATER)
@@ -121,6 +125,13 @@ def _start_status() -> tuple[str, Callable[[], int | None]]:
         return highest - before if reset or highest > highest_ever else None
 
     return "VmHWM", read_added
+
+
+def _give_back_free_heap() -> None:
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim is not None:
+        trim(0)
 
 
 def _resident() -> tuple[int | None, int | None]:

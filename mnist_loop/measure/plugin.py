@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +16,6 @@ from mnist_loop.errors import UserError
 from mnist_loop.measure.sweep import Sweep
 
 if TYPE_CHECKING:
-    import torch
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from mnist_loop.data import Data
@@ -30,14 +29,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the benchmark suite."""
     add = parser.getgroup("mnist_loop", "the training loop and its benchmarks").addoption
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
-    add("--device", type=_devices, metavar="LIST", help="devices to measure, e.g. cpu,cuda (default: all of these there are)")
+    add(
+        "--device",
+        type=_devices,
+        metavar="LIST",
+        help="devices to measure, e.g. cpu,cuda (default: all of these there are)",
+    )
     add("--batch-sizes", type=batch_sizes, default=BATCH_SIZES, metavar="LIST", help="default 16,64,256,1024,4096")
-    add("--threads", type=positive_int, metavar="N", help="CPU threads to measure with (default: all this process may use)")
+    add(
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="CPU threads to measure with (default: all this process may use)",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark reads these options in its own
 def pytest_configure(config: pytest.Config) -> None:
     """Time the benchmarks where that was asked for; in a plain ``pytest`` run each once, untimed."""
+    config.addinivalue_line("markers", "slow: takes more than ten seconds; run with -m slow")
     option = config.option
     if not any(getattr(option, f"benchmark_{name}", None) for name in ASKS_FOR_TIMING):
         option.benchmark_disable = True
@@ -88,7 +98,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def measure(
-    benchmark: BenchmarkFixture, data: Data, threads: int
+    benchmark: BenchmarkFixture,
+    data: Data,
+    threads: int,  # noqa: ARG001  # it is set for the length of the test
 ) -> Callable[[type[Workload], int, str], None]:
     """Measure one kind of workload at one batch size on one device."""
     import torch

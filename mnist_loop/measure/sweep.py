@@ -85,14 +85,18 @@ class Sweep:
         if self.results is None:
             return
         document = self.results.document
-        console = Console(file=terminalreporter._tw._file, width=max(terminalreporter._tw.fullwidth, 100), highlight=False)
+        console = Console(
+            file=terminalreporter._tw._file, width=max(terminalreporter._tw.fullwidth, 100), highlight=False
+        )
         terminalreporter.section("images per second", sep="=")
         console.print(as_rich(document))
         for note in footnotes(document):
             console.print(note, style="dim")
         if not document["mnist_loop"]["complete"]:
             stored = len(document["benchmarks"])
-            terminalreporter.write_line(f"incomplete: {stored} of {len(self.to_do)} benchmarks were measured", yellow=True)
+            terminalreporter.write_line(
+                f"incomplete: {stored} of {len(self.to_do)} benchmarks were measured", yellow=True
+            )
         if self.problem:
             terminalreporter.write_line(f"not stored: {self.problem}", red=True)
         else:
@@ -182,4 +186,5 @@ def _told(item: pytest.Item, report: pytest.TestReport, benchmark: Any) -> str:
         return f"{item.name}: {report.outcome}"
     if "images_per_second" not in info:
         return item.name
-    return f"{info['device']}, batch {info['batch_size']}, {info['part']}: {short(info['images_per_second']['median'])} images/s"
+    rate = short(info["images_per_second"]["median"])
+    return f"{info['device']}, batch {info['batch_size']}, {info['part']}: {rate} images/s"

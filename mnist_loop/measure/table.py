@@ -6,14 +6,16 @@ ended show the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 PARTS = ("input pipeline", "step", "end to end", "evaluation")
-UNITS = "images/s: median (quartiles)"
+UNITS = "images/s: median [interquartile range in % of it]"
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ def rows(document: Mapping[str, Any]) -> list[Row]:
 
 
 def limit(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say which part takes the larger share of a training step's time, and how much."""
+    """Say which of input pipeline and step takes the larger share of their time together, and how much."""
     if not {"input pipeline", "step"} <= parts.keys():
         return ""
     seconds = {part: 1 / parts[part]["images_per_second"]["median"] for part in ("input pipeline", "step")}
     slower = max(seconds, key=lambda part: seconds[part])
-    return f"{slower} ({seconds[slower] / sum(seconds.values()):.0%})"
+    return f"{slower.split()[0]} {seconds[slower] / sum(seconds.values()):.0%}"
 
 
 def caption(document: Mapping[str, Any]) -> str:
@@ -65,7 +67,7 @@ def caption(document: Mapping[str, Any]) -> str:
     gpus = [gpu["name"] for gpu in machine["gpus"]] if "cuda" in facts["devices"] else []
     where = ", ".join([f"{machine['cpu']}, {machine['logical_cores']} logical cores", *gpus])
     return (
-        f"{where}; {facts['threads']} threads; torch {software['torch']}, Python {software['python']}; "
+        f"{where}; CPU threads: {facts['threads']}; torch {software['torch']}, Python {software['python']}; "
         f"data: {facts['data']}; {UNITS}"
     )
 
@@ -73,8 +75,8 @@ def caption(document: Mapping[str, Any]) -> str:
 def footnotes(document: Mapping[str, Any]) -> list[str]:
     """Say how fast the lesson learned on each device, where that was measured."""
     return [
-        f"{info['device']}: {info['accuracy']:.1%} test accuracy after {info['epochs']} epochs, {info['training_s']:.1f} s "
-        f"of training and {info['evaluation_s']:.1f} s of evaluation"
+        f"{info['device']}: {info['accuracy']:.1%} test accuracy after {info['epochs']} epochs: "
+        f"{info['training_s']:.1f} s of training, {info['evaluation_s']:.1f} s of evaluation"
         for info in (benchmark["extra_info"] for benchmark in document["benchmarks"])
         if info.get("part") == "time to accuracy"
     ]
@@ -82,12 +84,12 @@ def footnotes(document: Mapping[str, Any]) -> list[str]:
 
 def as_rich(document: Mapping[str, Any]) -> Table:
     """Lay the rows out for a terminal."""
-    table = Table(caption=caption(document), caption_justify="left", show_edge=False, pad_edge=False)
+    table = Table(caption=escape(caption(document)), caption_justify="left", show_edge=False, pad_edge=False, box=SIMPLE_HEAD)
     several = len({row.device for row in rows(document)}) > 1
     for heading in (("device",) if several else ()) + HEADINGS:
         table.add_column(heading, justify="left" if heading in ("device", "limited by") else "right")
     for row in rows(document):
-        table.add_row(*((row.device,) if several else ()), *_cells(row))
+        table.add_row(*((row.device,) if several else ()), *map(escape, _cells(row)))
     return table
 
 
@@ -106,7 +108,7 @@ def _throughput(info: Mapping[str, Any] | None) -> str:
     if info is None:
         return "-"
     rate = info["images_per_second"]
-    return f"{short(rate['median'])} ({short(rate['q1'])}-{short(rate['q3'])})"
+    return f"{short(rate['median'])} [{(rate['q3'] - rate['q1']) / rate['median']:.0%}]"
 
 
 def _memory(parts: Any) -> str:
@@ -116,8 +118,8 @@ def _memory(parts: Any) -> str:
 
 def short(rate: float) -> str:
     """Write a rate with three digits: 987, 12.3k, 456k, 7.89M."""
-    for unit in ("", "k", "M", "G"):
-        if rate < 999.5:
-            break
-        rate /= 1000
+    thousands = 0
+    while rate >= 999.5:
+        rate, thousands = rate / 1000, thousands + 1
+    unit = ("", "k", "M", "G", "T")[thousands]
     return f"{rate:.3g}{unit}" if rate < 100 else f"{rate:.0f}{unit}"

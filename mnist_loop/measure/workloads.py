@@ -77,7 +77,7 @@ class Workload(ABC):
     def expected(self, steps: int) -> Any:
         """Compute what the callable must return, by other means or in float64, outside the clock."""
 
-    def check(self, found: float, expected: float) -> None:
+    def check(self, found: Any, expected: Any) -> None:
         """Compare what was timed with what it must return.
 
         Raises:
@@ -134,8 +134,8 @@ class InputPipeline(Workload):
 
         def fetch() -> Batch:
             for batch in islice(loader, steps):
-                last = tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
-            return last
+                images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            return images, labels
 
         return fetch
 

@@ -57,8 +57,9 @@ MUTANTS = [
     Mutant(
         "labels-shifted",
         TRAIN_LOADER,
-        TRAIN_LOADER
-        + "        collate_fn=lambda pairs: (torch.stack([i for i, _ in pairs]), torch.tensor([n for _, n in pairs]).roll(1)),\n",
+        TRAIN_LOADER + "        collate_fn=lambda pairs: torch.utils.data.default_collate(\n"
+        "            [(image, label) for (image, _), (_, label) in zip(pairs, pairs[1:] + pairs[:1])]\n"
+        "        ),\n",
         FILE + "images_and_labels_stay_together",
         "another's label",
     ),

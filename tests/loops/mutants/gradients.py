@@ -4,7 +4,7 @@ from tests.loops.mutants import Mutant
 
 ZERO_GRAD = "        optimizer.zero_grad()\n"
 STEP = "        optimizer.step()\n"
-BACKWARD = "        loss.backward()  # type: ignore[no-untyped-call]  # Tensor.backward has no annotations\n"
+BACKWARD = "        loss.backward()\n"
 TRAIN = "    model.train()\n"
 OWN_GRADIENT = "test_gradient_zeroing.test_each_step_applies_the_gradient_of_its_own_batch"
 REPLAY = "test_gradient_zeroing.test_sgd_ends_in_the_parameters_of_the_replay"
@@ -19,7 +19,9 @@ MUTANTS = [
         r"step 1: fc\d\.\w+\.grad differs",
         and_also=((TRAIN, TRAIN + ZERO_GRAD[4:]),),
     ),
-    Mutant("zero-grad-after-backward", BACKWARD, BACKWARD + ZERO_GRAD, OWN_GRADIENT, r"step 0: fc1\.weight\.grad is None"),
+    Mutant(
+        "zero-grad-after-backward", BACKWARD, BACKWARD + ZERO_GRAD, OWN_GRADIENT, r"step 0: fc1\.weight\.grad is None"
+    ),
     Mutant(
         "zero-grad-after-step-alone",
         ZERO_GRAD,

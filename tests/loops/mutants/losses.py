@@ -8,7 +8,11 @@ FILE = "test_loss_decrease.test_"
 
 MUTANTS = [
     Mutant(
-        "climbs", BACKWARD, "        (-loss).backward()\n", FILE + "full_batch_descent_on_a_convex_loss", "than the .* promised"
+        "climbs",
+        BACKWARD,
+        "        (-loss).backward()\n",
+        FILE + "full_batch_descent_on_a_convex_loss",
+        "than the .* promised",
     ),
     Mutant(
         "input-lost",

@@ -10,7 +10,13 @@ NO_TRACE = "test_train_eval.test_evaluation_leaves_no_trace"
 FILE = "test_train_eval.test_"
 
 MUTANTS = [
-    Mutant("trains-in-eval-mode", TRAIN, "    model.eval()\n", FILE + "training_runs_in_train_mode", "forward 0: .*eval mode"),
+    Mutant(
+        "trains-in-eval-mode",
+        TRAIN,
+        "    model.eval()\n",
+        FILE + "training_runs_in_train_mode",
+        "forward 0: .*eval mode",
+    ),
     Mutant("train-mode-not-set", TRAIN, "", FILE + "training_runs_in_train_mode", "forward 0: .*eval mode"),
     Mutant(
         "evaluates-in-train-mode",
@@ -59,7 +65,11 @@ MUTANTS = [
         FILE + "a_failing_evaluation_leaves_no_trace",
         "modes changed",
     ),
-    Mutant("evaluates-in-train-mode", EVAL, "", FILE + "batch_norm_follows_the_training_batches_alone", "another number"),
-    Mutant("evaluates-in-train-mode", EVAL, "", FILE + "dropout_drops_in_training_alone", "changed values in evaluation"),
+    Mutant(
+        "evaluates-in-train-mode", EVAL, "", FILE + "batch_norm_follows_the_training_batches_alone", "another number"
+    ),
+    Mutant(
+        "evaluates-in-train-mode", EVAL, "", FILE + "dropout_drops_in_training_alone", "changed values in evaluation"
+    ),
     Mutant("metric-in-train-mode", EVAL, "", FILE + "evaluating_twice_gives_the_same", "first, .* then"),
 ]

@@ -16,7 +16,9 @@ MUTANTS = [
 ]
 
 CHECKPOINT_MUTANTS = [
-    Mutant("resume-incomplete", "        optimizer.load_state_dict(self.optimizer)\n", "", RESUMED, "not equal|history"),
+    Mutant(
+        "resume-incomplete", "        optimizer.load_state_dict(self.optimizer)\n", "", RESUMED, "not equal|history"
+    ),
     Mutant("resume-incomplete", "        model.load_state_dict(self.model)\n", "", RESUMED, "not equal|history"),
     Mutant("resume-incomplete", '        torch.set_rng_state(self.rng["cpu"])\n', "", RESUMED, "not equal|history"),
     Mutant(

@@ -16,7 +16,8 @@ MUTANTS = [
     Mutant(
         "outputs-kept",
         "            outputs = model(images)\n            total",
-        "            outputs = model(images)\n            kept = [*kept, outputs] if count else [outputs]\n            total",
+        "            outputs = model(images)\n            kept = [outputs, *(kept if count else ())]\n"
+        "            total",
         FILE + "memory_does_not_grow_with_the_steps",
         r"\d+ tensors at step 10, \d+ at step 50",
         case={"task": "evaluate"},
