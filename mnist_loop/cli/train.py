@@ -129,7 +129,7 @@ def _start(arguments: argparse.Namespace, progress: Progress) -> Session:
         data=data.name,
         device=device.type,
         threads=torch.get_num_threads(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # its own type is not one that weights_only reads
     )
     progress.line(f"device: {device}, {settings.threads} CPU threads, torch {settings.torch}")
     session = Session(settings, data, device, arguments.workers, save_to)
