@@ -1,0 +1,84 @@
+"""``mnist-loop bench``: the options it hands to pytest, stored results shown, exit codes."""
+
+import json
+
+import pytest
+
+from mnist_loop.cli import bench, main
+from tests.test_table import benchmark, document
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """What pytest would be called with, and what it then returns."""
+    calls = []
+    calls_return = {"code": 0}
+
+    def fake(arguments):
+        calls.append(arguments)
+        return calls_return["code"]
+
+    monkeypatch.setattr(pytest, "main", fake)
+    return calls, calls_return
+
+
+def test_options_reach_pytest(handed_over):
+    """Each option is pytest's of the same name; the benchmark files are found; what was not given is not handed on."""
+    calls, _ = handed_over
+    assert main(["bench"]) == 0
+    assert main(["bench", "--batch-sizes", "64,16", "--device", "cpu", "--data", "digits", "--threads", "1"]) == 0
+    for arguments in calls:
+        assert "--benchmark-only" in arguments
+        assert arguments[-1].endswith("benchmarks")
+        assert arguments[arguments.index("-m") + 1] == "not slow"
+    assert not {"--batch-sizes", "--device", "--data", "--threads"} & set(calls[0])
+    text = " ".join(calls[1])
+    for option in ("--batch-sizes 16,64", "--device cpu", "--data digits", "--threads 1"):
+        assert option in text
+
+
+def test_time_to_accuracy_is_asked_for(handed_over):
+    """The slow benchmark runs where it is asked for."""
+    calls, _ = handed_over
+    main(["bench", "--time-to-accuracy"])
+    assert calls[0][calls[0].index("-m") + 1] == "slow or not slow"
+
+
+@pytest.mark.parametrize(("pytests", "ours"), [(0, 0), (1, 1), (2, 130), (4, 2), (3, 3), (5, 5)])
+def test_exit_codes_are_those_of_the_command_line(handed_over, pytests, ours):
+    """Ctrl-C is 130 and misuse 2, as for every command; the rest is pytest's."""
+    _, calls_return = handed_over
+    calls_return["code"] = pytests
+    assert main(["bench"]) == ours
+
+
+def test_a_stored_result_is_shown(tmp_path, capsys, monkeypatch):
+    """--show prints the table of a file and runs nothing; --markdown prints it for a README."""
+    monkeypatch.setattr(pytest, "main", lambda arguments: pytest.fail("nothing was to be run"))
+    stored = document(benchmark("step", 64, 50_000.0))
+    stored["mnist_loop"]["schema"] = 1
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(stored))
+    assert main(["bench", "--show", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "50k" in shown
+    assert "A CPU" in shown
+    assert main(["bench", "--show", str(file), "--markdown"]) == 0
+    assert "| cpu | 64 | - | 50k [10%] |" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_result_is_one_sentence(tmp_path, capsys):
+    """Exit code 2, the file, what was expected."""
+    file = tmp_path / "other.json"
+    file.write_text("{}")
+    assert main(["bench", "--show", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mnist-loop: ")
+    assert str(file) in error
+    assert error.count("\n") == 1
+
+
+def test_missing_benchmarks_are_told(tmp_path, monkeypatch):
+    """A package without its benchmark files says so."""
+    monkeypatch.setattr(bench, "__file__", str(tmp_path / "mnist_loop" / "cli" / "bench.py"))
+    assert main(["bench"]) == 2

@@ -1,0 +1,191 @@
+"""A sweep: its order, its progress, what it stores, and how it ends when something goes wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mnist_loop import idx
+from mnist_loop.cli.bench import PLUGIN, benchmarks_folder
+from mnist_loop.errors import UserError
+from mnist_loop.measure import clock
+from mnist_loop.measure.results import ResultFile, read
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder in MNIST's place with random images: enough for the benchmarks to run on."""
+    root = tmp_path_factory.mktemp("tiny")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.RandomState(0)
+    for split, size in (("train", 96), ("test", 16)):
+        images_file, labels_file = idx.file_names(split)
+        (raw / images_file).write_bytes(idx.encode(random.randint(0, 256, (size, 28, 28)).astype(np.uint8)))
+        (raw / labels_file).write_bytes(idx.encode(random.randint(0, 10, size).astype(np.uint8)))
+    return root
+
+
+@pytest.fixture
+def sweep(pytester, tiny_data, monkeypatch):
+    """Run the benchmarks in this process with short rounds; give the output and the stored results."""
+    monkeypatch.setattr(clock, "BLOCK_S", 0.002)
+    monkeypatch.setattr(clock, "WARM_UP_S", 0.01)
+    monkeypatch.setattr(clock, "ROUNDS_S", 0.02)
+
+    def run(*options):
+        result = pytester.runpytest_inprocess(
+            "-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "--data", str(tiny_data),
+            "--device", "cpu", "-m", "not slow", *options, str(benchmarks_folder()), no_reraise_ctrlc=True,
+        )  # fmt: skip
+        files = sorted(pytester.path.glob(".benchmarks/*.json"))
+        return result, [read(file) for file in files]
+
+    return run
+
+
+def test_a_sweep_measures_prints_and_stores(sweep):
+    """Row by row: each batch size's parts in turn, with the time that is left; then the table; all of it in one file."""
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "32,8", "--threads", "1")
+    assert result.ret == 0
+    parts = ["input pipeline", "step", "end to end", "evaluation"]
+    order = [(benchmark["extra_info"]["batch_size"], benchmark["extra_info"]["part"]) for benchmark in document["benchmarks"]]
+    assert order == [(size, part) for size in (8, 32) for part in parts]
+    lines = [line for line in result.outlines if re.match(r"\s+\d/8  cpu, batch ", line)]
+    assert len(lines) == 8
+    assert all(re.search(r"images/s  about \d\d:\d\d left$", line) for line in lines[:-1])
+    assert lines[-1].endswith("images/s  ")
+    result.stdout.fnmatch_lines(["data: MNIST (modified) from *", "*images per second*", "*input pipeline*", "*stored in *"])
+    facts = document["mnist_loop"]
+    assert facts["complete"]
+    assert facts["data"] == "MNIST (modified)"
+    assert facts["threads"] == 1
+    assert {"identity", "software", "state", "devices", "planned"} <= facts.keys()
+    assert "stats" in document["benchmarks"][0], "pytest-benchmark's own tools read this"
+    assert document["benchmarks"][0]["stats"]["data"] == [
+        entry["seconds"] for entry in document["benchmarks"][0]["extra_info"]["rounds"]
+    ]
+
+
+def test_the_file_is_named_for_machine_device_and_torch(sweep, pytester):
+    """From the name one can tell results apart."""
+    sweep("--benchmark-only", "--batch-sizes", "8")
+    (file,) = pytester.path.glob(".benchmarks/*.json")
+    from mnist_loop.measure import machine
+
+    assert re.fullmatch(rf"{machine.name('cpu')}_cpu_torch-[\w.+-]+_\d{{8}}-\d{{6}}\.json", file.name)
+
+
+def test_no_host_name_is_stored(sweep, pytester):
+    """A result can be published: it has no name of host or user in it."""
+    import getpass
+    import socket
+
+    sweep("--benchmark-only", "--batch-sizes", "8")
+    (file,) = pytester.path.glob(".benchmarks/*.json")
+    values = set(re.findall(r'": "([^"]*)"', file.read_text()))
+    assert not {socket.gethostname(), getpass.getuser()} & values
+
+
+def test_ctrl_c_keeps_what_was_measured(sweep, monkeypatch):
+    """An interrupted sweep has stored what was finished, and says how much that is."""
+    measured, real = [], clock.measure
+
+    def interrupted_at_the_third(workload, benchmark):
+        real(workload, benchmark)
+        measured.append(workload.part)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(clock, "measure", interrupted_at_the_third)
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == ["input pipeline", "step"]
+    assert not document["mnist_loop"]["complete"]
+    assert len(document["mnist_loop"]["planned"]) == 4
+    result.stdout.fnmatch_lines(["incomplete: 2 of 4 benchmarks were measured", "stored in *"])
+
+
+def test_a_wrong_result_is_no_result(sweep, monkeypatch):
+    """A benchmark whose result is wrong fails, is not stored, and the others are."""
+    from mnist_loop.measure.workloads import Step
+
+    right = Step.prepare
+    monkeypatch.setattr(Step, "prepare", lambda self, steps: lambda: 1.01 * right(self, steps)())
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=3, failed=1, deselected=1)
+    assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == [
+        "input pipeline",
+        "end to end",
+        "evaluation",
+    ]
+    result.stdout.fnmatch_lines(["*test_step*: failed*", "*WrongResult: step: the loss is*", "incomplete: 3 of 4*"])
+
+
+def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
+    """What cannot be stored is shown all the same, and the run fails with the reason."""
+
+    def full(self):
+        raise UserError("result.json: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(ResultFile, "write", full)
+    result, documents = sweep("--benchmark-only", "--batch-sizes", "8")
+    assert documents == []
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*input pipeline*step*", "not stored: result.json: cannot be written (No space left*"])
+
+
+def test_a_plain_pytest_runs_each_benchmark_once(sweep):
+    """Without --benchmark-only nothing is timed and nothing stored, but every result is checked."""
+    result, documents = sweep("--batch-sizes", "8,64")
+    assert result.ret == 0
+    result.assert_outcomes(passed=8, deselected=1)
+    assert documents == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-sizes", "8,x"], "*--batch-sizes: 'x' found, expected a whole number of at least 1"),
+        (["--device", "gpu"], "*--device: device 'gpu': not *, expected auto, cpu, cuda, cuda:N or mps"),
+        (["--threads", "0"], "*--threads: '0' found, expected a whole number of at least 1"),
+    ],
+)
+def test_a_mistyped_option_is_one_sentence(sweep, options, message):
+    """pytest ends before it collects, with what was found and what was expected."""
+    result, _ = sweep(*options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_missing_folder_is_one_sentence(sweep):
+    """A wrong --data ends the run at once, with exit code 2 and no traceback."""
+    result, documents = sweep("--benchmark-only", "--data", "/no/such/folder")
+    assert result.ret == 2
+    assert documents == []
+    result.stdout.fnmatch_lines(["*Exit: mnist_loop: /no/such/folder: no such folder for the data, expected *"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_leaves_what_was_finished(tmp_path, tiny_data):
+    """kill -9 in the middle of a sweep leaves a readable file with the benchmarks that were finished."""
+    command = [sys.executable, "-m", "mnist_loop", "bench", "--data", str(tiny_data), "--device", "cpu"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("  3/20"):
+                break
+        time.sleep(1)
+        process.send_signal(signal.SIGKILL)
+    (file,) = tmp_path.glob(".benchmarks/*.json")
+    document = json.loads(file.read_text())
+    assert 3 <= len(document["benchmarks"]) < 20
+    assert not document["mnist_loop"]["complete"]
