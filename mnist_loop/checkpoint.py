@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,18 @@ from mnist_loop.files import write_atomically
 from mnist_loop.loop import Epoch
 
 FORMAT = "mnist_loop checkpoint 1"
+
+# What the readers raise, each in its own way, of a file that is damaged or of something else.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 
 
 @dataclass
@@ -60,12 +73,21 @@ class Checkpoint:
         return cls(dict(settings), list(history), *state, rng)
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Put the state back, that of torch's global generators too."""
-        model.load_state_dict(self.model)
-        optimizer.load_state_dict(self.optimizer)
-        torch.set_rng_state(self.rng["cpu"])
-        if self.rng["cuda"] and len(self.rng["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(self.rng["cuda"])
+        """Put the state back, that of torch's global generators too.
+
+        Raises:
+            CheckpointError: it is the state of something else; a part of it may have been put back.
+        """
+        try:
+            model.load_state_dict(self.model)
+            optimizer.load_state_dict(self.optimizer)
+            torch.set_rng_state(self.rng["cpu"])
+            if self.rng["cuda"] and len(self.rng["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(self.rng["cuda"])
+        except UNREADABLE as error:
+            raise CheckpointError(
+                "the checkpoint is of another model or optimizer than this version trains: start anew"
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``, whole or not at all.
@@ -79,9 +101,8 @@ class Checkpoint:
         try:
             write_atomically(path, content.getvalue())
         except OSError as error:
-            raise CheckpointError(
-                f"{path}: cannot be written ({error.strerror}); an earlier file there is untouched"
-            ) from error
+            kept = "; the file there is as it was" if path.is_file() else ""
+            raise CheckpointError(f"{path}: cannot be written ({error.strerror}){kept}") from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -92,20 +113,17 @@ class Checkpoint:
         """
         expected = "expected a file that mnist-loop train --save wrote"
         try:
-            content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+            file = io.BytesIO(path.read_bytes())
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
+            if damaged is not None:
+                raise ValueError(f"{damaged} is damaged")
+            content = torch.load(file, map_location="cpu", weights_only=True)
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             content["history"] = [Epoch(**epoch) for epoch in content["history"]]
             return cls(**content)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror}), {expected}") from error
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:
+        except UNREADABLE as error:
             raise CheckpointError(f"{path}: not a checkpoint of this version, or damaged; {expected}") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from mnist_loop.vision import datasets, transforms
 
 ENVIRONMENT_VARIABLE = "MNIST_LOOP_DATA"
 DEFAULT_ROOT = Path("data")
-DOWNLOAD_TIMEOUT_S = 5.0  # a server that answers does so within one second; two mirrors are tried
+DOWNLOAD_TIMEOUT_S = 5.0  # of silence: a server that answers does so within one second
 
 # Published with the data set: the MD5 of the four files, unpacked.
 MNIST_CHECKSUMS = {
@@ -42,6 +44,13 @@ def normalisation() -> transforms.Compose:
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """Do to images (N, 28, 28) of uint8 what `normalisation` does to each, to the bit; return floats (N, 1, 28, 28)."""
     return images.unsqueeze(1).float().div_(255).sub_(0.5).div_(0.5)
+
+
+class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: MNIST is Any
+    """torchvision's MNIST, read from the files in ``raw`` alone: those are the ones that were checked."""
+
+    def _check_legacy_exist(self) -> bool:
+        return False  # or torchvision would prefer what its old releases left in ``processed``
 
 
 @dataclass(frozen=True)
@@ -143,11 +152,12 @@ def download_mnist(root: Path) -> None:
         DataError: no mirror answered, the checksums differ, or ``root`` cannot be written.
     """
     try:
-        with staging_folder(root) as folder, _socket_timeout(DOWNLOAD_TIMEOUT_S):
-            datasets.MNIST(str(folder), download=True)
+        # Some releases of torchvision print what they download; stdout is for results.
+        with staging_folder(root) as folder, _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
+            MNIST(str(folder), download=True)
             raw = folder / "MNIST" / "raw"
             publish([raw / name for name in idx.ALL_FILES], root / "MNIST" / "raw")
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:  # the last two are urllib's
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # torchvision's last mirror
         raise DataError(f"the download to {root} failed ({reason})") from error
 
@@ -155,20 +165,34 @@ def download_mnist(root: Path) -> None:
 def _places(where: str | Path | None) -> list[tuple[Path, str]]:
     places = []
     if where is not None:
-        if not Path(where).is_dir():
-            raise DataError(
-                f"{where}: no such folder for the data, expected one that holds MNIST/raw, or the word mnist or digits"
-            )
-        places.append((Path(where), "as given"))
+        places.append((_expand_user(where), "as given"))
+        try:
+            found = "" if places[0][0].is_dir() else "no such folder for the data"
+        except OSError as error:
+            found = f"cannot be read ({error.strerror})"
+        if found:
+            raise DataError(f"{where}: {found}, expected one that holds MNIST/raw, or the word mnist or digits")
     if os.environ.get(ENVIRONMENT_VARIABLE):
-        places.append((Path(os.environ[ENVIRONMENT_VARIABLE]), f"${ENVIRONMENT_VARIABLE}"))
+        places.append((_expand_user(os.environ[ENVIRONMENT_VARIABLE]), f"${ENVIRONMENT_VARIABLE}"))
     places.append((DEFAULT_ROOT, "default"))
     return places
 
 
+def _expand_user(path: str | Path) -> Path:
+    # As torchvision does it, or the two would mean different folders.
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser fails where there is no such user
+
+
 def _has_mnist(root: Path) -> bool:
+    raw = root / "MNIST" / "raw"
+    try:
+        found = {file.name for file in raw.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DataError(f"{raw}: cannot be read ({error.strerror}), expected the four files of MNIST") from error
     # One file is enough to be looked at: a half-copied folder is an error to be told, not to be passed over.
-    return any((root / "MNIST" / "raw" / name).exists() for name in idx.ALL_FILES)
+    return not found.isdisjoint(idx.ALL_FILES)
 
 
 def _mnist(root: Path, told_by: str, passed_over: list[str]) -> Data:
@@ -179,7 +203,7 @@ def _mnist(root: Path, told_by: str, passed_over: list[str]) -> Data:
         note += "; its checksums are not those of the published files"
     if passed_over:
         note += f"; none in {', '.join(passed_over)}"
-    return _open(datasets.MNIST, name, root, note)
+    return _open(MNIST, name, root, note)
 
 
 def _digits(root: Path, reason: str) -> Data:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from mnist_loop.errors import UserError
@@ -19,21 +21,19 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r}: not known, expected auto, cpu, cuda, cuda:N or mps") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            why = "this torch is built without CUDA" if torch.version.cuda is None else f"{count} CUDA devices found"
-            raise UserError(f"device {name!r}: not on this machine ({why}), expected auto or cpu")
-    elif device.type == "mps":
-        if not torch.backends.mps.is_available():
-            raise UserError(f"device {name!r}: not on this machine, expected auto or cpu")
-    elif device.type != "cpu":
+    # Before torch reads it: torch keeps eight bits of the index, so that to it cuda:256 is cuda:0.
+    known = re.fullmatch(r"cpu|mps|cuda(?::([0-9]+))?", name)
+    if known is None:
         raise UserError(f"device {name!r}: not supported, expected auto, cpu, cuda, cuda:N or mps")
-    return device
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(known[1] or 0) >= count:
+            built = torch.backends.cuda.is_built()
+            why = f"{count} CUDA devices found" if built else "this torch is built without CUDA"
+            raise UserError(f"device {name!r}: not on this machine ({why}), expected auto or cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {name!r}: not on this machine, expected auto or cpu")
+    return torch.device(name)
 
 
 def synchronise(device: torch.device) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 STAGING_PREFIX = ".mnist-loop-staging-"
 STALE_AFTER_S = 3600.0  # nothing here is staged for longer than minutes: an older folder was left by a killed process
@@ -20,16 +21,17 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; ``path`` is then as it was.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # Not tempfile, whose files are for their owner alone: to set that right, the umask would have to be read,
+    # and to read it is to change it, for all threads.
+    part = path.parent / f".{path.name}.{uuid4().hex}.part"
     try:
-        with os.fdopen(descriptor, "wb") as part:
-            part.write(content)
-            part.flush()
-            os.fsync(part.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -49,13 +51,17 @@ def staging_folder(root: Path) -> Iterator[Path]:
 
 
 def publish(files: list[Path], folder: Path) -> None:
-    """Move finished ``files`` into ``folder``, each in one step; a file of the same name is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        file.replace(folder / file.name)
+    """Move finished ``files`` into ``folder``: all in one step if it is new, else each in one step.
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    A file of the same name is replaced.
+    """
+    whole = files[0].with_name(f"{STAGING_PREFIX}whole")
+    whole.mkdir()
+    staged = [file.replace(whole / file.name) for file in files]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        whole.rename(folder)
+    except OSError:  # there are files in it already
+        folder.mkdir(exist_ok=True)
+        for file in staged:
+            file.replace(folder / file.name)

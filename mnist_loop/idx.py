@@ -8,6 +8,7 @@ dimension as a big-endian 32-bit integer, then the elements.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from pathlib import Path
 
@@ -34,7 +35,7 @@ ALL_FILES = tuple(name for split in SPLITS for name in file_names(split))
 def encode(array: npt.NDArray[np.uint8]) -> bytes:
     """Encode a uint8 array of any shape as the bytes of an IDX file."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, UINT8, array.ndim, *array.shape)
-    return header + np.ascontiguousarray(array).tobytes()
+    return header + array.tobytes()
 
 
 def check_folder(folder: Path) -> dict[str, str]:
@@ -47,16 +48,16 @@ def check_folder(folder: Path) -> dict[str, str]:
     checksums = {}
     for split in SPLITS:
         images_file, labels_file = (folder / name for name in file_names(split))
-        images, checksums[images_file.name] = _read(images_file, dimensions=3)
-        labels, checksums[labels_file.name] = _read(labels_file, dimensions=1)
-        if images.shape[1:] != IMAGE_SHAPE:
-            found = " x ".join(map(str, images.shape[1:]))
+        (images, *pixels), _, checksums[images_file.name] = _read(images_file, dimensions=3)
+        _, labels, checksums[labels_file.name] = _read(labels_file, dimensions=1)
+        if tuple(pixels) != IMAGE_SHAPE:
+            found = " x ".join(map(str, pixels))
             raise DataError(f"{images_file}: images of {found} pixels, expected 28 x 28")
-        if len(images) == 0:
+        if images == 0:
             raise DataError(f"{images_file}: no images, expected at least one")
-        if len(images) != len(labels):
+        if images != len(labels):
             raise DataError(
-                f"{labels_file}: {len(labels)} labels, expected {len(images)}, one for each image in {images_file.name}"
+                f"{labels_file}: {len(labels)} labels, expected {images}, one for each image in {images_file.name}"
             )
         if int(labels.max()) >= CLASSES:
             at = int(np.argmax(labels >= CLASSES))
@@ -64,7 +65,8 @@ def check_folder(folder: Path) -> dict[str, str]:
     return checksums
 
 
-def _read(file: Path, dimensions: int) -> tuple[npt.NDArray[np.uint8], str]:
+def _read(file: Path, dimensions: int) -> tuple[tuple[int, ...], npt.NDArray[np.uint8], str]:
+    """Return the shape that the header tells, the elements in a row, and the MD5 of the whole file."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -81,9 +83,9 @@ def _read(file: Path, dimensions: int) -> tuple[npt.NDArray[np.uint8], str]:
     if len(content) < start:
         raise DataError(f"{file}: {len(content)} bytes, expected a header of {start}")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
-    expected = start + int(np.prod(shape, dtype=np.uint64))
+    expected = start + math.prod(shape)  # in Python's integers: numpy's would overflow
     if len(content) != expected:
         what = "truncated" if len(content) < expected else "too long"
         raise DataError(f"{file}: {what}, {len(content)} bytes found, {expected} expected from its header")
     checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape), checksum
+    return shape, np.frombuffer(content, np.uint8)[start:], checksum

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 T = TypeVar("T", covariant=True)
@@ -29,17 +30,18 @@ class Progress:
     """
 
     def __init__(self, *, to_stderr: bool = False) -> None:
-        stream = sys.stderr if to_stderr else sys.stdout
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        # A program that is started with its stdout closed has None there.
+        self._stream = (sys.stderr if to_stderr else sys.stdout) or io.StringIO()
+        self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("batches, remaining"),
-            TimeRemainingColumn(),
+            *map(
+                _OnceCounted,
+                (BarColumn(), MofNCompleteColumn(), TextColumn("batches, remaining"), TimeRemainingColumn()),
+            ),
             console=self._console,
             transient=True,
-            disable=not stream.isatty(),
+            disable=not self._stream.isatty(),
         )
         self._task = self._bar.add_task("", total=None, visible=False)
 
@@ -54,16 +56,16 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(text)
-        self._console.file.flush()
+        if self._bar.disable:
+            # Not through rich: where the reader of a pipe has gone, it ends the program with its own exit code.
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+        else:
+            self._console.print(text)
 
     def status(self, text: str, total: int | None = None) -> None:
         """Say what is going on from now on, and how many batches it will take, if that is known."""
         self._bar.reset(self._task, description=text, total=total, visible=True)
-
-    def describe(self, text: str) -> None:
-        """Say what is going on without starting the count anew."""
-        self._bar.update(self._task, description=text)
 
     def counted(self, loader: Sized[T]) -> Counted[T]:
         """Return ``loader`` such that each of its batches counts."""
@@ -88,3 +90,14 @@ class Counted(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._loader)
+
+
+class _OnceCounted(ProgressColumn):
+    """A column that is empty as long as nobody knows how many batches there will be."""
+
+    def __init__(self, column: ProgressColumn) -> None:
+        super().__init__()
+        self._column = column
+
+    def render(self, task: Task) -> RenderableType:
+        return "" if task.total is None else self._column(task)

@@ -52,6 +52,8 @@ class Session:
         device: where.
         workers: processes that load data.
         save_to: file that gets a checkpoint after each epoch.
+        history: the epochs done.
+        saved: number of epochs in the checkpoint that was last written.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Session:
     workers: int = 0
     save_to: Path | None = None
     history: list[Epoch] = field(default_factory=list)
+    saved: int | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -81,22 +84,28 @@ class Session:
             there = checkpoint.settings.get(name)
             if name in DECISIVE and here != there:
                 raise CheckpointError(
-                    f"the checkpoint was trained with {name} {there}, not {here}: go on with that, or start anew"
+                    f"the checkpoint was trained with {name.replace('_', ' ')} {there}, not {here}: "
+                    "go on with that, or start anew"
                 )
         checkpoint.restore(self.model, self.optimizer)
         self.history = list(checkpoint.history)
 
-    def save(self, history: list[Epoch]) -> None:
-        """Write a checkpoint with ``history``, if one was asked for."""
+    def save(self) -> None:
+        """Write a checkpoint, if one was asked for.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
         if self.save_to is not None:
             settings = asdict(self.settings)
-            Checkpoint.capture(self.model, self.optimizer, history, settings).save(self.save_to)
+            Checkpoint.capture(self.model, self.optimizer, self.history, settings).save(self.save_to)
+            self.saved = len(self.history)
 
     def train(self, epochs: int, progress: Progress) -> None:
         """Train up to and with epoch ``epochs``; ``history`` grows as epochs are finished.
 
         Raises:
-            LossNotFinite: with the epoch and the batch.
+            LossNotFinite: with the epoch and the batch. That epoch is not saved.
             CheckpointError: the checkpoint cannot be written.
         """
         lines = _Lines(epochs, len(self.train_loader), progress)
@@ -107,12 +116,13 @@ class Session:
                 f"Epoch: {epoch.epoch}/{epochs} | Train loss: {epoch.train_loss:.4f} | "
                 f"Test loss: {epoch.test_loss:.4f} | Test accuracy: {epoch.test_accuracy:.4f}"
             )
-            self.save([*self.history, epoch])
+            if not math.isfinite(epoch.test_loss):  # the last step of an epoch shows here alone
+                raise LossNotFinite(f"the test loss is {epoch.test_loss} after epoch {epoch.epoch}")
             self.history.append(epoch)
+            self.save()
 
         to_do = max(0, epochs - len(self.history))
         progress.status("training", total=to_do * (len(self.train_loader) + len(self.test_loader)))
-        self.save(self.history)  # the time to learn that the file cannot be written is now
         fit(
             self.model,
             progress.counted(self.train_loader),
@@ -140,14 +150,14 @@ class _Lines:
     def on_batch(self, epoch: int, batch: int, loss: Tensor) -> None:
         self._unread.append((epoch, batch, loss))
         if batch % LINE_EVERY == 0:
-            last = self.read_losses()
+            last = self.read_losses()[-1]
             self._progress.line(f"Epoch: {epoch}/{self._epochs} | Batch: {batch}/{self._batches} | Loss: {last:.4f}")
 
-    def read_losses(self) -> float:
-        """Read the losses since the last call; return the last of them."""
+    def read_losses(self) -> list[float]:
+        """Read and return the losses since the last call, all of them finite."""
         unread, self._unread = self._unread, []
-        losses = torch.stack([loss for _, _, loss in unread]).tolist()
+        losses: list[float] = torch.stack([loss for _, _, loss in unread]).tolist() if unread else []
         for (epoch, batch, _), loss in zip(unread, losses, strict=True):
             if not math.isfinite(loss):
                 raise LossNotFinite(f"the loss is {loss} at batch {batch} of epoch {epoch}")
-        return float(losses[-1])
+        return losses

@@ -13,14 +13,16 @@ _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 def explain(error: Exception) -> str:
     """Turn what torchvision raises at import into a sentence with what to install."""
     found = f"torch {_version('torch')} beside torchvision {_version('torchvision')}"
-    if "torchvision::nms" in str(error):
+    # The second is what older releases say of the same.
+    if "torchvision::nms" in str(error) or "has no attribute 'extension'" in str(error):
         return (
-            f"torchvision does not load: {found} come from different builds (one for CUDA, one for CPU alone). "
+            f"torchvision does not load: {found} come from different builds "
+            "(such as one for CUDA and one for the CPU alone). "
             f"Install both from one index: pip install --force-reinstall torch torchvision, "
             f"or, for the CPU alone, the same with --index-url {_CPU_INDEX}"
         )
     return (
-        f"torchvision does not load: found {found}, and it says: {error}. "
+        f"torchvision does not load: found {found}, and it says: {' '.join(str(error).split())}. "
         "Install the pair that belongs together: pip install --upgrade torch torchvision"
     )
 
@@ -34,7 +36,7 @@ def _version(package: str) -> str:
 
 try:
     from torchvision import datasets, transforms
-except (ImportError, RuntimeError) as error:
+except (ImportError, RuntimeError, AttributeError) as error:
     raise DataError(explain(error)) from error
 
 __all__ = ["datasets", "transforms"]

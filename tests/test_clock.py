@@ -63,7 +63,9 @@ def test_warming_up_takes_its_time(sleeper):
     assert clock.WARM_UP_S <= warm.seconds <= clock.WARM_UP_S + 2 * clock.BLOCK_S
 
 
-@pytest.mark.parametrize(("step_s", "steps", "rounds"), [(0.5, 1, clock.FEWEST_ROUNDS), (1e-6, 1000, clock.MOST_ROUNDS)])
+@pytest.mark.parametrize(
+    ("step_s", "steps", "rounds"), [(0.5, 1, clock.FEWEST_ROUNDS), (1e-6, 1000, clock.MOST_ROUNDS)]
+)
 def test_slow_and_fast_steps_have_bounds(sleeper, step_s, steps, rounds):
     """One slow batch is a block, measured ten times; a block of fast ones has an end."""
     sleeper.step_s = step_s
@@ -89,7 +91,7 @@ def timed_benchmark(benchmark, monkeypatch):
 
 @pytest.mark.usefixtures("short_rounds")
 def test_every_round_is_stored(timed_benchmark):
-    """Each round has its start and its seconds, in order; rates are of images, and the quartiles surround the median."""
+    """Each round has its start and its seconds, in order; rates are of images, between their quartiles."""
     clock.measure(Step(small_data(), 8, torch.device("cpu")), timed_benchmark)
     info = timed_benchmark.extra_info
     rounds = info["rounds"]

@@ -73,7 +73,7 @@ for number in range(100_000):
 
 
 def test_a_kill_leaves_a_readable_file(tmp_path):
-    """kill -9 at any moment leaves a file that can be read, with all benchmarks that were added before."""
+    """A kill -9 at any moment leaves a file that can be read, with all benchmarks that were added before."""
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "writing\n"

@@ -1,18 +1,19 @@
 """A sweep: its order, its progress, what it stores, and how it ends when something goes wrong."""
 
 import json
-import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mnist_loop import idx
-from mnist_loop.cli.bench import PLUGIN, benchmarks_folder
+from mnist_loop.cli.bench import ISOLATED, benchmarks_folder
 from mnist_loop.errors import UserError
 from mnist_loop.measure import clock
 from mnist_loop.measure.results import ResultFile, read
@@ -41,9 +42,10 @@ def sweep(pytester, tiny_data, monkeypatch):
 
     def run(*options):
         result = pytester.runpytest_inprocess(
-            "-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "--data", str(tiny_data),
-            "--device", "cpu", "-m", "not slow", *options, str(benchmarks_folder()), no_reraise_ctrlc=True,
-        )  # fmt: skip
+            *(*ISOLATED, "--data", str(tiny_data), "--device", "cpu", "-m", "not slow"),
+            *(*options, str(benchmarks_folder())),
+            no_reraise_ctrlc=True,
+        )
         files = sorted(pytester.path.glob(".benchmarks/*.json"))
         return result, [read(file) for file in files]
 
@@ -51,26 +53,39 @@ def sweep(pytester, tiny_data, monkeypatch):
 
 
 def test_a_sweep_measures_prints_and_stores(sweep):
-    """Row by row: each batch size's parts in turn, with the time that is left; then the table; all of it in one file."""
+    """Row by row each batch size's parts, with the time that is left; then the table; all of it in one file."""
     result, (document,) = sweep("--benchmark-only", "--batch-sizes", "32,8", "--threads", "1")
     assert result.ret == 0
     parts = ["input pipeline", "step", "end to end", "evaluation"]
-    order = [(benchmark["extra_info"]["batch_size"], benchmark["extra_info"]["part"]) for benchmark in document["benchmarks"]]
+    order = [
+        (benchmark["extra_info"]["batch_size"], benchmark["extra_info"]["part"]) for benchmark in document["benchmarks"]
+    ]
     assert order == [(size, part) for size in (8, 32) for part in parts]
     lines = [line for line in result.outlines if re.match(r"\s+\d/8  cpu, batch ", line)]
     assert len(lines) == 8
     assert all(re.search(r"images/s  about \d\d:\d\d left$", line) for line in lines[:-1])
     assert lines[-1].endswith("images/s  ")
-    result.stdout.fnmatch_lines(["data: MNIST (modified) from *", "*images per second*", "*input pipeline*", "*stored in *"])
+    result.stdout.fnmatch_lines(
+        ["data: MNIST (modified) from *", "*images per second*", "*input pipeline*", "*stored in *"]
+    )
     facts = document["mnist_loop"]
     assert facts["complete"]
     assert facts["data"] == "MNIST (modified)"
     assert facts["threads"] == 1
     assert {"identity", "software", "state", "devices", "planned"} <= facts.keys()
-    assert "stats" in document["benchmarks"][0], "pytest-benchmark's own tools read this"
-    assert document["benchmarks"][0]["stats"]["data"] == [
-        entry["seconds"] for entry in document["benchmarks"][0]["extra_info"]["rounds"]
-    ]
+
+
+def test_pytest_benchmark_reads_seconds_per_image(sweep):
+    """Its statistics are per image, whatever the length of a block: OPS is images per second."""
+    _, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", "--benchmark-json", "theirs.json")
+    theirs = read(Path("theirs.json"))
+    for benchmark, same in zip(document["benchmarks"], theirs["benchmarks"], strict=True):
+        stats, info = benchmark["stats"], benchmark["extra_info"]
+        assert stats["data"] == [entry["seconds"] / info["images"] for entry in info["rounds"]]
+        assert stats["median"] == pytest.approx(statistics.median(stats["data"]))
+        assert stats["ops"] == pytest.approx(1 / stats["mean"])
+        assert stats["min"] <= stats["q1"] <= stats["median"] <= stats["q3"] <= stats["max"]
+        assert same["stats"] == stats
 
 
 def test_the_file_is_named_for_machine_device_and_torch(sweep, pytester):
@@ -159,7 +174,7 @@ def test_a_plain_pytest_runs_each_benchmark_once(sweep):
     ],
 )
 def test_a_mistyped_option_is_one_sentence(sweep, options, message):
-    """pytest ends before it collects, with what was found and what was expected."""
+    """The run ends before it collects, with what was found and what was expected."""
     result, _ = sweep(*options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
@@ -176,7 +191,7 @@ def test_a_missing_folder_is_one_sentence(sweep):
 
 @pytest.mark.slow
 def test_a_killed_sweep_leaves_what_was_finished(tmp_path, tiny_data):
-    """kill -9 in the middle of a sweep leaves a readable file with the benchmarks that were finished."""
+    """A kill -9 in the middle of a sweep leaves a readable file with the benchmarks that were finished."""
     command = [sys.executable, "-m", "mnist_loop", "bench", "--data", str(tiny_data), "--device", "cpu"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -111,4 +111,5 @@ def test_parts_are_those_that_are_measured():
     """The columns are the parts of the workloads, no more and no less."""
     from mnist_loop.measure.workloads import EndToEnd, Evaluation, InputPipeline, Step
 
-    assert table.PARTS == tuple(kind.part for kind in (InputPipeline, Step, EndToEnd, Evaluation))
+    parts = tuple(kind.part for kind in (InputPipeline, Step, EndToEnd, Evaluation))
+    assert parts == table.PARTS

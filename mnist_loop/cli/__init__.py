@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from mnist_loop import __version__
 from mnist_loop.cli import bench, train
 from mnist_loop.errors import UserError
 
+MISUSED = 2
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended: 128 + SIGINT
+READER_GONE = 141  # and of one whose pipe was closed: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 a missed target, 2 misuse, 130 Ctrl-C."""
-    parser = argparse.ArgumentParser(
+    """Run one command and return its exit code: 0 done, 1 a missed target, 2 misuse, 130 Ctrl-C, 141 closed pipe."""
+    parser = _Parser(
         prog="mnist-loop", description="The MNIST training loop that can be trusted, and how fast it is here."
     )
     parser.add_argument("--version", action="version", version=f"mnist-loop {__version__}")
@@ -25,16 +31,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
-        exit_code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        with _sigterm_as_ctrl_c():
+            exit_code: int = arguments.run(arguments)
+            if sys.stdout is not None:  # None in a program that is started with its stdout closed
+                sys.stdout.flush()
     except UserError as error:
-        sys.stderr.write(f"mnist-loop: {error}\n")
-        return 2
+        return _end(str(error), MISUSED)
     except KeyboardInterrupt:
-        sys.stderr.write("\nmnist-loop: interrupted\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the pipe has gone (`| head`). Point stdout nowhere, so that the exit is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _end("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `| head`: quiet
+        return _end("", READER_GONE)
+    except OSError as error:  # a full disk behind `>`, say: none of ours, whose errors are sentences already
+        return _end(f"stopped by the operating system: {error}", MISUSED)
+    return exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without ten lines of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: with its summary, and with no file half written."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(message: str, exit_code: int) -> int:
+    """Say why the command ended, where that can be said; return ``exit_code``."""
+    with suppress(OSError, AttributeError):  # stderr may be as full, gone or closed as stdout
+        if message:
+            sys.stderr.write(f"mnist-loop: {message}\n")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # The interpreter will try once more as it exits, and complain: let that text go nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return exit_code

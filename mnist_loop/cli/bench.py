@@ -11,6 +11,7 @@ from mnist_loop.cli.options import batch_sizes, positive_int
 from mnist_loop.errors import UserError
 
 PLUGIN = "mnist_loop.measure.plugin"
+ISOLATED = ("-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider")
 INTERRUPTED_BY_PYTEST, MISUSED_PYTEST = 2, 4
 MISUSED, INTERRUPTED = 2, 130
 
@@ -32,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--time-to-accuracy", action="store_true", help="measure too how long the lesson takes to 92 %% test accuracy")
-    add("--show", type=Path, metavar="FILE", help="run nothing: show the table of a stored result")
+    add("--show", type=Path, nargs="+", metavar="FILE", help="run nothing: show the tables of stored results")
     add("--markdown", action="store_true", help="with --show: print the table as Markdown")
     parser.set_defaults(run=run)
 
@@ -40,12 +41,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Run the benchmarks, or show a stored result; return the exit code."""
     if arguments.show is not None:
-        _show(arguments.show, arguments.markdown)
+        for file in arguments.show:
+            _show(file, arguments.markdown)
         return 0
     import pytest
 
     # The configuration of whatever project this is called in is none of the benchmarks' business.
-    options = ["--benchmark-only", "-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
+    options = ["--benchmark-only", *ISOLATED]
     for name in ("device", "data", "threads"):
         value = getattr(arguments, name)
         if value is not None:

@@ -15,6 +15,7 @@ from mnist_loop.errors import UserError
 from mnist_loop.files import write_atomically
 
 SCHEMA = 1
+STATS_IN_SECONDS = {"min", "max", "mean", "stddev", "median", "iqr", "q1", "q3", "ld15iqr", "hd15iqr", "total"}
 
 
 class ResultFile:
@@ -56,6 +57,22 @@ class ResultFile:
             raise UserError(
                 f"{self.path}: cannot be written ({error.strerror}); what was stored there before is untouched"
             ) from error
+
+
+def per_image(document: dict[str, Any]) -> dict[str, Any]:
+    """Turn the statistics of each block, which are in seconds, into seconds per image; return ``document``.
+
+    The number of steps in a block differs from run to run. Per image the numbers of two runs can be compared, and what
+    pytest-benchmark shows as OPS is images per second.
+    """
+    for benchmark in document["benchmarks"]:
+        images = benchmark["extra_info"].get("images", 1)
+        stats = benchmark["stats"]
+        for name in STATS_IN_SECONDS & stats.keys():
+            stats[name] /= images
+        stats["data"] = [seconds / images for seconds in stats.get("data", [])]
+        stats["ops"] *= images
+    return document
 
 
 def read(path: Path) -> dict[str, Any]:

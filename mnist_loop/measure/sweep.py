@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mnist_loop.errors import UserError
 from mnist_loop.measure import machine
-from mnist_loop.measure.results import ResultFile
+from mnist_loop.measure.results import ResultFile, per_image
 from mnist_loop.measure.table import PARTS, as_rich, footnotes, short
 
 FILE_STORAGE = "file://"
@@ -113,9 +113,10 @@ class Sweep:
         return {"node": machine.name(), **machine.identity(), "software": machine.software()}
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
-        """Add our section to the files that pytest-benchmark was asked to write."""
+        """Write the files that pytest-benchmark was asked for as we write our own."""
         if self.results is not None:
             output_json["mnist_loop"] = self.results.document["mnist_loop"]
+        per_image(output_json)
 
     def _store(self, benchmark: Any) -> None:
         hook = self.config.hook
@@ -129,7 +130,7 @@ class Sweep:
             commit_info=hook.pytest_benchmark_generate_commit_info(config=self.config),
         )
         try:
-            self.results.add(document)
+            self.results.add(per_image(document))
             self.problem = None
         except UserError as error:
             self.problem = str(error)

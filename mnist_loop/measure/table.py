@@ -84,7 +84,9 @@ def footnotes(document: Mapping[str, Any]) -> list[str]:
 
 def as_rich(document: Mapping[str, Any]) -> Table:
     """Lay the rows out for a terminal."""
-    table = Table(caption=escape(caption(document)), caption_justify="left", show_edge=False, pad_edge=False, box=SIMPLE_HEAD)
+    table = Table(
+        caption=escape(caption(document)), caption_justify="left", show_edge=False, pad_edge=False, box=SIMPLE_HEAD
+    )
     several = len({row.device for row in rows(document)}) > 1
     for heading in (("device",) if several else ()) + HEADINGS:
         table.add_column(heading, justify="left" if heading in ("device", "limited by") else "right")
