@@ -113,12 +113,12 @@ class Checkpoint:
         """
         expected = "expected a file that mnist-loop train --save wrote"
         try:
-            file = io.BytesIO(path.read_bytes())
-            with zipfile.ZipFile(file) as archive:
+            whole = path.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(whole)) as archive:
                 damaged = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
             if damaged is not None:
                 raise ValueError(f"{damaged} is damaged")
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             content["history"] = [Epoch(**epoch) for epoch in content["history"]]

@@ -22,7 +22,7 @@ from mnist_loop.vision import datasets, transforms
 
 ENVIRONMENT_VARIABLE = "MNIST_LOOP_DATA"
 DEFAULT_ROOT = Path("data")
-DOWNLOAD_TIMEOUT_S = 5.0  # of silence: a server that answers does so within one second
+DOWNLOAD_TIMEOUT_S = 5.0  # of silence, for each of two mirrors: a server that answers does so within one second
 
 # Published with the data set: the MD5 of the four files, unpacked.
 MNIST_CHECKSUMS = {
@@ -154,12 +154,27 @@ def download_mnist(root: Path) -> None:
     try:
         # Some releases of torchvision print what they download; stdout is for results.
         with staging_folder(root) as folder, _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
-            MNIST(str(folder), download=True)
-            raw = folder / "MNIST" / "raw"
-            publish([raw / name for name in idx.ALL_FILES], root / "MNIST" / "raw")
-    except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:  # the last two are urllib's
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # torchvision's last mirror
-        raise DataError(f"the download to {root} failed ({reason})") from error
+            _fetch(folder)
+            publish([folder / name for name in idx.ALL_FILES], root / "MNIST" / "raw")
+    except OSError as error:
+        raise DataError(f"the download to {root} failed ({error})") from error
+
+
+def _fetch(folder: Path) -> None:
+    """Download and unpack the four files. A mirror that fails once is not asked again.
+
+    Raises:
+        OSError: with what became of each mirror. torchvision's own download gives up at some errors of the first.
+    """
+    reasons = []
+    for mirror in datasets.MNIST.mirrors:
+        try:
+            for archive, md5 in datasets.MNIST.resources:
+                datasets.utils.download_and_extract_archive(mirror + archive, str(folder), filename=archive, md5=md5)
+            return
+        except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
+            reasons.append(" ".join(str(error).split()) or type(error).__name__)
+    raise OSError("; ".join(dict.fromkeys(reasons)))  # each once
 
 
 def _places(where: str | Path | None) -> list[tuple[Path, str]]:

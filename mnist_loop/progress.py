@@ -96,7 +96,7 @@ class _OnceCounted(ProgressColumn):
     """A column that is empty as long as nobody knows how many batches there will be."""
 
     def __init__(self, column: ProgressColumn) -> None:
-        super().__init__()
+        super().__init__(column.get_table_column())  # it says which columns may wrap
         self._column = column
 
     def render(self, task: Task) -> RenderableType:

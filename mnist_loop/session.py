@@ -112,14 +112,14 @@ class Session:
 
         def on_epoch(epoch: Epoch) -> None:
             lines.read_losses()
-            progress.line(
-                f"Epoch: {epoch.epoch}/{epochs} | Train loss: {epoch.train_loss:.4f} | "
-                f"Test loss: {epoch.test_loss:.4f} | Test accuracy: {epoch.test_accuracy:.4f}"
-            )
             if not math.isfinite(epoch.test_loss):  # the last step of an epoch shows here alone
                 raise LossNotFinite(f"the test loss is {epoch.test_loss} after epoch {epoch.epoch}")
             self.history.append(epoch)
             self.save()
+            progress.line(
+                f"Epoch: {epoch.epoch}/{epochs} | Train loss: {epoch.train_loss:.4f} | "
+                f"Test loss: {epoch.test_loss:.4f} | Test accuracy: {epoch.test_accuracy:.4f}"
+            )
 
         to_do = max(0, epochs - len(self.history))
         progress.status("training", total=to_do * (len(self.train_loader) + len(self.test_loader)))

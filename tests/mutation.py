@@ -72,7 +72,7 @@ def run(folder: Path, command: str, *arguments: str) -> str:
     """Run one of cosmic-ray's programs in ``folder``; return what it printed."""
     program = Path(sys.executable).with_name(command)
     environment = {**os.environ, "PYTHONPATH": str(folder)}  # the copy comes before the installed package
-    done = subprocess.run(  # noqa: S603  # our own arguments
+    done = subprocess.run(  # our own arguments
         [program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:

@@ -312,7 +312,7 @@ def start_drawing(root: Path) -> subprocess.Popen[bytes]:
     program = "import sys; from mnist_loop.digits import Digits; Digits(sys.argv[1], download=True)"
     environment = {**os.environ, "PYTHONPATH": str(Path(digits.__file__).parents[1])}
     command = [sys.executable, "-c", program, str(root)]
-    return subprocess.Popen(command, env=environment)  # noqa: S603  # the command is this test's own
+    return subprocess.Popen(command, env=environment)  # the command is this test's own
 
 
 @pytest.mark.slow

@@ -132,12 +132,14 @@ def test_many_writers_never_show_a_part(tmp_path: Path) -> None:
     for writer in writers:
         writer.start()
     reads = 0
-    while reads == 0 or any(writer.is_alive() for writer in writers):
-        content = path.read_bytes()
-        assert content in whole, f"read {reads}: {len(content)} bytes that nobody wrote"
-        reads += 1
-    for writer in writers:
-        writer.join()
+    try:
+        while reads == 0 or any(writer.is_alive() for writer in writers):
+            content = path.read_bytes()
+            assert content in whole, f"read {reads}: {len(content)} bytes that nobody wrote"
+            reads += 1
+    finally:
+        for writer in writers:
+            writer.join()
     assert failures == []
     assert names(tmp_path) == ["file"]
 

@@ -144,6 +144,11 @@ BROKEN: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         lambda _: labels(*[0] * 99),
         f"99 labels, expected 100, one for each image in {IMAGES}",
     ),
+    "a label too many": (
+        LABELS,
+        lambda _: labels(*[0] * 101),
+        f"101 labels, expected 100, one for each image in {IMAGES}",
+    ),
     "no labels": (TEST_LABELS, lambda _: labels(), f"0 labels, expected 20, one for each image in {TEST_IMAGES}"),
     "the other split's labels": (
         LABELS,

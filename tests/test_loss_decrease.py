@@ -31,8 +31,8 @@ def test_full_batch_descent_on_a_convex_loss(loop, device, seed, samples, featur
     smoothness = 0.5 * float(torch.linalg.eigvalsh(with_ones.T @ with_ones / samples).max())
     lr = share * 2 / smoothness
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    squared_norms: list[float] = []
-    losses: list[float] = []
+    squared_norms = []
+    losses = []
 
     def before_step(optimizer, args, kwargs):
         gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])

@@ -80,7 +80,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """Return what a process that runs on one CPU measured of itself."""
-    done = subprocess.run(  # noqa: S603 - this interpreter, and the code above
+    done = subprocess.run(
         [sys.executable, "-c", ON_ONE_CPU, sys.executable, "-c", MEASURE],
         capture_output=True,
         text=True,

@@ -91,7 +91,7 @@ def test_the_history_is_what_was_trained_and_evaluated(loop, device, case):
     """`fit` returns a line for each epoch, with the numbers that training and evaluating in turn give."""
     model, again = case.model(device), case.model(device)
     optimizer, optimizer_again = case.make_optimizer(model), case.make_optimizer(again)
-    told: list[object] = []
+    told = []
     loss_fn = nn.CrossEntropyLoss()
     history = loop.fit(
         model, case.loader(), case.loader(7), loss_fn, optimizer, device, case.epochs, on_epoch=told.append
@@ -108,7 +108,7 @@ def test_the_history_is_what_was_trained_and_evaluated(loop, device, case):
 def test_callbacks_are_told_each_batch_and_its_loss(loop, device, case, first_epoch):
     """``on_batch`` gets the numbers of epoch and batch, and a loss without a graph; their mean is the epoch's."""
     model = case.model(device)
-    told: list[tuple[int, int, torch.Tensor]] = []
+    told = []
     history = loop.fit(
         model,
         case.loader(),

@@ -54,7 +54,7 @@ def watched_batches(case, alive):
 def test_nothing_of_a_step_outlives_the_next(loop, device, case):
     """No batch, activation, output or loss of step k is alive when step k + 2 begins."""
     model = case.model(device)
-    alive: list[tuple[int, str, Any]] = []
+    alive = []
     for name, module in model.named_modules():
         # Only weak references are kept. The steps are counted by the batches that were yielded.
         module.register_forward_hook(

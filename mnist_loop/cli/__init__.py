@@ -6,13 +6,13 @@ import argparse
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from mnist_loop import __version__
 from mnist_loop.cli import bench, train
+from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.errors import UserError
 
 MISUSED = 2
@@ -21,8 +21,11 @@ READER_GONE = 141  # and of one whose pipe was closed: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 a missed target, 2 misuse, 130 Ctrl-C, 141 closed pipe."""
-    parser = _Parser(
+    """Run one command and return its exit code: 0 done, 1 a missed target, 2 misuse, 130 Ctrl-C, 141 closed pipe.
+
+    Without ``argv`` this is the program itself, which no longer listens to Ctrl-C once the command has ended.
+    """
+    parser: argparse.ArgumentParser = _Parser(
         prog="mnist-loop", description="The MNIST training loop that can be trusted, and how fast it is here."
     )
     parser.add_argument("--version", action="version", version=f"mnist-loop {__version__}")
@@ -31,7 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
-        with _sigterm_as_ctrl_c():
+        return _run(arguments)
+    finally:
+        if argv is None:  # a second Ctrl-C would cut torch's clearing up short, with a traceback
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        with sigterm_as_ctrl_c():
             exit_code: int = arguments.run(arguments)
             if sys.stdout is not None:  # None in a program that is started with its stdout closed
                 sys.stdout.flush()
@@ -53,19 +64,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: with its summary, and with no file half written."""
-    if threading.current_thread() is not threading.main_thread():  # no other may set a handler
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _end(message: str, exit_code: int) -> int:
     """Say why the command ended, where that can be said; return ``exit_code``."""
     with suppress(OSError, AttributeError):  # stderr may be as full, gone or closed as stdout
@@ -77,5 +75,7 @@ def _end(message: str, exit_code: int) -> int:
                 stream.flush()
         except OSError:
             # The interpreter will try once more as it exits, and complain: let that text go nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
     return exit_code

@@ -6,15 +6,29 @@ import argparse
 import math
 from collections.abc import Callable
 
+MOST = 2**31 - 1  # torch counts in 32 bits here and there
+MOST_AT_ONCE = 1024  # threads or processes: more help no one, and a slip of the finger would bring the machine down
+LAST_SEED = 2**64 - 1  # torch takes no larger one
+
 
 def positive_int(text: str) -> int:
     """Read a whole number of at least 1."""
-    return _whole(text, at_least=1)
+    return _whole(text, 1, MOST)
 
 
-def natural(text: str) -> int:
-    """Read a whole number of at least 0."""
-    return _whole(text, at_least=0)
+def thread_count(text: str) -> int:
+    """Read a number of threads, of at least 1."""
+    return _whole(text, 1, MOST_AT_ONCE)
+
+
+def worker_count(text: str) -> int:
+    """Read a number of processes, which may be 0."""
+    return _whole(text, 0, MOST_AT_ONCE)
+
+
+def seed(text: str) -> int:
+    """Read a seed that torch takes."""
+    return _whole(text, 0, LAST_SEED)
 
 
 def positive_float(text: str) -> float:
@@ -24,7 +38,11 @@ def positive_float(text: str) -> float:
 
 def share(text: str) -> float:
     """Read a number from 0 to 1."""
-    return _number(text, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+    expected = "a number from 0 to 1"
+    percent = text.rstrip("% ")
+    if percent.isdecimal() and 1 < int(percent) <= 100:
+        expected += f": {percent} percent is {int(percent) / 100}"
+    return _number(text, expected, lambda value: 0 <= value <= 1)
 
 
 def batch_sizes(text: str) -> list[int]:
@@ -32,13 +50,14 @@ def batch_sizes(text: str) -> list[int]:
     return sorted({positive_int(part) for part in text.split(",")})
 
 
-def _whole(text: str, at_least: int) -> int:
+def _whole(text: str, at_least: int, at_most: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = at_least - 1
-    if value < at_least:
-        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of at least {at_least}")
+    if not at_least <= value <= at_most:
+        bound = f"at most {at_most}" if value > at_most else f"at least {at_least}"
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected a whole number of {bound}")
     return value
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_loop.cli.options import natural, positive_float, positive_int, share
+from mnist_loop.cli.options import positive_float, positive_int, seed, share, thread_count, worker_count
+from mnist_loop.cli.signals import held_back
 from mnist_loop.errors import CheckpointError
 from mnist_loop.progress import Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from mnist_loop.checkpoint import Checkpoint
     from mnist_loop.session import Session
 
@@ -27,18 +32,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "train",
         help="train the lesson's MLP on MNIST",
         description="Train the lesson's MLP (784-128-10, SGD) on MNIST. Without options it is the lesson.",
-        epilog="Exit codes: 0 done, 1 target missed or loss not finite, 2 misuse or a full disk, 130 Ctrl-C.",
+        epilog="Exit codes: 0 done, 1 target missed or loss not finite, 2 misuse or a full disk, 130 interrupted.",
     )
     add = parser.add_argument
     add("--epochs", type=positive_int, default=5, metavar="N", help="number of the last epoch (default 5)")
     # Without a default: what is not given comes from the checkpoint that --resume names, else from the lesson.
     add("--batch-size", type=positive_int, metavar="N", help="images in a batch (default 64)")
     add("--lr", type=positive_float, metavar="X", help="learning rate of SGD (default 0.01)")
-    add("--seed", type=natural, metavar="N", help="seed of the weights and of the shuffling (default 0)")
+    add("--seed", type=seed, metavar="N", help="seed of the weights and of the shuffling (default 0)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto: the fastest that is there)")
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
-    add("--workers", type=natural, default=0, metavar="N", help="processes that load data (default 0: this one)")
-    add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
+    add("--workers", type=worker_count, default=0, metavar="N", help="processes that load data (default 0: this one)")
+    add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--target-accuracy", type=share, metavar="X", help="exit 1 if the last test accuracy is below X, say 0.92")
     add("--save", type=Path, metavar="FILE", help="write a checkpoint to FILE, which must be new, after each epoch")
     add(
@@ -55,70 +60,79 @@ def run(arguments: argparse.Namespace) -> int:
     """Train as the options say; return the exit code."""
     with Progress(to_stderr=arguments.json) as progress:
         progress.status("loading torch")  # only now: --help and a mistyped option need not wait for it
-        import torch
+        with held_back(lambda: progress.status("interrupted: ending as soon as torch is loaded")):
+            import torch
 
+            import mnist_loop.session  # noqa: F401  # loads torchvision
+            from mnist_loop.device import resolve_device
+
+        device = resolve_device(arguments.device)
         threads = torch.get_num_threads()
         try:
-            with torch.random.fork_rng():
-                result = _train(arguments, progress)
+            # The device is named, or each CUDA device there is would be woken up.
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                result = _train(arguments, device, progress)
         finally:
             torch.set_num_threads(threads)
-    if arguments.json:
-        print(json.dumps(result, indent=2))  # noqa: T201  # what --json is for
+    if arguments.json and sys.stdout is not None:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
     exit_code: int = result["exit_code"]
     return exit_code
 
 
-def _train(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+def _train(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> dict[str, Any]:
     from mnist_loop.session import LossNotFinite
 
-    session = _start(arguments, progress)
+    session = _start(arguments, device, progress)
     started = time.perf_counter()
-    exit_code, ended = FINISHED, "finished"
+    exit_code, ended, reason, can_go_on = FINISHED, "finished", None, False
     try:
         session.train(arguments.epochs, progress)
     except KeyboardInterrupt:
-        exit_code, ended = INTERRUPTED, "interrupted"
+        exit_code, ended, can_go_on = INTERRUPTED, "interrupted", True
     except LossNotFinite as error:
-        exit_code, ended = MISSED, f"stopped: {error}; a lower --lr than {session.settings.lr} may help"
+        exit_code, ended = MISSED, "stopped"
+        reason = f"{error}; a lower --lr than {session.settings.lr} may help"
     except CheckpointError as error:
-        exit_code, ended = FAILED, f"stopped: {error}"
+        exit_code, ended, reason, can_go_on = FAILED, "stopped", str(error), True
     seconds = time.perf_counter() - started
 
     done, last = len(session.history), session.history[-1] if session.history else None
+    if reason is not None:
+        progress.line(reason)
     reached = "" if last is None else f", test accuracy {last.test_accuracy:.4f}"
-    progress.line(
-        f"{ended}: {done} of {arguments.epochs} epochs in {seconds:.1f} s on {session.settings.data}{reached}"
-    )
-    if session.save_to is not None and session.save_to.exists():
-        progress.line(f"checkpoint: {session.save_to}; go on from it with --resume {session.save_to}")
+    data = session.settings.data
+    progress.line(f"{ended}: {done} of {arguments.epochs} epochs in {seconds:.1f} s on {data}{reached}")
+    if session.saved is not None:
+        hint = f"; go on from it with {_resume_options(arguments, session)}" if can_go_on else ""
+        progress.line(f"checkpoint: {session.save_to}, after epoch {session.saved}{hint}")
     target = arguments.target_accuracy
     if exit_code == FINISHED and target is not None and last is not None:
         missed = last.test_accuracy < target
         exit_code = MISSED if missed else FINISHED
-        progress.line(f"test accuracy {last.test_accuracy:.4f} {'misses' if missed else 'reaches'} the target {target}")
+        verb = "misses" if missed else "reaches"
+        progress.line(f"test accuracy {last.test_accuracy:.4f} {verb} the target {target}")
     return {
         "schema": 1,
         "exit_code": exit_code,
         "ended": ended,
+        "reason": reason,
         "settings": asdict(session.settings),
         "epochs": arguments.epochs,
         "history": [asdict(epoch) for epoch in session.history],
         "seconds": seconds,
         "target_accuracy": target,
-        "checkpoint": str(session.save_to) if session.save_to else None,
+        "checkpoint": None if session.saved is None else str(session.save_to),
     }
 
 
-def _start(arguments: argparse.Namespace, progress: Progress) -> Session:
+def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> Session:
     import torch
 
     from mnist_loop.data import load_data
-    from mnist_loop.device import resolve_device
     from mnist_loop.measure.machine import available_cpus
     from mnist_loop.session import Session, Settings
 
-    device = resolve_device(arguments.device)
     checkpoint, save_to = _checkpoint(arguments)
     torch.set_num_threads(arguments.threads or available_cpus())
     progress.status("looking for the data")
@@ -131,15 +145,21 @@ def _start(arguments: argparse.Namespace, progress: Progress) -> Session:
         threads=torch.get_num_threads(),
         torch=str(torch.__version__),  # its own type is not one that weights_only reads
     )
-    progress.line(f"device: {device}, {settings.threads} CPU threads, torch {settings.torch}")
+    progress.line(f"device: {device} | CPU threads: {settings.threads} | torch: {settings.torch}")
     session = Session(settings, data, device, arguments.workers, save_to)
     if checkpoint is not None:
         session.resume(checkpoint)
-        progress.line(f"resumed from {arguments.resume}, after epoch {len(session.history)}")
+        done = len(session.history)
+        if done > arguments.epochs:
+            raise CheckpointError(
+                f"{arguments.resume}: {done} epochs are done, expected --epochs {done} or more, not {arguments.epochs}"
+            )
+        progress.line(f"resumed from {arguments.resume}, after epoch {done}")
         for name in ("device", "threads", "torch"):
-            there, here = checkpoint.settings[name], getattr(settings, name)
+            there, here = checkpoint.settings.get(name), getattr(settings, name)
             if there != here:
                 progress.line(f"{name} was {there} and is {here}: the result may differ in its last bits")
+    session.save()  # the time to learn that the file cannot be written is now
     return session
 
 
@@ -147,17 +167,28 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path 
     """Return the checkpoint to go on from, and the file to save to."""
     from mnist_loop.checkpoint import Checkpoint
 
-    save_to = arguments.save or arguments.resume
-    if arguments.save is not None and arguments.save != arguments.resume and arguments.save.exists():
-        raise CheckpointError(
-            f"{arguments.save}: is there already, and would be lost; go on from it with --resume {arguments.save}, "
-            "or save to a new file"
-        )
-    return (None if arguments.resume is None else Checkpoint.load(arguments.resume)), save_to
+    save, resume = arguments.save, arguments.resume
+    if save is not None and not (resume is not None and save.resolve() == resume.resolve()):
+        if save.is_dir():
+            raise CheckpointError(f"{save}: is a folder, expected the name of a new file")
+        if save.exists():
+            raise CheckpointError(
+                f"{save}: is there already, and would be lost; go on from it with --resume {save}, "
+                "or save to a new file"
+            )
+        if not save.parent.is_dir():
+            raise CheckpointError(f"{save}: there is no folder {save.parent}; make it, or save elsewhere")
+    return (None if resume is None else Checkpoint.load(resume)), save or resume
 
 
 def _choose(name: str, arguments: argparse.Namespace, checkpoint: Checkpoint | None) -> Any:
     given = getattr(arguments, name)
     if given is not None:
         return given
-    return LESSON[name] if checkpoint is None else checkpoint.settings[name]
+    return LESSON[name] if checkpoint is None else checkpoint.settings.get(name, LESSON[name])
+
+
+def _resume_options(arguments: argparse.Namespace, session: Session) -> str:
+    """Return the options that take up this run where it ended. What they leave out is in the checkpoint."""
+    options = ["--resume", str(session.save_to), "--epochs", str(arguments.epochs)]
+    return shlex.join(options if arguments.data is None else [*options, "--data", arguments.data])
