@@ -35,7 +35,9 @@ LEFT_OUT = {
 }
 
 # Survivors that behave as the original does, by the line that the mutant has in its place.
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT = {
+    "if count <= 0:": "a count of images is never below zero",
+}
 
 
 def survivors(module: str) -> list[str]:

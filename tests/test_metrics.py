@@ -104,6 +104,15 @@ def test_the_history_is_what_was_trained_and_evaluated(loop, device, case):
         assert (line.train_loss, line.test_loss, line.test_accuracy) == (train_loss, test.loss, test.accuracy)
 
 
+def test_the_lesson_has_five_epochs(loop, models):
+    """Without a number of epochs, `fit` trains for the lesson's five."""
+    with torch.random.fork_rng():
+        model = models.MLP(4, 2, 2)
+    batches = [(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    assert len(loop.fit(model, batches, batches, nn.CrossEntropyLoss(), optimizer, "cpu")) == 5
+
+
 @given(case=cases, first_epoch=st.integers(1, 3))
 def test_callbacks_are_told_each_batch_and_its_loss(loop, device, case, first_epoch):
     """``on_batch`` gets the numbers of epoch and batch, and a loss without a graph; their mean is the epoch's."""

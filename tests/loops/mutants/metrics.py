@@ -60,6 +60,7 @@ MUTANTS = [
         FILE + "the_history_is_what_was_trained_and_evaluated",
         "assert",
     ),
+    Mutant("epochs-wrong", "epochs: int = 5", "epochs: int = 6", FILE + "the_lesson_has_five_epochs", "== 5"),
     Mutant(
         "callback-keeps-the-graph",
         "            on_batch(batch, loss.detach())\n",

@@ -17,10 +17,10 @@ MUTANTS = [
 
 CHECKPOINT_MUTANTS = [
     Mutant(
-        "resume-incomplete", "        optimizer.load_state_dict(self.optimizer)\n", "", RESUMED, "not equal|history"
+        "resume-incomplete", "            optimizer.load_state_dict(self.optimizer)\n", "", RESUMED, "not equal|history"
     ),
-    Mutant("resume-incomplete", "        model.load_state_dict(self.model)\n", "", RESUMED, "not equal|history"),
-    Mutant("resume-incomplete", '        torch.set_rng_state(self.rng["cpu"])\n', "", RESUMED, "not equal|history"),
+    Mutant("resume-incomplete", "            model.load_state_dict(self.model)\n", "", RESUMED, "not equal|history"),
+    Mutant("resume-incomplete", '            torch.set_rng_state(self.rng["cpu"])\n', "", RESUMED, "not equal|history"),
     Mutant(
         "best-is-last",
         "copy.deepcopy((model.state_dict(), optimizer.state_dict()))",
