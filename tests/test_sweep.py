@@ -157,6 +157,22 @@ def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
     result.stdout.fnmatch_lines(["*input pipeline*step*", "not stored: result.json: cannot be written (No space left*"])
 
 
+def test_a_benchmark_of_another_kind_is_stored_too(sweep, pytester):
+    """A file with a benchmark of one's own, without device and batch size, has its place in the sweep and no row."""
+    file = pytester.makepyfile(test_own="def test_own(benchmark):\n    benchmark(sum, range(100))")
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", str(file))
+    result.assert_outcomes(passed=5, deselected=1)
+    assert [benchmark["name"] for benchmark in document["benchmarks"]].count("test_own") == 1
+    assert document["mnist_loop"]["data"] == "MNIST (modified)"
+    result.stdout.fnmatch_lines(["  5/5  test_own*", "*input pipeline*step*", "stored in *"])
+
+
+def test_only_benchmarks_are_in_the_sweep(request):
+    """No test asks for pytest-benchmark's fixture by name: ``pytest --benchmark-only`` would measure it."""
+    items = [item for item in request.session.items if "benchmark" in getattr(item, "fixturenames", ())]
+    assert {item.path.parent.name for item in items} <= {"benchmarks"}
+
+
 def test_a_plain_pytest_runs_each_benchmark_once(sweep):
     """Without --benchmark-only nothing is timed and nothing stored, but every result is checked."""
     result, documents = sweep("--batch-sizes", "8,64")

@@ -137,14 +137,14 @@ class Sweep:
 
     def _new_file(self, benchmark: Any) -> ResultFile:
         software = machine.software()
-        devices = sorted({item.callspec.params["device"] for item in self.to_do})  # type: ignore[attr-defined]
+        devices = sorted({_parameters(item).get("device", "cpu") for item in self.to_do})
         facts = {
             "identity": machine.identity(),
             "software": software,
             "state": machine.state(),
             "devices": devices,
-            "data": benchmark.extra_info["data"],
-            "threads": benchmark.extra_info["threads"],
+            "data": benchmark.extra_info.get("data"),
+            "threads": benchmark.extra_info.get("threads"),
         }
         stem = f"{machine.name(devices[-1])}_{'+'.join(devices)}_torch-{software['torch']}"
         return ResultFile(self._folder(), stem, facts, [item.name for item in self.to_do])
@@ -165,16 +165,21 @@ class Sweep:
         return self.config.pluginmanager.get_plugin("terminalreporter")
 
 
-def _place(item: pytest.Item) -> tuple[str, float, int, str]:
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+def _place(item: pytest.Item) -> tuple[bool, str, float, int, str]:
+    parameters = _parameters(item)
     order = [part.replace(" ", "_") for part in PARTS]
     name = _function(item).removeprefix("test_")
     return (
+        "device" not in parameters,  # benchmarks of another kind come last
         parameters.get("device", ""),
         parameters.get("batch_size", float("inf")),
         order.index(name) if name in order else len(order),
         item.nodeid,
     )
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 def _function(item: pytest.Item) -> str:
