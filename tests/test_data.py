@@ -230,7 +230,7 @@ def test_without_leave_nothing_is_downloaded(downloads: Downloads, where: str | 
 NOT_A_FOLDER = "expected one that holds MNIST/raw, or the word mnist or digits"
 
 
-@pytest.mark.parametrize("where", ["nowhere", "Digits", "file", "file/below", "~nobody/data"])
+@pytest.mark.parametrize("where", ["nowhere", "Digits", "file", "file/below", "~no-such-user/data"])
 def test_a_place_that_is_not_there_is_one_sentence(downloads: Downloads, where: str) -> None:
     """A mistyped folder is an error, even where MNIST could be found or downloaded elsewhere."""
     put_mnist(Path("data"))

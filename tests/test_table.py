@@ -89,6 +89,15 @@ def test_markdown_has_the_same_cells():
     assert all(line.count("|") == lines[0].count("|") for line in lines[:3])
 
 
+def test_a_noisy_machine_is_told():
+    """A spread of more than a quarter means that the numbers are of another program too."""
+    quiet, noisy = benchmark("step"), benchmark("evaluation")
+    noisy["extra_info"]["images_per_second"] = {"median": 1000.0, "q1": 700.0, "q3": 1000.0}
+    assert footnotes(document(quiet)) == []
+    (note,) = footnotes(document(quiet, noisy))
+    assert note.startswith("1 of 2 benchmarks have an interquartile range above 25%: something else used the machine")
+
+
 def test_time_to_accuracy_is_told_beneath():
     """It has no batch sizes and so no row."""
     info = {"part": "time to accuracy", "device": "cpu", "batch_size": 64, "accuracy": 0.921, "epochs": 4}

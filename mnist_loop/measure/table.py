@@ -14,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+NOISY = 0.25  # on a quiet machine it is 0.01 to 0.05; another process on the same cores makes it 0.3 to 6
 PARTS = ("input pipeline", "step", "end to end", "evaluation")
 UNITS = "images/s: median [interquartile range in % of it]"
 
@@ -73,13 +74,21 @@ def caption(document: Mapping[str, Any]) -> str:
 
 
 def footnotes(document: Mapping[str, Any]) -> list[str]:
-    """Say how fast the lesson learned on each device, where that was measured."""
-    return [
+    """Say how fast the lesson learned on each device, where that was measured, and how quiet the machine was."""
+    notes = [
         f"{info['device']}: {info['accuracy']:.1%} test accuracy after {info['epochs']} epochs: "
         f"{info['training_s']:.1f} s of training, {info['evaluation_s']:.1f} s of evaluation"
         for info in (benchmark["extra_info"] for benchmark in document["benchmarks"])
         if info.get("part") == "time to accuracy"
     ]
+    rates = [benchmark["extra_info"].get("images_per_second") for benchmark in document["benchmarks"]]
+    noisy = sum(rate is not None and _spread(rate) > NOISY for rate in rates)
+    if noisy:
+        notes.append(
+            f"{noisy} of {len(rates)} benchmarks have an interquartile range above {NOISY:.0%}: something else used "
+            "the machine. Measure again when it is quiet, or with --threads 1, which suffers less."
+        )
+    return notes
 
 
 def as_rich(document: Mapping[str, Any]) -> Table:
@@ -110,7 +119,11 @@ def _throughput(info: Mapping[str, Any] | None) -> str:
     if info is None:
         return "-"
     rate = info["images_per_second"]
-    return f"{short(rate['median'])} [{(rate['q3'] - rate['q1']) / rate['median']:.0%}]"
+    return f"{short(rate['median'])} [{_spread(rate):.0%}]"
+
+
+def _spread(rate: Mapping[str, float]) -> float:
+    return (rate["q3"] - rate["q1"]) / rate["median"]
 
 
 def _memory(parts: Any) -> str:
