@@ -38,7 +38,7 @@ IMPORT = (
     "except DataError as error:\n"
     "    print(error)\n"
 )
-TIMEOUT_S = 120  # to load torch on a slow disk
+TIMEOUT_S = 300  # two processes load torch at once, which takes more than a minute from a cold disk
 
 
 def start(folder: Path, what: str, *command: str) -> subprocess.Popen[str]:
