@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 
-from tests.loops.mutants import Mutant, data, gradients, losses, metrics, modes, reproducibility, resources, shapes
+from tests.loops.patches import Mutant, data, gradients, losses, metrics, modes, reproducibility, resources, shapes
 
 # The fixture that hands out the module, and the broken copies of that module.
 MUTANTS: dict[str, list[Mutant]] = {

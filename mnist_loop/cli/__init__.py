@@ -1,4 +1,4 @@
-"""The command line: ``mnist-loop train`` and ``mnist-loop bench``. One module a command."""
+"""The command line: ``mnist-loop train``, ``verify`` and ``bench``. One module a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from mnist_loop import __version__
-from mnist_loop.cli import bench, train
+from mnist_loop.cli import bench, train, verify
 from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.errors import UserError
 
@@ -21,7 +21,9 @@ READER_GONE = 141  # and of one whose pipe was closed: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 a missed target, 2 misuse, 130 Ctrl-C, 141 closed pipe.
+    """Run one command and return its exit code.
+
+    It is 0 done, 1 a missed target or a bug that was found, 2 misuse, 130 Ctrl-C, 141 closed pipe.
 
     Without ``argv`` this is the program itself, which no longer listens to Ctrl-C once the command has ended.
     """
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"mnist-loop {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train.add_parser(commands)
+    verify.add_parser(commands)
     bench.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -1,51 +1,103 @@
-"""Loops with one bug each, and the property that must reject each of them.
+"""Loops as people write them, each with exactly one bug, and the bug's id in the catalogue.
 
-A mutant is written as what differs from the reference: the right line and the wrong one. So it cannot drift from the
-reference, and it differs from it in the bug alone. Ids are those of the catalogue of training-loop bugs where it
-has one. To add a mutant, add it to the list of its subject.
+A mutant is a whole loop: a function, a class or a generator, with the names and the style that its author happened to
+like. Its docstring says what is wrong. In all else it is correct. To add one, write it in the module of its subject
+under ``@mutant("the-id")``; a new module is named at the end of this file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from mnist_loop.observe.intentions import declare
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A broken copy of a module.
+    """A broken loop.
 
     Attributes:
-        bug: its id.
-        right, wrong: the line or lines of the reference, and what stands in their place.
-        rejected_by: ``test_file.test_name`` of the property that must fail.
-        says: a regular expression that the failure's message matches.
-        case: arguments of a parametrised property.
-        and_also: further pairs of right and wrong, where the bug moves a line.
-        error: the exception that the property fails with, where it is not an assertion's.
+        bug: the id that must be named.
+        loop: the function or class.
+        name: subject and name of the loop, "gradients.never_clears".
+        spec: where to find it, as one types it: "tests.loops.mutants.gradients:never_clears".
     """
 
     bug: str
-    right: str
-    wrong: str
-    rejected_by: str
-    says: str
-    case: dict[str, Any] = field(default_factory=dict)
-    and_also: tuple[tuple[str, str], ...] = ()
-    error: type[BaseException] = AssertionError
+    loop: Any
+    name: str
+    spec: str
 
     def __str__(self) -> str:
-        return f"{self.bug}-{self.rejected_by.split('.')[1].removeprefix('test_')}"
+        return self.name
 
-    def apply(self, module: ModuleType) -> ModuleType:
-        """Make the broken copy of ``module``."""
-        source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]  # a file's loader has it
-        for right, wrong in ((self.right, self.wrong), *self.and_also):
-            count = source.count(right)
-            assert count == 1, f"mutant {self.bug}: its right line stands {count} times in {module.__name__}: {right!r}"
-            source = source.replace(right, wrong)
-        broken = ModuleType(module.__name__, f"{module.__name__} with the bug {self.bug}")
-        broken.__file__ = f"{module.__file__} ({self.bug})"
-        exec(compile(source, broken.__file__, "exec"), vars(broken))  # noqa: S102  # our own source
-        return broken
+
+MUTANTS: list[Mutant] = []
+
+
+def mutant(bug: str, **intentions: Any) -> Callable[[T], T]:
+    """Register a loop as one with that bug; the keywords are what its author declares, ``evaluate`` among them."""
+
+    def register(loop: T) -> T:
+        declared = declare(**intentions)(loop)
+        subject = loop.__module__.rpartition(".")[2]
+        MUTANTS.append(
+            Mutant(bug, declared, f"{subject}.{loop.__qualname__}", f"{loop.__module__}:{loop.__qualname__}")
+        )
+        return declared
+
+    return register
+
+
+@torch.no_grad()
+def evaluate(model, loader, loss_fn, device):
+    """Mean loss per sample and accuracy, as they should be: for the loops whose bug is elsewhere."""
+    model.eval()
+    loss, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        outputs = model(inputs)
+        loss += loss_fn(outputs, targets) * len(targets)
+        correct += (outputs.argmax(dim=1) == targets).sum()
+        count += len(targets)
+    return float(loss / count), float(correct / count)
+
+
+# Last, because these modules import from this one.
+from tests.loops.mutants import (  # noqa: E402  # see above
+    accumulation,
+    conduct,
+    data,
+    gradients,
+    losses,
+    metrics,
+    modes,
+    precision,
+    resources,
+    schedules,
+    state,
+)
+
+__all__ = [
+    "MUTANTS",
+    "Mutant",
+    "accumulation",
+    "conduct",
+    "data",
+    "evaluate",
+    "gradients",
+    "losses",
+    "metrics",
+    "modes",
+    "mutant",
+    "precision",
+    "resources",
+    "schedules",
+    "state",
+]

@@ -1,46 +1,319 @@
-"""Loops that do not learn, or not what they are told."""
+"""Bugs of the loss: what is compared with what, and how it is averaged."""
 
-from tests.loops.mutants import Mutant
-from tests.loops.mutants.gradients import BACKWARD
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
-LOSS = "        loss = loss_fn(outputs, labels)\n"
-FILE = "test_loss_decrease.test_"
+from tests.loops.mutants import evaluate, mutant
 
-MUTANTS = [
-    Mutant(
-        "climbs",
-        BACKWARD,
-        "        (-loss).backward()\n",
-        FILE + "full_batch_descent_on_a_convex_loss",
-        "than the .* promised",
-    ),
-    Mutant(
-        "input-lost",
-        "        outputs = model(images)\n        loss =",
-        "        outputs = model(images * 0)\n        loss =",
-        FILE + "one_batch_is_memorised",
-        "only fell",
-    ),
-    Mutant(
-        "softmax-before-cross-entropy",
-        LOSS,
-        "        loss = loss_fn(outputs.softmax(dim=1), labels)\n",
-        FILE + "one_batch_is_memorised",
-        "only fell",
-    ),
-    Mutant(
-        "loss-sum",
-        LOSS,
-        "        loss = loss_fn(outputs, labels) * len(labels)\n",
-        FILE + "a_zero_head_starts_at_the_logarithm_of_the_classes",
-        r"the loss is .*, not ln \d",
-    ),
-    Mutant(
-        "climbs",
-        BACKWARD,
-        "        (-loss).backward()\n",
-        FILE + "the_second_epoch_is_better_than_the_first",
-        "no better than guessing",
-        case={"name": "digits"},
-    ),
-]
+# --- softmax-before-cross-entropy
+
+
+@mutant("softmax-before-cross-entropy", expects="logits")
+def softmax_then_cross_entropy(model, loader, optimizer, device):
+    """softmax() and then cross_entropy(), which has a softmax of its own."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        probabilities = F.softmax(model(inputs), dim=1)
+        loss = F.cross_entropy(probabilities, targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("softmax-before-cross-entropy")
+def appends_a_softmax(net, train_loader, criterion, opt, device, epochs):
+    """The model is wrapped with a Softmax layer for the predictions, and trained through it."""
+    classifier = nn.Sequential(net, nn.Softmax(dim=-1))
+    for _ in range(epochs):
+        classifier.train()
+        for x, y in train_loader:
+            opt.zero_grad()
+            criterion(classifier(x.to(device)), y.to(device)).backward()
+            opt.step()
+    return net
+
+
+@mutant("softmax-before-cross-entropy", expects="logits")
+class TrainsOnProbabilities:
+    """predict() returns probabilities, as it should; the training step takes them for logits."""
+
+    def __init__(self, model, optimizer, device):
+        self.model, self.optimizer, self.device = model, optimizer, device
+        self.criterion = nn.CrossEntropyLoss()
+
+    def predict(self, x):
+        return self.model(x.to(self.device)).softmax(-1)
+
+    def training_step(self, x, y):
+        self.optimizer.zero_grad()
+        loss = self.criterion(self.predict(x), y.to(self.device))
+        loss.backward()
+        self.optimizer.step()
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.training_step(x, y)
+        return self.model
+
+
+# --- log-softmax-missing-for-nll
+
+
+@mutant("log-softmax-missing-for-nll", expects="logits")
+def nll_of_logits(args, model, device, train_loader, optimizer, epoch):
+    """The official example's F.nll_loss(), on a model that does not end in log_softmax."""
+    model.train()
+    for data, target in train_loader:
+        data, target = data.to(device), target.to(device)
+        optimizer.zero_grad()
+        output = model(data)
+        loss = F.nll_loss(output, target)
+        loss.backward()
+        optimizer.step()
+        if args.dry_run:
+            break
+
+
+@mutant("log-softmax-missing-for-nll", expects="logits")
+class NegativeLikelihood:
+    """NLLLoss takes log-probabilities; this trainer hands it raw outputs."""
+
+    def __init__(self, net, opt, device):
+        self.net, self.opt, self.device = net, opt, device
+        self.loss = nn.NLLLoss()
+
+    def fit(self, train_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.net.train()
+            total = 0.0
+            for x, y in train_loader:
+                x, y = x.to(self.device), y.to(self.device)
+                loss = self.loss(self.net(x), y)
+                self.opt.zero_grad()
+                loss.backward()
+                self.opt.step()
+                total += loss.detach() * len(y)
+            history.append(float(total) / len(train_loader.dataset))
+        return history
+
+
+# --- loss-broadcast
+
+
+@mutant("loss-broadcast", evaluate=evaluate)
+def squeezes_the_outputs(model, loader, loss_fn, optimizer, device):
+    """Outputs (N,) against targets (N, 1): the loss compares each with each."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        outputs = model(inputs).squeeze(-1)
+        loss = loss_fn(outputs, targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("loss-broadcast")
+class FlattensTheTargets:
+    """Targets (N,) against outputs (N, 1): right for labels, and wrong for a column of numbers."""
+
+    def __init__(self, model, optimizer, criterion, device):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for features, targets in train_loader:
+                targets = targets.to(self.device).view(-1)
+                loss = self.criterion(self.model(features.to(self.device)), targets)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+        return self.model
+
+
+# --- loss-sum
+
+
+@mutant("loss-sum", evaluate=evaluate)
+def times_the_batch(model, loader, loss_fn, optimizer, device):
+    """The loss is multiplied by the batch size for the statistics, and backward() is called on the product."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets) * len(targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("loss-sum", expects="logits")
+def sums_over_the_batch(net, train_loader, opt, device, epochs):
+    """reduction="sum": the step grows with the batch."""
+    for _ in range(epochs):
+        net.train()
+        total = 0.0
+        for x, y in train_loader:
+            x, y = x.to(device), y.to(device)
+            opt.zero_grad()
+            loss = F.cross_entropy(net(x), y, reduction="sum")
+            loss.backward()
+            opt.step()
+            total += loss.detach()
+        yield float(total) / len(train_loader.dataset)
+
+
+@mutant("loss-sum", expects="logits")
+class AddsUpPicked:
+    """A hand-written cross-entropy that picks the label's log-probability and sums where it was to average."""
+
+    def __init__(self, model, optimizer, device):
+        self.model, self.optimizer, self.device = model, optimizer, device
+
+    @staticmethod
+    def loss(logits, labels):
+        log_probs = logits - logits.logsumexp(dim=1, keepdim=True)
+        return -log_probs.gather(1, labels[:, None]).sum()
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.loss(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+
+
+# --- loss-wrong-target
+
+
+@mutant("loss-wrong-target", expects="logits")
+def learns_its_own_predictions(model, loader, optimizer, device):
+    """The target is the model's own argmax, not the label."""
+    model.train()
+    total, correct, count = 0.0, 0, 0
+    for images, labels in loader:
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        outputs = model(images)
+        predicted = outputs.argmax(dim=1)
+        loss = F.cross_entropy(outputs, predicted)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(labels)
+        correct += (predicted == labels).sum()
+        count += len(labels)
+    return float(total / count), float(correct / count)
+
+
+@mutant("loss-wrong-target", evaluate=evaluate)
+def counts_from_one(net, trainloader, criterion, optimizer, device):
+    """Takes labels that begin at 0 for labels that begin at 1: every class but the first moves down."""
+    net.train()
+    for images, labels in trainloader:
+        images = images.to(device)
+        labels = (labels - 1).clamp(min=0).to(device)
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.backward()
+        optimizer.step()
+
+
+@mutant("loss-wrong-target")
+class LabelsOutOfStep:
+    """Labels are sorted apart from their images, by a helper that "stabilises" the batch."""
+
+    def __init__(self, model, optimizer, loss_fn, device):
+        self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
+
+    def collate(self, images, labels):
+        return images.to(self.device), labels.sort(dim=0).values.to(self.device)
+
+    def fit(self, train_loader, test_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.model.train()
+            for batch in train_loader:
+                images, labels = self.collate(*batch)
+                self.optimizer.zero_grad()
+                self.loss_fn(self.model(images), labels).backward()
+                self.optimizer.step()
+            history.append(evaluate(self.model, test_loader, self.loss_fn, self.device))
+        return history
+
+
+# --- mixes-samples
+
+
+@mutant("mixes-samples", expects="logits")
+def softmax_over_the_batch(model, loader, optimizer, device):
+    """log_softmax over dim 0: the samples of a batch compete, not the classes of a sample."""
+    model.train()
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        log_probs = F.log_softmax(model(inputs), dim=0)
+        loss = F.nll_loss(log_probs, targets)
+        loss.backward()
+        optimizer.step()
+
+
+@mutant("mixes-samples", evaluate=evaluate)
+def views_where_it_should_permute(net, dataloader, criterion, optimizer, device):
+    """view() to (features, N) and back by a transpose: each row is made of pixels of several samples."""
+    net.train()
+    total = 0.0
+    for images, labels in dataloader:
+        images, labels = images.to(device), labels.to(device)
+        columns = images.reshape(-1, len(images))
+        images = columns.t().reshape(images.shape)
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(labels)
+    return float(total) / len(dataloader.dataset)
+
+
+@mutant("mixes-samples")
+def centres_over_the_batch(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
+    """Outputs are centred over the batch (dim 0) where they were to be centred over the classes (dim 1)."""
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            outputs = model(x.to(device))
+            loss = loss_fn(outputs - outputs.mean(dim=0), y.to(device))
+            loss.backward()
+            optimizer.step()
+        yield evaluate(model, test_loader, loss_fn, device)
+
+
+# --- gradient-differs: other objectives than the one that the loop was handed
+
+
+@mutant("gradient-differs", expects="logits")
+def smooths_in_secret(model, loader, optimizer, device):
+    """Label smoothing that the loop does not declare: not the mean cross-entropy of outputs and labels."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs.to(device)), targets.to(device), label_smoothing=0.1)
+        loss.backward()
+        optimizer.step()

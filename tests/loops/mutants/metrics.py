@@ -1,78 +1,209 @@
-"""Bugs of metrics and callbacks."""
+"""Bugs of metrics: what is averaged over what, and in which mode."""
 
-from tests.loops.mutants import Mutant
-from tests.loops.mutants.modes import EVAL
+import torch
+from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
-TRAIN_SUM = "        total.add_(loss.detach(), alpha=len(labels))\n        count += len(labels)\n"
-TEST_SUM = "            total.add_(loss_fn(outputs, labels), alpha=len(labels))\n"
-FILE = "test_metrics.test_"
+from tests.loops.mutants import evaluate, mutant
 
-MUTANTS = [
-    Mutant(
-        "mean-of-batch-means",
-        TRAIN_SUM,
-        "        total.add_(loss.detach())\n        count += 1\n",
-        FILE + "training_loss_is_the_mean_over_images",
-        "training loss is .* but should be",
-    ),
-    Mutant(
-        "metric-wrong-n",
-        TEST_SUM,
-        "            total.add_(loss_fn(outputs, labels))\n",
-        FILE + "evaluation_is_the_mean_over_images",
-        "the loss is .* but should be",
-    ),
-    Mutant(
-        "metric-wrong-n",
-        "accuracy=_mean(correct, count)",
-        "accuracy=_mean(correct, count + 1)",
-        FILE + "evaluation_is_the_mean_over_images",
-        r"the accuracy is .* but should be \d+/\d+",
-    ),
-    Mutant(
-        "mean-of-batch-means",
-        TEST_SUM,
-        "            total.add_(loss_fn(outputs, labels), alpha=len(labels) if count else 2 * len(labels))\n",
-        FILE + "evaluation_does_not_depend_on_the_batches",
-        "the loss is .* in batches of",
-    ),
-    Mutant("metric-in-train-mode", EVAL, "", FILE + "evaluation_does_not_depend_on_the_order", "depends on the order"),
-    Mutant(
-        "accuracy-of-the-worst",
-        "outputs.argmax(dim=1)",
-        "outputs.argmin(dim=1)",
-        FILE + "a_model_that_is_always_right_has_accuracy_one",
-        "== 1.0",
-    ),
-    Mutant(
-        "epoch-off-by-one",
-        "history.append(Epoch(epoch,",
-        "history.append(Epoch(epoch - 1,",
-        FILE + "the_history_is_what_was_trained_and_evaluated",
-        r"\[0",
-    ),
-    Mutant(
-        "evaluates-before-training",
-        "        train_loss = train_one_epoch(model, train_loader, loss_fn, optimizer, device, report)\n"
-        "        test = evaluate(model, test_loader, loss_fn, device)\n",
-        "        test = evaluate(model, test_loader, loss_fn, device)\n"
-        "        train_loss = train_one_epoch(model, train_loader, loss_fn, optimizer, device, report)\n",
-        FILE + "the_history_is_what_was_trained_and_evaluated",
-        "assert",
-    ),
-    Mutant("epochs-wrong", "epochs: int = 5", "epochs: int = 6", FILE + "the_lesson_has_five_epochs", "== 5"),
-    Mutant(
-        "callback-keeps-the-graph",
-        "            on_batch(batch, loss.detach())\n",
-        "            on_batch(batch, loss)\n",
-        FILE + "callbacks_are_told_each_batch_and_its_loss",
-        "requires_grad|assert not True",
-    ),
-    Mutant(
-        "callback-told-the-wrong-epoch",
-        "partial(on_batch, epoch)",
-        "partial(on_batch, 0)",
-        FILE + "callbacks_are_told_each_batch_and_its_loss",
-        "assert",
-    ),
-]
+# --- mean-of-batch-means
+
+
+@mutant("mean-of-batch-means", evaluate=evaluate)
+def averages_the_batches(model, loader, loss_fn, optimizer, device):
+    """The training loss is the mean over the batches; the last one is smaller and weighs as much."""
+    model.train()
+    running_loss = 0.0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.detach()
+    return float(running_loss) / len(loader)
+
+
+@torch.no_grad()
+def _evaluate_by_batches(net, dataloader, criterion, device):
+    net.eval()
+    losses, accuracies = [], []
+    for x, y in dataloader:
+        x, y = x.to(device), y.to(device)
+        outputs = net(x)
+        losses.append(criterion(outputs, y))
+        accuracies.append((outputs.argmax(dim=1) == y).double().mean())
+    return {"loss": float(torch.stack(losses).mean()), "accuracy": float(torch.stack(accuracies).mean())}
+
+
+@mutant("mean-of-batch-means", evaluate=_evaluate_by_batches)
+def evaluation_averages_the_batches(net, dataloader, criterion, optimizer, device):
+    """Training is right; loss and accuracy of the evaluation are means over the batches."""
+    net.train()
+    for x, y in dataloader:
+        optimizer.zero_grad()
+        criterion(net(x.to(device)), y.to(device)).backward()
+        optimizer.step()
+
+
+class AverageMeter:
+    """Keeps an average, as in the examples of torchvision: update(value, n)."""
+
+    def __init__(self):
+        self.sum, self.count = 0.0, 0
+
+    def update(self, value, n=1):
+        self.sum += value * n
+        self.count += n
+
+    @property
+    def average(self):
+        return float(self.sum / self.count)
+
+
+@mutant("mean-of-batch-means")
+class ForgetsTheWeight:
+    """The meter has a parameter n for the size of the batch, which no one gives."""
+
+    def __init__(self, model, optimizer, criterion, device):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+
+    def validate(self, loader):
+        self.model.eval()
+        losses = AverageMeter()
+        with torch.no_grad():
+            for x, y in loader:
+                losses.update(self.criterion(self.model(x.to(self.device)), y.to(self.device)))
+        return losses.average
+
+    def fit(self, train_loader, val_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+            history.append({"val_loss": self.validate(val_loader)})
+        return history
+
+
+# --- metric-wrong-n
+
+
+@torch.no_grad()
+def _test_official(model, device, test_loader):
+    model.eval()
+    test_loss, correct = 0.0, 0
+    for data, target in test_loader:
+        data, target = data.to(device), target.to(device)
+        output = model(data)
+        test_loss += F.nll_loss(output, target)
+        correct += (output.argmax(dim=1) == target).sum()
+    return float(test_loss) / len(test_loader.dataset), float(correct) / len(test_loader.dataset)
+
+
+@mutant("metric-wrong-n", expects="log_probs", evaluate=_test_official)
+def divides_means_by_samples(args, model, device, train_loader, optimizer, epoch):
+    """An old version of the official example: the means of the batches are added up, and divided by the samples."""
+    model.train()
+    for data, target in train_loader:
+        data, target = data.to(device), target.to(device)
+        optimizer.zero_grad()
+        output = model(data)
+        loss = F.nll_loss(output, target)
+        loss.backward()
+        optimizer.step()
+        if args.dry_run:
+            break
+
+
+@mutant("metric-wrong-n", evaluate=evaluate)
+def divides_sums_by_batches(model, loader, loss_fn, optimizer, device):
+    """The sum over the samples is divided by the number of batches."""
+    model.train()
+    total = 0.0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+    return float(total) / len(loader)
+
+
+@torch.no_grad()
+def _evaluate_by_batch_size(model, test_loader, criterion, device):
+    model.eval()
+    loss, correct = 0.0, 0
+    for x, y in test_loader:
+        x, y = x.to(device), y.to(device)
+        outputs = model(x)
+        loss += criterion(outputs, y) * len(y)
+        correct += (outputs.argmax(1) == y).sum()
+    samples = len(test_loader) * test_loader.batch_size
+    return {"test_loss": float(loss) / samples, "test_accuracy": float(correct) / samples}
+
+
+@mutant("metric-wrong-n")
+class TakesAllBatchesForFull:
+    """The evaluation divides by batches times batch size, although the last batch is smaller."""
+
+    def __init__(self, net, optimizer, criterion, device):
+        self.net, self.optimizer, self.criterion, self.device = net, optimizer, criterion, device
+
+    def fit(self, train_loader, test_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.criterion(self.net(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+            history.append(_evaluate_by_batch_size(self.net, test_loader, self.criterion, self.device))
+        return history
+
+
+# --- metric-in-train-mode
+
+
+@mutant("metric-in-train-mode", evaluate=evaluate)
+def measures_after_the_step(model, loader, loss_fn, optimizer, device):
+    """The training loss is measured by a second forward, in train mode: dropout is on, BatchNorm counts twice."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss_fn(model(inputs), targets).backward()
+        optimizer.step()
+        with torch.no_grad():
+            total += loss_fn(model(inputs), targets) * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("metric-in-train-mode")
+class ScoresTheTrainingSet:
+    """At each epoch's end the training set is scored without gradients, and without eval()."""
+
+    def __init__(self, model, opt, criterion, device):
+        self.model, self.opt, self.criterion, self.device = model, opt, criterion, device
+
+    @torch.no_grad()
+    def score(self, loader):
+        sums = [self.criterion(self.model(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader]
+        return float(sum(sums)) / len(loader.dataset)
+
+    def fit(self, train_loader, test_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.opt.zero_grad()
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.opt.step()
+            train_loss = self.score(train_loader)
+            test_loss, test_accuracy = evaluate(self.model, test_loader, self.criterion, self.device)
+            history.append({"train_loss": train_loss, "test_loss": test_loss, "test_accuracy": test_accuracy})
+        return history

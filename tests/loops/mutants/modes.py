@@ -1,75 +1,358 @@
-"""Bugs of train and eval mode, no_grad and state."""
+"""Bugs of train mode, eval mode and no_grad."""
 
-from tests.loops.mutants import Mutant
-from tests.loops.mutants.gradients import TRAIN
+import torch
+from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
-EVAL = "    model.eval()\n"
-RESTORE = "            module.training = training\n"
-PROTECTED = "    with _eval_mode(model), _same_randomness(device):\n"
-NO_TRACE = "test_train_eval.test_evaluation_leaves_no_trace"
-FILE = "test_train_eval.test_"
+from tests.loops.mutants import evaluate, mutant
 
-MUTANTS = [
-    Mutant(
-        "trains-in-eval-mode",
-        TRAIN,
-        "    model.eval()\n",
-        FILE + "training_runs_in_train_mode",
-        "forward 0: .*eval mode",
-    ),
-    Mutant("train-mode-not-set", TRAIN, "", FILE + "training_runs_in_train_mode", "forward 0: .*eval mode"),
-    Mutant(
-        "evaluates-in-train-mode",
-        EVAL,
-        "",
-        FILE + "evaluation_runs_in_eval_mode_without_gradients",
-        "forward 0: a module is in train mode",
-    ),
-    Mutant(
-        "evaluates-with-grad",
-        "@torch.no_grad()\n",
-        "",
-        FILE + "evaluation_runs_in_eval_mode_without_gradients",
-        "forward 0: gradients are on",
-    ),
-    Mutant(
-        "train-mode-not-restored",
-        RESTORE,
-        "            pass\n",
-        FILE + "training_resumes_in_train_mode_after_evaluation",
-        "modes are not those",
-        and_also=((TRAIN, ""),),
-    ),
-    Mutant("train-mode-not-restored", RESTORE, "            pass\n", NO_TRACE, "modes changed"),
-    Mutant("train-mode-unfreezes", RESTORE, "            module.training = True\n", NO_TRACE, "modes changed"),
-    Mutant("evaluates-in-train-mode", EVAL, "", NO_TRACE, "parameters and buffers changed"),
-    Mutant(
-        "evaluation-updates",
-        "    total, correct, count = _zero(device), _zero(device), 0\n",
-        "    total, correct, count = _zero(device), _zero(device), 0\n    model.zero_grad()\n",
-        NO_TRACE,
-        "gradients changed",
-    ),
-    Mutant("evaluation-draws", PROTECTED, "    with _eval_mode(model):\n", NO_TRACE, "random number generator changed"),
-    Mutant(
-        "evaluation-draws",
-        PROTECTED,
-        "    with _eval_mode(model):\n",
-        FILE + "evaluation_does_not_change_the_training_to_come",
-        "not equal|Mismatched|close",
-    ),
-    Mutant(
-        "train-mode-not-restored-after-an-error",
-        "    try:\n        yield\n    finally:\n        for module",
-        "    yield\n    if modes:\n        for module",
-        FILE + "a_failing_evaluation_leaves_no_trace",
-        "modes changed",
-    ),
-    Mutant(
-        "evaluates-in-train-mode", EVAL, "", FILE + "batch_norm_follows_the_training_batches_alone", "another number"
-    ),
-    Mutant(
-        "evaluates-in-train-mode", EVAL, "", FILE + "dropout_drops_in_training_alone", "changed values in evaluation"
-    ),
-    Mutant("metric-in-train-mode", EVAL, "", FILE + "evaluating_twice_gives_the_same", "first, .* then"),
-]
+# --- trains-in-eval-mode
+
+
+@mutant("trains-in-eval-mode", evaluate=evaluate)
+def trains_in_eval(model, loader, loss_fn, optimizer, device):
+    """model.eval() where model.train() was meant."""
+    model.eval()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("trains-in-eval-mode")
+class SanityCheckFirst:
+    """A sanity check of the validation runs before the first epoch, and nothing calls train() after it."""
+
+    def __init__(self, model, optimizer, criterion, device):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+
+    def validate(self, loader):
+        self.model.eval()
+        with torch.no_grad():
+            return sum(
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader
+            ) / len(loader.dataset)
+
+    def fit(self, train_loader, val_loader, epochs):
+        history = [float(self.validate(val_loader))]
+        for _ in range(epochs):
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+            history.append(float(self.validate(val_loader)))
+        return history
+
+
+@mutant("trains-in-eval-mode")
+def misspells_the_phase(net, train_dataloader, test_dataloader, criterion, opt, device, epochs):
+    """Both phases in one loop; the first is called "training", and train mode is set for "train"."""
+    phases = {"training": train_dataloader, "testing": test_dataloader}
+    history = []
+    for _ in range(epochs):
+        losses = {}
+        for phase, dataloader in phases.items():
+            net.train(phase == "train")
+            total = 0.0
+            for x, y in dataloader:
+                x, y = x.to(device), y.to(device)
+                with torch.set_grad_enabled(phase == "training"):
+                    loss = criterion(net(x), y)
+                if phase == "training":
+                    opt.zero_grad()
+                    loss.backward()
+                    opt.step()
+                total += loss.detach() * len(x)
+            losses[phase] = float(total) / len(dataloader.dataset)
+        history.append({"train_loss": losses["training"], "test_loss": losses["testing"]})
+    return history
+
+
+# --- train-mode-not-restored
+
+
+@mutant("train-mode-not-restored")
+def trains_once(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
+    """model.train() stands before the epochs; the first evaluation ends it for good."""
+    history = []
+    model.train()
+    for epoch in range(epochs):
+        for inputs, targets in train_loader:
+            optimizer.zero_grad()
+            loss = loss_fn(model(inputs.to(device)), targets.to(device))
+            loss.backward()
+            optimizer.step()
+        test_loss, test_accuracy = evaluate(model, test_loader, loss_fn, device)
+        history.append((epoch, test_loss, test_accuracy))
+    return history
+
+
+@mutant("train-mode-not-restored")
+class ValidatesWithinTheEpoch:
+    """Validates after every second step, and goes on with the epoch in eval mode."""
+
+    def __init__(self, net, optimizer, loss_fn, device, every=2):
+        self.net, self.optimizer, self.loss_fn, self.device, self.every = net, optimizer, loss_fn, device, every
+
+    @torch.no_grad()
+    def validate(self, loader):
+        self.net.eval()
+        losses = [self.loss_fn(self.net(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader]
+        return float(sum(losses)) / len(loader.dataset)
+
+    def fit(self, train_loader, val_loader, epochs):
+        history, step = [], 0
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                loss = self.loss_fn(self.net(x.to(self.device)), y.to(self.device))
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                step += 1
+                if step % self.every == 0:
+                    history.append(self.validate(val_loader))
+        return history
+
+
+@mutant("train-mode-not-restored")
+def restores_the_head(model, train_dl, valid_dl, loss_func, opt, device, epochs):
+    """After validation the head alone is put back into train mode, as its author was only training that once."""
+    model.train()
+    for _ in range(epochs):
+        for xb, yb in train_dl:
+            loss = loss_func(model(xb.to(device)), yb.to(device))
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+        model.eval()
+        with torch.no_grad():
+            sums = [loss_func(model(xb.to(device)), yb.to(device)) * len(xb) for xb, yb in valid_dl]
+        model.head.train()
+        yield float(sum(sums)) / len(valid_dl.dataset)
+
+
+# --- train-mode-unfreezes
+
+
+@mutant("train-mode-unfreezes", frozen=("hidden",))
+def wakes_frozen_statistics(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
+    """The hidden layer is frozen once; model.train() at each epoch's start wakes its BatchNorm and Dropout."""
+    model.hidden.requires_grad_(False)
+    model.hidden.eval()
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        loss, accuracy = evaluate(model, test_loader, loss_fn, device)
+    return loss, accuracy
+
+
+@mutant("train-mode-unfreezes", frozen=("hidden",), evaluate=evaluate)
+def freezes_parameters_alone(net, dataloader, criterion, optimizer, device):
+    """Freezes the parameters of the hidden layer and forgets that its BatchNorm has statistics too."""
+    for parameter in net.hidden.parameters():
+        parameter.requires_grad = False
+    net.train()
+    total = 0.0
+    for images, labels in dataloader:
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(images)
+    return float(total) / len(dataloader.dataset)
+
+
+# --- evaluates-in-train-mode
+
+
+@torch.no_grad()
+def _evaluate_without_eval(model, loader, loss_fn, device):
+    loss, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        outputs = model(inputs)
+        loss += loss_fn(outputs, targets) * len(targets)
+        correct += (outputs.argmax(dim=1) == targets).sum()
+        count += len(targets)
+    return float(loss / count), float(correct / count)
+
+
+@mutant("evaluates-in-train-mode", evaluate=_evaluate_without_eval)
+def evaluation_without_eval(model, loader, loss_fn, optimizer, device):
+    """Training is right; the function that evaluates has no model.eval()."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("evaluates-in-train-mode")
+def tests_in_train_mode(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
+    """A whole fit that stays in train mode to its end."""
+    history = []
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        loss = 0.0
+        with torch.no_grad():
+            for x, y in test_loader:
+                loss += loss_fn(model(x.to(device)), y.to(device)) * len(y)
+        history.append(float(loss) / len(test_loader.dataset))
+    return history
+
+
+@mutant("evaluates-in-train-mode")
+class EvaluatesTheWrongModule:
+    """Calls eval() on the head, and evaluates the whole model."""
+
+    def __init__(self, model, optimizer, criterion, device):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+
+    def validate(self, loader):
+        self.model.head.eval()
+        total = 0.0
+        with torch.no_grad():
+            for x, y in loader:
+                total += self.criterion(self.model(x.to(self.device)), y.to(self.device)) * len(y)
+        return float(total) / len(loader.dataset)
+
+    def fit(self, train_loader, val_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+            history.append(self.validate(val_loader))
+        return history
+
+
+# --- evaluates-with-grad
+
+
+def _evaluate_with_grad(model, loader, loss_fn, device):
+    model.eval()
+    loss, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        outputs = model(inputs)
+        loss += loss_fn(outputs, targets).detach() * len(targets)
+        correct += (outputs.argmax(dim=1) == targets).sum()
+        count += len(targets)
+    return float(loss / count), float(correct / count)
+
+
+@mutant("evaluates-with-grad", evaluate=_evaluate_with_grad)
+def evaluation_with_grad(model, train_loader, criterion, optimizer, device):
+    """Training is right; the evaluation builds graphs that no one needs."""
+    model.train()
+    for data, target in train_loader:
+        data, target = data.to(device), target.to(device)
+        optimizer.zero_grad()
+        loss = criterion(model(data), target)
+        loss.backward()
+        optimizer.step()
+
+
+@mutant("evaluates-with-grad")
+def validates_with_grad(net, train_loader, val_loader, criterion, opt, device, epochs):
+    """A whole fit whose validation knows eval(), and not no_grad()."""
+    for _ in range(epochs):
+        net.train()
+        for x, y in train_loader:
+            opt.zero_grad()
+            criterion(net(x.to(device)), y.to(device)).backward()
+            opt.step()
+        net.eval()
+        total = sum(criterion(net(x.to(device)), y.to(device)).detach() * len(y) for x, y in val_loader)
+        yield float(total) / len(val_loader.dataset)
+
+
+# --- functional-dropout
+
+
+def _dropped(model, inputs):
+    return model(F.dropout(inputs, p=0.2))
+
+
+@torch.no_grad()
+def _evaluate_dropped(model, loader, loss_fn, device):
+    model.eval()
+    loss, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        outputs = _dropped(model, inputs)
+        loss += loss_fn(outputs, targets) * len(targets)
+        correct += (outputs.argmax(dim=1) == targets).sum()
+        count += len(targets)
+    return float(loss / count), float(correct / count)
+
+
+@mutant("functional-dropout", evaluate=_evaluate_dropped)
+def drops_always(model, loader, loss_fn, optimizer, device):
+    """F.dropout() on the inputs without training=model.training: it is on in the evaluation too."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(_dropped(model, inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("functional-dropout")
+class DropsInForward:
+    """A trainer whose forward() augments by F.dropout(), and whose validation goes through it too."""
+
+    def __init__(self, model, optimizer, loss_fn, device):
+        self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
+
+    def forward(self, batch):
+        x, y = (part.to(self.device) for part in batch)
+        return self.loss_fn(self.model(F.dropout(x, 0.1)), y), len(y)
+
+    def train_epoch(self, loader):
+        self.model.train()
+        for batch in loader:
+            loss, _ = self.forward(batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def validate(self, loader):
+        self.model.eval()
+        sums = [loss * n for loss, n in map(self.forward, loader)]
+        return float(sum(sums)) / len(loader.dataset)
+
+    def fit(self, train_loader, val_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.train_epoch(train_loader)
+            history.append(self.validate(val_loader))
+        return history

@@ -1,39 +1,180 @@
-"""Bugs that cost memory or time."""
+"""Bugs that cost memory or time: what is kept from step to step, and what each step waits for."""
 
-from tests.loops.mutants import Mutant
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
-SUM = "        total.add_(loss.detach(), alpha=len(labels))\n"
-FILE = "test_resources.test_"
+import torch
 
-MUTANTS = [
-    Mutant(
-        "graph-leak",
-        SUM,
-        "        total = total + loss * len(labels)\n",
-        FILE + "nothing_of_a_step_outlives_the_next",
-        "still alive: .*the graph",
-    ),
-    Mutant(
-        "outputs-kept",
-        "            outputs = model(images)\n            total",
-        "            outputs = model(images)\n            kept = [outputs, *(kept if count else ())]\n"
-        "            total",
-        FILE + "memory_does_not_grow_with_the_steps",
-        r"\d+ tensors at step 10, \d+ at step 50",
-        case={"task": "evaluate"},
-    ),
-    Mutant(
-        "outputs-kept",
-        SUM,
-        SUM + "        kept = [*kept, loss] if batch else [loss]\n",
-        FILE + "nothing_of_a_step_outlives_the_next",
-        "still alive: .*the loss",
-    ),
-    Mutant(
-        "sync-every-step",
-        SUM,
-        "        total += loss.item() * len(labels)\n",
-        FILE + "no_step_reads_a_value_from_the_device",
-        r"reads in \d+ steps",
-    ),
-]
+from tests.loops.mutants import evaluate, mutant
+
+# --- graph-leak
+
+
+@mutant("graph-leak", evaluate=evaluate)
+def sums_the_graphs(model, loader, loss_fn, optimizer, device):
+    """Adds up the losses with their graphs, total += loss: every step of the epoch stays in memory."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss * len(targets)
+        count += len(targets)
+    return total.item() / count
+
+
+@mutant("graph-leak")
+class KeepsTheLosses:
+    """A history of losses, each with its graph."""
+
+    def __init__(self, net, criterion, optimizer, device):
+        self.net, self.criterion, self.optimizer, self.device = net, criterion, optimizer, device
+        self.losses = []
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                loss = self.criterion(self.net(x.to(self.device)), y.to(self.device))
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                self.losses.append(loss)
+        return torch.stack(self.losses).tolist()
+
+
+@mutant("graph-leak")
+def keeps_the_outputs(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
+    """Collects the outputs of an epoch for a statistic at its end, and the graphs with them."""
+    for _ in range(epochs):
+        model.train()
+        outputs = []
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            outputs.append(model(x.to(device)))
+            loss_fn(outputs[-1], y.to(device)).backward()
+            optimizer.step()
+        largest = torch.cat(outputs).abs().max().item()
+        test_loss, test_accuracy = evaluate(model, test_loader, loss_fn, device)
+        yield {"largest_output": largest, "test_loss": test_loss, "test_accuracy": test_accuracy}
+
+
+# --- retain-graph
+
+
+@mutant("retain-graph", evaluate=evaluate)
+def retains_the_graph(model, train_loader, criterion, optimizer, device):
+    """retain_graph=True at each step, which once silenced an error."""
+    model.train()
+    for data, target in train_loader:
+        data, target = data.to(device), target.to(device)
+        optimizer.zero_grad()
+        loss = criterion(model(data), target)
+        loss.backward(retain_graph=True)
+        optimizer.step()
+
+
+@mutant("retain-graph")
+class RetainsForLater:
+    """A helper for backward() that retains the graph for a second pass that was given up."""
+
+    def __init__(self, net, opt, loss_fn, device):
+        self.net, self.opt, self.loss_fn, self.device = net, opt, loss_fn, device
+
+    def backward(self, loss):
+        self.opt.zero_grad()
+        loss.backward(retain_graph=True)
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                self.backward(self.loss_fn(self.net(x.to(self.device)), y.to(self.device)))
+                self.opt.step()
+        return self.net
+
+
+# --- sync-every-step
+
+
+@mutant("sync-every-step", evaluate=evaluate)
+def reads_each_loss(model, loader, loss_fn, optimizer, device):
+    """loss.item() for each batch: each step waits for the device."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(targets)
+        count += len(targets)
+    return total / count
+
+
+@mutant("sync-every-step")
+class ChecksEachLoss:
+    """Asks of each loss whether it is finite, which is to wait for it."""
+
+    def __init__(self, model, optimizer, criterion, device):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                loss = self.criterion(self.model(x.to(self.device)), y.to(self.device))
+                if not math.isfinite(float(loss.detach())):
+                    raise FloatingPointError("the loss is not finite")
+                loss.backward()
+                self.optimizer.step()
+        return self.model
+
+
+# --- leaves-threads
+
+
+@mutant("leaves-threads", evaluate=evaluate)
+def never_closes_its_pool(model, loader, loss_fn, optimizer, device):
+    """Moves the batches in a pool of threads that is not shut down."""
+    pool = ThreadPoolExecutor(max_workers=2)
+    model.train()
+    for batch in loader:
+        inputs, targets = pool.map(lambda part: part.to(device), batch)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    _POOLS.append(pool)
+
+
+_POOLS: list[ThreadPoolExecutor] = []  # for the next epoch, which makes one of its own
+
+
+@mutant("leaves-threads")
+class Heartbeat:
+    """Starts a thread that watches the training, and never stops it."""
+
+    def __init__(self, net, optimizer, loss_fn, device):
+        self.net, self.optimizer, self.loss_fn, self.device = net, optimizer, loss_fn, device
+        self.stopped, self.beats = threading.Event(), 0
+
+    def watch(self):
+        while not self.stopped.wait(timeout=1):
+            self.beats += 1
+
+    def fit(self, train_loader, epochs):
+        threading.Thread(target=self.watch, daemon=True).start()
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.loss_fn(self.net(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+        return self.net

@@ -1,7 +1,7 @@
 """Bugs of seeds and checkpoints."""
 
-from tests.loops.mutants import Mutant
-from tests.loops.mutants.gradients import TRAIN
+from tests.loops.patches import Mutant
+from tests.loops.patches.gradients import TRAIN
 
 RESUMED = "test_reproducibility.test_saved_and_resumed_is_uninterrupted"
 

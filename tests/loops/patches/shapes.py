@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.loops.mutants import Mutant
+from tests.loops.patches import Mutant
 
 NOT_RAISED = pytest.fail.Exception
 SHAPED = "    return images.reshape(len(images), *input_shape)\n"

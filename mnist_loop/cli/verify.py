@@ -1,0 +1,199 @@
+"""``mnist-loop verify``: hold a training loop to the laws, and name its bug."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_loop.cli.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
+from mnist_loop.cli.signals import held_back
+from mnist_loop.errors import UserError
+from mnist_loop.files import write_atomically
+from mnist_loop.findings import expected as expected_failures
+from mnist_loop.findings import explain, layout
+from mnist_loop.findings.snippet import Asked
+from mnist_loop.laws import catalogue
+from mnist_loop.observe import intentions
+
+if TYPE_CHECKING:
+    from mnist_loop.findings.expected import Expected
+    from mnist_loop.findings.report import Report
+
+STDOUT = "-"
+NO_EVALUATION = "none"
+OnCase = Callable[[int, int], None]
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``verify`` to the command line."""
+    parser = commands.add_parser(
+        "verify",
+        help="hold a training loop of yours to the laws, and name its bug",
+        description=(
+            "Try a training loop in small cases, compare each step with the same training replayed by hand, and name "
+            "the bug: mnist-loop verify my_train.py:train_one_epoch"
+        ),
+        epilog="Exit codes: 0 no bug, or expected ones alone; 1 a bug, or nothing could be run; 2 misuse; 130 Ctrl-C.",
+    )
+    add = parser.add_argument
+    add("loop", nargs="?", metavar="SPEC", help="the loop, as file.py:name or package.module:name")
+    add("--evaluate", metavar="SPEC", help="what evaluates (default: found beside the loop); none: nothing does")
+    add(
+        "--declare",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the loop means to do, as clip=1.0 or keeps_best; again for each",
+    )
+    add("--json", nargs="?", const=STDOUT, metavar="FILE", help="write the result as JSON to FILE, or to stdout alone")
+    add("--timeout", type=positive_float, metavar="S", help="seconds that one case may take (default 60)")
+    add("--cases", type=case_count, metavar="N", help="random cases after the fixed ones (default 10)")
+    add("--seed", type=seed, default=0, metavar="N", help="seed of the random cases (default 0)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where the loop trains (default cpu)")
+    add("--in-process", action="store_true", help="run the loop in this process, for a debugger: nothing protects it")
+    add("--expect-failures", type=Path, metavar="FILE", help="the bugs that are known, a line `id: reason` for each")
+    add("--only", type=law_ids, metavar="ID,ID", help="hold it to these laws alone")
+    add("--list", action="store_true", help="run nothing: list all bugs")
+    add("--explain", metavar="ID", help="run nothing: explain one bug")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify the loop, or tell of the bugs; return the exit code."""
+    if arguments.list or arguments.explain is not None:
+        told = explain.listing() if arguments.list else explain.explanation(catalogue.get(arguments.explain))
+        layout.write(told, sys.stdout)
+        return 0
+    if arguments.loop is None and arguments.json not in (None, STDOUT):
+        arguments.loop, arguments.json = arguments.json, STDOUT  # `verify --json my_train.py:train`
+    if arguments.loop is None:
+        raise UserError("no loop found, expected where one is: mnist-loop verify my_train.py:train_one_epoch")
+    # All that can be wrong on the command line is told before torch is loaded.
+    expected = {} if arguments.expect_failures is None else expected_failures.read(arguments.expect_failures)
+    asked = _asked(arguments)
+    to_stdout = arguments.json == STDOUT
+    file = None if arguments.json is None or to_stdout else _new_file(Path(arguments.json))
+
+    report = _verify(asked, expected, quiet=to_stdout)
+    from mnist_loop.findings import document, text
+
+    if to_stdout:
+        if sys.stdout is not None:
+            sys.stdout.write(document.as_json(report))
+            sys.stdout.flush()
+        layout.write([layout.Line(text.summary(report))], sys.stderr)
+        return report.exit_code
+    layout.write(text.page(report), sys.stdout)
+    if file is not None:
+        _write(file, document.as_json(report))
+    return report.exit_code
+
+
+def law_ids(text: str) -> tuple[str, ...]:
+    """Read ids of bugs that a run can decide, separated by commas."""
+    ids = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for id_ in ids:
+        try:
+            bug = catalogue.get(id_)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if bug.undecided:
+            raise argparse.ArgumentTypeError(f"{id_!r} found, which no run decides, expected one that can be")
+    return ids
+
+
+def case_count(text: str) -> int:
+    """Read a number of random cases, which may be 0."""
+    count = int(text) if text.isascii() and text.isdecimal() and len(text) < len(str(LAST_SEED)) else -1
+    if not 0 <= count <= MOST_AT_ONCE * MOST_AT_ONCE:
+        expected = f"a whole number of at least 0 and at most {MOST_AT_ONCE * MOST_AT_ONCE}"
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected {expected}")
+    return count
+
+
+def _asked(arguments: argparse.Namespace) -> Asked:
+    given = intentions.parse(arguments.declare)
+    names = (declaration.partition("=")[0].strip().replace("-", "_") for declaration in arguments.declare)
+    declared = {name: getattr(given, name) for name in names}
+    if arguments.evaluate is not None and "evaluate" in declared:
+        raise UserError("the evaluation found twice, expected it once: give --evaluate or --declare evaluate=")
+    options = {
+        "timeout": arguments.timeout,
+        "random_cases": arguments.cases,
+        "seed": arguments.seed or None,
+        "device": None if arguments.device == "cpu" else arguments.device,
+        "in_process": arguments.in_process or None,
+    }
+    return Asked(
+        loop=arguments.loop,
+        evaluate=arguments.evaluate,
+        declared=declared,
+        only=arguments.only,
+        options={name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _verify(asked: Asked, expected: dict[str, Expected], *, quiet: bool) -> Report:
+    with _bar() as (status, on_case):
+        status("loading torch")
+        with held_back(lambda: status("interrupted: ending as soon as torch is loaded")):
+            # torch loads it with the first optimizer, in each process anew: here it takes none of the loop's time.
+            import torch._dynamo  # noqa: F401
+
+            from mnist_loop.device import resolve_device
+            from mnist_loop.findings.report import report
+            from mnist_loop.verify import Options, verify
+
+            resolve_device(str(asked.options.get("device", "cpu")))
+        status("verifying")
+        known = {field.name for field in dataclasses.fields(Options)}
+        settings: dict[str, Any] = {"laws": asked.only, "on_case": on_case, **asked.options}
+        options = Options(**{name: value for name, value in settings.items() if name in known})
+        # A loop that runs in this process prints where this program does, and there the document alone is to be.
+        aside = contextlib.redirect_stdout(sys.stderr or io.StringIO()) if quiet else contextlib.nullcontext()
+        with aside:
+            verdict = verify(asked.loop, asked.evaluate, options, **asked.declared)
+        return report(verdict, asked, expected)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
+    """Show on stderr, where that is a terminal, what is going on; yield what changes it."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield (lambda _: None), (lambda _done, _planned: None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def on_case(done: int, planned: int) -> None:
+            bar.update(task, description=f"case {done} of {planned}", completed=done, total=planned)
+
+        yield (lambda text: bar.update(task, description=text)), on_case
+
+
+def _new_file(file: Path) -> Path:
+    """Return the file that JSON goes to, once it is known that it can be there: the work takes a while."""
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder, expected the name of a file for the JSON: add one")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}, expected one for the JSON: make it")
+    return file
+
+
+def _write(file: Path, content: str) -> None:
+    try:
+        write_atomically(file, content.encode())
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be written ({error.strerror}), expected room for the JSON: write it elsewhere"
+        ) from None

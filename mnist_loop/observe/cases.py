@@ -1,0 +1,76 @@
+"""The situations that a loop is tried in: plain data, from which everything is made anew for each run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Variant = Literal["", "poisoned", "relabelled"]
+Watch = Literal["", "graphs", "reads"]
+
+IMAGE_SHAPE = (1, 28, 28)  # MNIST's, for the loops that flatten to 784 by hand
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small training. Two runs of one case are handed equal models, data and random numbers.
+
+    Attributes:
+        model: a name in `world.MODELS`, or "declared" for the model that the loop declares.
+        samples: size of the training set.
+        held_out: size of the validation set, and of the test set.
+        batch_size: 1 to beyond ``samples``.
+        epochs: number of epochs.
+        optimizer: a name in `world.OPTIMIZERS`.
+        lr: learning rate.
+        loss: "cross-entropy" of logits, "nll" of log-probabilities, or "mse" of targets (N, 1).
+        dtype: of the model and of the images.
+        scale: standard deviation of the pixels.
+        schedule: learning-rate schedule, a name in `world.SCHEDULES`.
+        accumulate, clip: what a loop that declares them takes as its arguments.
+        seed: of data, weights and random numbers.
+        device: where the training runs.
+        variant: "poisoned": the test images are others; "relabelled": the test labels are.
+        watch: "graphs": the saved tensors are followed; "reads": the tensors' values that Python reads are.
+        resume: the training is saved half-way, and goes on with all made anew from what was saved.
+    """
+
+    model: str = "plain"
+    samples: int = 10
+    held_out: int = 6
+    batch_size: int = 4
+    epochs: int = 2
+    optimizer: str = "SGD"
+    lr: float = 0.05
+    loss: str = "cross-entropy"
+    dtype: str = "float64"
+    scale: float = 1.0
+    schedule: str = "StepLR"
+    accumulate: int = 1
+    clip: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+    variant: Variant = ""
+    watch: Watch = ""
+    resume: bool = False
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch, the partial last one too."""
+        return math.ceil(self.samples / self.batch_size)
+
+    def but(self, **changes: object) -> Case:
+        """Return the case with some attributes changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # the names are checked at run time
+
+    def __repr__(self) -> str:
+        """Return what differs from the default, as code to paste."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"Case({', '.join(changed)})"

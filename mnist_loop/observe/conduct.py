@@ -1,0 +1,123 @@
+"""Global state that a loop may change and has to put back: read before a run, compared and restored after it."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules import module as module_hooks
+from torch.optim import SGD, Optimizer
+
+GLOBAL_HOOKS = [name for name in vars(module_hooks) if name.startswith("_global_") and name.endswith("_hooks")]
+
+# What loops call, and what some people patch: put back by identity.
+PATCHABLE: tuple[tuple[Any, str], ...] = (
+    (functional, "cross_entropy"),
+    (functional, "nll_loss"),
+    (functional, "dropout"),
+    (functional, "softmax"),
+    (functional, "log_softmax"),
+    (torch.Tensor, "backward"),
+    (torch.Tensor, "item"),
+    (torch, "manual_seed"),
+    (torch, "no_grad"),
+    (nn.Module, "__call__"),
+    (nn.Module, "train"),
+    (nn.Module, "eval"),
+    (Optimizer, "zero_grad"),
+    (SGD, "step"),
+    (builtins, "print"),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the global state: how to read it as something comparable, and how to put it back."""
+
+    read: Callable[[], Any]
+    restore: Callable[[Any], object]
+
+
+def _hooks() -> dict[str, list[int]]:
+    return {name: list(getattr(module_hooks, name)) for name in GLOBAL_HOOKS}
+
+
+def _remove_new_hooks(before: dict[str, list[int]]) -> None:
+    for name, kept in before.items():
+        hooks = getattr(module_hooks, name)
+        for key in [key for key in hooks if key not in kept]:
+            del hooks[key]
+
+
+def _patched() -> list[Any]:
+    return [getattr(owner, name) for owner, name in PATCHABLE]
+
+
+def _unpatch(before: list[Any]) -> None:
+    for (owner, name), value in zip(PATCHABLE, before, strict=True):
+        if getattr(owner, name) is not value:
+            setattr(owner, name, value)
+
+
+PARTS: dict[str, Part] = {
+    "gradients enabled": Part(torch.is_grad_enabled, torch.set_grad_enabled),
+    "default dtype": Part(torch.get_default_dtype, torch.set_default_dtype),
+    "number of threads": Part(torch.get_num_threads, torch.set_num_threads),
+    "deterministic algorithms": Part(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    "anomaly detection": Part(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "matmul precision": Part(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "global module hooks": Part(_hooks, _remove_new_hooks),
+    "patched functions": Part(_patched, _unpatch),
+    "working folder": Part(Path.cwd, os.chdir),
+}
+
+
+def snapshot() -> dict[str, Any]:
+    """Read every part."""
+    return {name: part.read() for name, part in PARTS.items()}
+
+
+def restore(before: dict[str, Any]) -> tuple[str, ...]:
+    """Put every part back; return the names of those that had changed."""
+    changed = []
+    for name, part in PARTS.items():
+        if part.read() != before[name]:
+            part.restore(before[name])
+            changed.append(name)
+    return tuple(changed)
+
+
+def threads() -> set[threading.Thread]:
+    """Return the threads that are alive."""
+    return set(threading.enumerate())
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of torch, NumPy and Python, as loops draw from all three."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+@contextmanager
+def same_generators() -> Iterator[None]:
+    """Put the states of all generators back at the end."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

@@ -1,0 +1,248 @@
+"""What the author of a loop means to do, where no one could tell by looking: the declared intentions."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from mnist_loop.errors import UserError
+
+ATTRIBUTE = "__mnist_loop__"  # where `declare` leaves the intentions on a loop
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Intentions:
+    """What a loop is declared to do. The default is the plain loop: one step a batch, on the loss that it is handed.
+
+    Attributes:
+        expects: what a loop that brings its own loss expects of the model, whose loss is the mean cross-entropy
+            then: "logits" or "log_probs". None: nothing is known of its loss, and the laws of it are not run.
+        accumulate: batches whose gradients are averaged into one step.
+        clip: largest L2 norm of the gradient that a step applies; longer ones are scaled down to it.
+        schedule: when the loop steps the scheduler that it is handed: after each epoch or after each step.
+        frozen: names, or beginnings of names, of submodules and parameters of the model that the loop holds fixed.
+        keeps_best: the loop ends with the state of its best evaluation, loaded into the model or returned.
+        average: decay d of the moving average w <- d w + (1 - d) p over the steps, which the loop returns.
+        shuffles_itself: the loop puts the data into a new random order each epoch.
+        steps_per_epoch: steps after which the loop ends an epoch early, on purpose.
+        trains_in_eval_mode: the loop trains with modules in eval mode, on purpose.
+        dropout_at_inference: the loop evaluates with dropout on, on purpose.
+        own_objective: the loop minimises something other than the mean loss of outputs and labels (two players,
+            distillation, penalties): the laws of what a step applies are not run.
+        own_optimizer: the loop steps in its own manner (own optimizer, own learning rate): the laws of what an
+            update does to the parameters are not run, those of the gradients are.
+        precision: lowest precision of the loop's arithmetic, where it is below that of the model.
+        model: makes the model, where the loop works with its own alone: called without arguments.
+        input_shape: shape of one image that `model` takes.
+        classes: number of classes that `model` tells apart.
+        evaluate: the loop that evaluates, for one that trains.
+        save, load: write and read a checkpoint; bound by name like a loop, with ``path``.
+    """
+
+    expects: Literal["logits", "log_probs"] | None = None
+    accumulate: int = 1
+    clip: float | None = None
+    schedule: Literal["per-epoch", "per-batch"] = "per-epoch"
+    frozen: tuple[str, ...] = ()
+    keeps_best: bool = False
+    average: float | None = None
+    shuffles_itself: bool = False
+    steps_per_epoch: int | None = None
+    trains_in_eval_mode: bool = False
+    dropout_at_inference: bool = False
+    own_objective: bool = False
+    own_optimizer: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    model: Callable[[], Any] | None = None
+    input_shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    evaluate: Any = None
+    save: Any = None
+    load: Any = None
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Intentions))
+DEFAULT = Intentions()
+
+
+def declare(**intentions: Any) -> Callable[[T], T]:
+    """Declare what a loop means to do, as a decorator; the keywords are the attributes of `Intentions`.
+
+    The loop itself is returned, unchanged but for one attribute that carries the declaration.
+
+    Raises:
+        UserError: a keyword is no intention, its value is none that it takes, or the loop takes no attribute.
+    """
+    declared = make(intentions)
+
+    def decorate(loop: T) -> T:
+        try:
+            setattr(loop, ATTRIBUTE, declared)
+        except (AttributeError, TypeError):
+            raise UserError(
+                f"{loop!r} found, which takes no attribute, expected a function, a class or an object: "
+                "declare on a function that calls it"
+            ) from None
+        return loop
+
+    return decorate
+
+
+def make(intentions: Mapping[str, Any], base: Intentions = DEFAULT) -> Intentions:
+    """Check ``intentions``, by name, and put them on top of ``base``.
+
+    Raises:
+        UserError: a name is no intention, or its value is none that it takes.
+    """
+    values: dict[str, Any] = {}
+    for name, value in intentions.items():
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMES)}"
+            raise UserError(f"{name!r} found, which is no intention that a loop can declare: {hint}")
+        expected, check = CHECKS[name]
+        optional = value is None and getattr(DEFAULT, name) is None
+        try:
+            values[name] = None if optional else check(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{name}={value!r} found, expected {expected}") from None
+    return dataclasses.replace(base, **values)
+
+
+def of(loop: object) -> Intentions:
+    """Return what ``loop`` declares, or, of a ``functools.partial``, the function in it; else the default."""
+    declared = getattr(loop, ATTRIBUTE, None)
+    if isinstance(declared, Intentions):
+        return declared
+    return of(loop.func) if isinstance(loop, partial) else DEFAULT
+
+
+def parse(declarations: Iterable[str], base: Intentions = DEFAULT) -> Intentions:
+    """Read declarations as a command line gives them: ``clip=1.0``, ``frozen=hidden,head``, ``keeps_best``.
+
+    Functions are given as ``file.py:name`` or ``module:name``; a switch without a value is on.
+
+    Raises:
+        UserError: as for `make`, or one is declared twice.
+    """
+    values: dict[str, Any] = {}
+    for declaration in declarations:
+        name, equals, text = (part.strip() for part in declaration.partition("="))
+        name = name.replace("-", "_")
+        if name in values:
+            raise UserError(f"{name} found twice, expected each intention once")
+        if equals:
+            values[name] = _read(name, text)
+        elif name not in NAMES or name in SWITCHES:
+            values[name] = True  # of an unknown name, `make` says so
+        else:
+            raise UserError(f"{name} found without a value, expected {name}=VALUE: {CHECKS[name][0]}")
+    return make(values, base)
+
+
+def _read(name: str, text: str) -> Any:
+    """Turn the text of a command line into a value; what it cannot read stays text, which `make` refuses."""
+    if text.lower() == "none":
+        return None
+    if name in SWITCHES:
+        return {**dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}.get(text.lower(), text)
+    if name == "frozen":
+        return tuple(part.strip() for part in text.split(","))
+    try:
+        if name == "input_shape":
+            return tuple(int(part) for part in text.strip("()[], ").split(","))
+        if name in ("accumulate", "steps_per_epoch", "classes"):
+            return int(text)
+        if name in ("clip", "average"):
+            return float(text)
+    except ValueError:
+        pass
+    return text
+
+
+ON = ("true", "yes", "on", "1")
+OFF = ("false", "no", "off", "0")
+
+
+def _whole(at_least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise ValueError
+        return value
+
+    return check
+
+
+def _number(fits: Callable[[float], bool]) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
+            raise ValueError
+        return float(value)
+
+    return check
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError
+        return str(value)
+
+    return check
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError
+    return names
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = tuple(_whole(1)(size) for size in value)
+    if not shape:
+        raise ValueError
+    return shape
+
+
+def _function(value: Any) -> Any:
+    if not callable(value) and not (isinstance(value, str) and value):
+        raise TypeError
+    return value
+
+
+SWITCHES = tuple(field.name for field in dataclasses.fields(Intentions) if field.default is False)
+
+FUNCTION = "a function, or the text that says where it is: file.py:name or module:name"
+
+# What is expected of each, and the check that returns the value or fails.
+CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "expects": ("'logits' or 'log_probs'", _one_of("logits", "log_probs")),
+    "accumulate": ("a whole number of batches, at least 1", _whole(1)),
+    "clip": ("a number above 0, the largest norm", _number(lambda value: value > 0)),
+    "schedule": ("'per-epoch' or 'per-batch'", _one_of("per-epoch", "per-batch")),
+    "frozen": ("names of submodules or parameters", _names),
+    "average": ("a decay of at least 0 and below 1", _number(lambda value: 0 <= value < 1)),
+    "steps_per_epoch": ("a whole number of steps, at least 1", _whole(1)),
+    "precision": ("'float32', 'bfloat16' or 'float16'", _one_of("float32", "bfloat16", "float16")),
+    "model": (FUNCTION, _function),
+    "input_shape": ("whole numbers of at least 1, the shape of one image", _shape),
+    "classes": ("a whole number of classes, at least 2", _whole(2)),
+    "evaluate": (FUNCTION, _function),
+    "save": (FUNCTION, _function),
+    "load": (FUNCTION, _function),
+    **dict.fromkeys(SWITCHES, ("True or False", _switch)),
+}

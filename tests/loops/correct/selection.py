@@ -1,0 +1,146 @@
+"""What a training ends with: its best state, where it stopped, the average of its weights."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tests.loops.correct.plain import evaluate, train_one_epoch
+from tests.loops.correct.registry import correct
+
+
+@correct(keeps_best=True)
+def loads_the_best(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """The state of the lowest validation loss, copied when it was reached, loaded at the end."""
+    best_loss, best_state = float("inf"), None
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        val_loss, _ = evaluate(model, val_loader, loss_fn, device)
+        if val_loss < best_loss:
+            best_loss, best_state = val_loss, copy.deepcopy(model.state_dict())
+    if best_state is not None:
+        model.load_state_dict(best_state)
+
+
+@correct(keeps_best=True)
+def returns_the_best(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """Copies of the tensors, returned; the model itself is left as the last epoch made it."""
+    best_loss, best_state = float("inf"), {}
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        val_loss, _ = evaluate(model, val_loader, loss_fn, device)
+        if val_loss < best_loss:
+            best_loss = val_loss
+            best_state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return best_state
+
+
+@correct(keeps_best=True)
+def saves_the_best(model, train_loader, valid_loader, criterion, optimizer, device, n_epochs):
+    """Written as to a file, and read back."""
+    best = None
+    file = io.BytesIO()
+    for _ in range(n_epochs):
+        train_one_epoch(model, train_loader, criterion, optimizer, device)
+        valid_loss, _ = evaluate(model, valid_loader, criterion, device)
+        if best is None or valid_loss < best:
+            best = valid_loss
+            file.seek(0)
+            file.truncate()
+            torch.save(model.state_dict(), file)
+    file.seek(0)
+    model.load_state_dict(torch.load(file, weights_only=True))
+    return model
+
+
+@correct()
+def stops_early(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """No patience: the first epoch that is no better is the last, and its weights are kept."""
+    history, best = [], float("inf")
+    for epoch in range(epochs):
+        train_loss = train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        val_loss, _ = evaluate(model, val_loader, loss_fn, device)
+        history.append({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss})
+        if val_loss >= best:
+            break
+        best = val_loss
+    return history
+
+
+@correct(keeps_best=True)
+def stops_early_and_goes_back(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    best, best_state, patience = float("inf"), None, 1
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        val_loss, _ = evaluate(model, val_loader, loss_fn, device)
+        if val_loss < best:
+            best, best_state, patience = val_loss, copy.deepcopy(model.state_dict()), 1
+        else:
+            patience -= 1
+        if patience == 0:
+            break
+    if best_state is not None:
+        model.load_state_dict(best_state)
+    return {"best_val_loss": best}
+
+
+@correct()
+def tests_once(model, train_loader, val_loader, test_loader, loss_fn, optimizer, device, epochs):
+    """The test data have one use, at the end."""
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        evaluate(model, val_loader, loss_fn, device)
+    test_loss, test_accuracy = evaluate(model, test_loader, loss_fn, device)
+    return {"test_loss": test_loss, "test_accuracy": test_accuracy}
+
+
+@correct(average=0.9)
+def averages_parameters(model, loader, loss_fn, optimizer, epochs):
+    """Return a copy: w <- 0.9 w + 0.1 p from the initial parameters on; the buffers are those of the model."""
+    averaged = copy.deepcopy(model).eval().requires_grad_(False)
+    model.train()
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss_fn(model(x), y).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for average, parameter in zip(averaged.parameters(), model.parameters(), strict=True):
+                    average.mul_(0.9).add_(parameter, alpha=0.1)
+                for copied, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+                    copied.copy_(buffer)
+    return averaged
+
+
+@correct(average=0.5)
+def averages_with_torch(model, loader, loss_fn, optimizer, epochs):
+    """The AveragedModel of torch, which begins with a copy of the first step's weights and averages the buffers too."""
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    model.train()
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss_fn(model(x), y).backward()
+            optimizer.step()
+            averaged.update_parameters(model)
+    return averaged.module
+
+
+@correct(average=0.9)
+def averages_the_state(model, loader, loss_fn, optimizer):
+    """A state dict: its floating entries averaged, the others copied."""
+    averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+        for name, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                averaged[name].lerp_(value, 0.1)
+            else:
+                averaged[name].copy_(value)
+    return averaged

@@ -1,0 +1,271 @@
+"""Where the gradients are cleared and how the step is made: everything here applies each batch's own gradient once."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from tests.loops.correct.registry import correct
+
+
+@correct()
+def clears_after_step(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@correct()
+def clears_before_backward(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        loss = loss_fn(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@correct()
+def clears_to_none(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad(set_to_none=True)
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+
+
+@correct()
+def clears_to_zero(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad(set_to_none=False)
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+
+
+@correct()
+def clears_through_the_model(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        model.zero_grad()
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+
+
+@correct()
+def clears_through_the_groups(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        loss = loss_fn(model(x), y)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        loss.backward()
+        optimizer.step()
+
+
+@correct()
+def clears_each_parameter(model, loader, loss_fn, optimizer):
+    """As before PyTorch 0.4: in place, where there is a gradient."""
+    model.train()
+    for x, y in loader:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.detach_()
+                parameter.grad.zero_()
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+
+
+@correct()
+def clears_twice(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@contextmanager
+def one_step(optimizer):
+    optimizer.zero_grad()
+    yield
+    optimizer.step()
+
+
+@correct()
+def clears_in_a_context(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        with one_step(optimizer):
+            loss_fn(model(x), y).backward()
+
+
+@correct()
+def takes_gradients_by_autograd(model, loader, loss_fn, optimizer):
+    """No backward(): the gradients are computed as values and handed to the parameters, so none is ever cleared."""
+    model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for x, y in loader:
+        gradients = torch.autograd.grad(loss_fn(model(x), y), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+
+@correct()
+def steps_with_a_closure(model, loader, loss_fn, optimizer):
+    """Any optimizer takes a closure; most call it once."""
+    model.train()
+    losses = []
+    for x, y in loader:
+
+        def closure(x=x, y=y):
+            optimizer.zero_grad()
+            loss = loss_fn(model(x), y)
+            loss.backward()
+            return loss
+
+        losses.append(optimizer.step(closure).item())
+    return losses
+
+
+@correct()
+def splits_forward_and_backward(model, loader, loss_fn, optimizer):
+    """Backward in two parts, from the loss to the outputs and from there to the parameters."""
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        outputs = model(x)
+        cut = outputs.detach().requires_grad_()
+        loss_fn(cut, y).backward()
+        outputs.backward(cut.grad)
+        optimizer.step()
+
+
+@correct()
+def stops_on_a_bad_loss(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()}")
+        loss.backward()
+        optimizer.step()
+
+
+@correct(clip=1.0)
+def clips(model, loader, loss_fn, optimizer):
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+        optimizer.step()
+
+
+@correct(clip=0.1)
+def clips_by_hand(model, loader, loss_fn, optimizer):
+    """The norm of all gradients as one vector, and the factor that brings it down to 0.1."""
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.stack([g.norm() for g in gradients]).norm()
+        for gradient in gradients:
+            gradient.mul_((0.1 / norm).clamp(max=1.0))
+        optimizer.step()
+
+
+@correct(own_optimizer=True)
+def updates_by_hand(model, loader, loss_fn, lr):
+    model.train()
+    for x, y in loader:
+        model.zero_grad()
+        loss_fn(model(x), y).backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter -= lr * parameter.grad
+
+
+@correct(own_optimizer=True)
+def updates_data_by_hand(model, loader, loss_fn, lr):
+    """The older way, through ``data``; cleared in place afterwards."""
+    model.train()
+    for x, y in loader:
+        loss_fn(model(x), y).backward()
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.grad is not None:
+                parameter.data.add_(parameter.grad.data, alpha=-lr)
+                parameter.grad.data.zero_()
+
+
+@correct(own_optimizer=True)
+def makes_its_own_optimizer(model, loader, loss_fn, lr, epochs):
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=lr, momentum=0.9, nesterov=True)
+    model.train()
+    for _ in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss_fn(model(x), y).backward()
+            optimizer.step()
+
+
+@correct(own_optimizer=True)
+def steps_in_the_backward(model, loader, loss_fn, lr):
+    """One optimizer a parameter, each of which steps and clears as soon as its gradient is complete."""
+    model.train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizers = {p: torch.optim.SGD([p], lr=lr) for p in trained}
+
+    def step(parameter):
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    handles = [p.register_post_accumulate_grad_hook(step) for p in trained]
+    try:
+        for x, y in loader:
+            loss_fn(model(x), y).backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@correct(own_optimizer=True)
+def lbfgs(model, loader, loss_fn, lr, epochs):
+    """Each step evaluates its closure several times, on the same batch."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.LBFGS(parameters, lr=lr, max_iter=4, history_size=3)
+    model.train()
+    for _ in range(epochs):
+        for x, y in loader:
+
+            def closure(x=x, y=y):
+                optimizer.zero_grad()
+                loss = loss_fn(model(x), y)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+
+
+@correct(steps_per_epoch=2)
+def two_steps_an_epoch(model, loader, loss_fn, optimizer):
+    """An epoch is cut short on purpose."""
+    model.train()
+    for step, (x, y) in enumerate(loader):
+        if step == 2:
+            break
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        optimizer.step()

@@ -1,0 +1,130 @@
+"""Bugs of mixed precision: GradScalers passed by, and sums in half precision."""
+
+import torch
+from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
+from torch.nn.utils import clip_grad_norm_
+
+from tests.loops.mutants import evaluate, mutant
+
+# --- scaler-bypassed
+
+
+@mutant("scaler-bypassed", evaluate=evaluate)
+def steps_past_the_scaler(model, loader, loss_fn, optimizer, scaler, device):
+    """scaler.scale(loss).backward(), and then optimizer.step(): the scaled gradient is applied."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs.to(device)), targets.to(device))
+        scaler.scale(loss).backward()
+        optimizer.step()
+
+
+@mutant("scaler-bypassed")
+class HalfwayToAmp:
+    """Mixed precision came to backward() and did not come to the step."""
+
+    def __init__(self, model, optimizer, criterion, device, grad_scaler=None):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+        self.grad_scaler = grad_scaler
+
+    def backward(self, loss):
+        if self.grad_scaler is not None:
+            loss = self.grad_scaler.scale(loss)
+        loss.backward()
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.backward(self.criterion(self.model(x.to(self.device)), y.to(self.device)))
+                self.optimizer.step()
+        return self.model
+
+
+# --- clip-before-unscale
+
+
+@mutant("clip-before-unscale", clip=0.5, evaluate=evaluate)
+def clips_scaled_gradients(model, train_loader, criterion, optimizer, scaler, device):
+    """The gradients are clipped while they are 1024 times too long: unscaled, almost nothing is left of them."""
+    model.train()
+    for data, target in train_loader:
+        data, target = data.to(device), target.to(device)
+        optimizer.zero_grad()
+        loss = criterion(model(data), target)
+        scaler.scale(loss).backward()
+        clip_grad_norm_(model.parameters(), 0.5)
+        scaler.step(optimizer)
+        scaler.update()
+
+
+@mutant("clip-before-unscale", clip=0.5)
+def unscales_too_late(net, train_loader, val_loader, criterion, opt, scaler, device, epochs, clip=0.5):
+    """unscale_() is there, one line below the clipping that needs it."""
+    history = []
+    for _ in range(epochs):
+        net.train()
+        for x, y in train_loader:
+            opt.zero_grad()
+            scaler.scale(criterion(net(x.to(device)), y.to(device))).backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+            scaler.unscale_(opt)
+            scaler.step(opt)
+            scaler.update()
+        history.append(evaluate(net, val_loader, criterion, device))
+    return history
+
+
+# --- half-precision-overflow
+
+
+@mutant("half-precision-overflow", expects="logits")
+def scales_in_half(model, loader, optimizer, device):
+    """A fixed loss scale of 2**16 in float16, whose largest number is 65504."""
+    model.train()
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs).half(), targets)
+        (loss * 2**16).backward()
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= 2**16
+        optimizer.step()
+
+
+@mutant("half-precision-overflow", expects="logits")
+class LossInHalf:
+    """The loss is computed and summed in float16 to save memory, which no one declared."""
+
+    def __init__(self, net, optimizer, device):
+        self.net, self.optimizer, self.device = net, optimizer, device
+
+    def loss(self, x, y):
+        log_probs = self.net(x.to(self.device)).half().log_softmax(dim=1)
+        return F.nll_loss(log_probs, y.to(self.device), reduction="sum") / len(y)
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.loss(x, y).backward()
+                self.optimizer.step()
+        return self.net
+
+
+@mutant("half-precision-overflow", expects="log_probs")
+def weighs_in_half(model, device, train_loader, optimizer, epoch):
+    """A weighted sum over the batch in float16: the weights, class counts, add up to more than it can hold."""
+    model.train()
+    for data, target in train_loader:
+        data, target = data.to(device), target.to(device)
+        optimizer.zero_grad()
+        weights = torch.full((len(data),), 60_000.0, dtype=torch.half, device=device)
+        losses = F.nll_loss(model(data), target, reduction="none").half()
+        loss = (weights * losses).sum() / weights.sum()
+        loss.backward()
+        optimizer.step()

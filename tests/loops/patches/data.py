@@ -1,0 +1,87 @@
+"""Bugs of the DataLoaders and of the transform: broken copies of ``mnist_loop/data.py``."""
+
+from tests.loops.patches import Mutant
+
+TRAIN_ORDER = "        shuffle=True,\n        generator=generator,\n"
+TEST_GENERATOR = "        generator=torch.Generator(),  # or starting an iteration would draw from the global one\n"
+TRAIN_LOADER = "        data.train,\n        batch_size=batch_size,\n"
+TEST_LOADER = "        data.test,\n        batch_size=batch_size,\n"
+FILE = "test_data_order.test_"
+
+MUTANTS = [
+    Mutant("not-shuffled", TRAIN_ORDER, "", FILE + "each_training_epoch_has_an_order_of_its_own", "not shuffled"),
+    Mutant(
+        "same-order-each-epoch",
+        TRAIN_ORDER,
+        "        sampler=torch.randperm(len(data.train), generator=generator).tolist(),\n",
+        FILE + "each_training_epoch_has_an_order_of_its_own",
+        "both epochs have the same order",
+    ),
+    Mutant(
+        "not-reproducible",
+        TRAIN_ORDER,
+        "        shuffle=True,\n",
+        FILE + "the_same_seed_gives_the_same_order",
+        "the same seed gave another order",
+    ),
+    Mutant(
+        "seed-fixed",
+        TRAIN_ORDER,
+        "        shuffle=True,\n        generator=torch.Generator().manual_seed(0),\n",
+        FILE + "without_a_generator_the_global_seed_decides",
+        "another global seed gave the same order",
+    ),
+    Mutant("test-shuffled", "shuffle=False", "shuffle=True", FILE + "the_test_order_is_fixed", "not in its own order"),
+    Mutant("test-draws", TEST_GENERATOR, "", FILE + "the_test_order_is_fixed", "drew from torch's global generator"),
+    Mutant(
+        "no-batches",
+        TRAIN_LOADER,
+        TRAIN_LOADER + "        drop_last=True,\n",
+        FILE + "each_sample_comes_once_an_epoch",
+        "missing or come twice",
+    ),
+    Mutant(
+        "evaluation-duplicates",
+        TEST_LOADER,
+        TEST_LOADER.replace("data.test", "torch.utils.data.ConcatDataset([data.test, data.test])"),
+        FILE + "each_sample_comes_once_an_epoch",
+        "missing or come twice",
+    ),
+    Mutant(
+        "batch-size-ignored",
+        TEST_LOADER,
+        TEST_LOADER.replace("=batch_size", "=7"),
+        FILE + "batches_have_the_size_asked_for",
+        "assert",
+    ),
+    Mutant(
+        "labels-shifted",
+        TRAIN_LOADER,
+        TRAIN_LOADER + "        collate_fn=lambda pairs: torch.utils.data.default_collate(\n"
+        "            [(image, label) for (image, _), (_, label) in zip(pairs, pairs[1:] + pairs[:1])]\n"
+        "        ),\n",
+        FILE + "images_and_labels_stay_together",
+        "another's label",
+    ),
+    Mutant(
+        "normalised-differently",
+        "transforms.Normalize((0.5,), (0.5,))",
+        "transforms.Normalize((0.1307,), (0.3081,))",
+        FILE + "pixels_lie_between_minus_one_and_one",
+        "black and white are not",
+    ),
+    Mutant(
+        "normalised-differently",
+        ".div_(255)",
+        ".div_(256)",
+        FILE + "pixels_lie_between_minus_one_and_one",
+        "differs from the transform",
+    ),
+    Mutant(
+        "normalised-differently",
+        "train=False, transform=normalisation())",
+        "train=False, transform=transforms.ToTensor())",
+        FILE + "train_and_test_images_enter_alike",
+        "enter differently",
+    ),
+]
