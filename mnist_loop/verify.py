@@ -29,7 +29,13 @@ from mnist_loop.observe.trace import Recording
 TIMEOUT = 60.0  # seconds that one experiment may take; it takes some hundredths of one
 RANDOM_CASES = 10  # after the battery, where that found nothing
 MOST_ENDS = 2  # after which a loop that ends its process is not tried in further cases
-KINDS = {"hang": "loop-hangs", "exit": "loop-exits", "crash": "loop-crashes", "memory": "loop-exhausts-memory"}
+KINDS = {
+    "hang": "loop-hangs",
+    "exit": "loop-exits",
+    "crash": "loop-crashes",
+    "pipe": "loop-crashes",
+    "memory": "loop-exhausts-memory",
+}
 
 
 @dataclass(frozen=True)
@@ -194,8 +200,9 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
     owners: dict[str, str] = {}
     for name, findings in found.items():
         for cause in sorted(found.keys() - {name}, key=list(BUGS).index):
-            # Where the cause was looked for and not found, a finding has no part in it.
-            if explains(cause, name) and not any((finding.case, cause) in held for finding in findings):
+            # Where the cause was looked for and not found, the finding is none of its consequences.
+            alone = sum((finding.case, cause) in held for finding in findings)
+            if explains(cause, name) and 2 * alone <= len(findings):
                 owners.setdefault(name, cause)
     causes = {name: [f for f in findings if f.consequence_of is None] or findings for name, findings in found.items()}
     result = [

@@ -1,14 +1,17 @@
-"""``mnist-loop verify`` from end to end: text, JSON, exit codes, expected failures; and all that a loop may do to it."""
+"""``mnist-loop verify`` from end to end: text, JSON, exit codes, expected failures; and what a loop may do to it."""
 
 import contextlib
 import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -16,16 +19,22 @@ import pytest
 
 import mnist_loop.verify as verifying
 from mnist_loop.cli import main
+from mnist_loop.cli.verify import _bar
 from mnist_loop.errors import UserError
+from mnist_loop.findings.expected import read
+from mnist_loop.findings.report import report
+from mnist_loop.findings.snippet import Asked
 from mnist_loop.findings.text import REMINDER
 from mnist_loop.laws.judge import Finding, Judgement
 from mnist_loop.observe.battery import Description
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.intentions import Intentions
 from mnist_loop.verify import Verdict
+from tests.loops.mutants import MUTANTS
 
 LOOPS = '''
 import os
+import re
 import sys
 import time
 
@@ -136,7 +145,7 @@ def verify():
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Return a function that has the next verifications end with these findings; it returns what they are called with."""
+    """Return a function that has verifications end with these findings, and returns what they are called with."""
 
     def do(*findings, **attributes):
         calls = []
@@ -198,6 +207,18 @@ def test_a_bug_is_named_and_its_snippet_shows_it_again(verify, folder):
     assert all(f"      {line}".rstrip() in lines for line in found["snippet"].splitlines())
     again = subprocess.run([sys.executable, "-c", found["snippet"]], capture_output=True, text=True, check=False)
     assert again.stdout == f"{evidence}\n", again.stderr
+
+
+@pytest.mark.parametrize("bug", ["split-leak", "selects-on-test", "resume-incomplete", "retain-graph", "no-batches"])
+def test_what_shows_in_one_run_beside_another_is_shown_again(bug):
+    """In the one case of the snippet: with other test data, resumed, watched, or with fewer samples than a batch."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.bug == bug)
+    usual = verifying.verify(mutant.spec, options=verifying.Options(random_cases=0))
+    (found,) = (diagnosed for diagnosed in report(usual, Asked(mutant.spec)).diagnoses if diagnosed.bug.id == bug)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(found.snippet, "snippet", "exec"), {})  # noqa: S102  # our own
+    assert printed.getvalue() == f"{found.text}\n"
 
 
 def test_the_evaluation_is_found_given_or_none(verify):
@@ -481,10 +502,15 @@ def test_progress_is_shown_on_a_terminal_alone(pretend, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     pretend()
+    threads = threading.active_count()
     out, err = io.StringIO(), Terminal()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         assert main(["verify", "a:b"]) == 0
+        with _bar() as (_, on_case):
+            assert threading.active_count() == threads  # what one of them holds, a forked child waits for in vain
+            on_case(3, 31)
     assert "verifying" in err.getvalue()
+    assert "case 3 of 31" in err.getvalue()
     assert "verifying" not in out.getvalue()
 
 
@@ -530,3 +556,39 @@ def test_the_message_of_a_user_error_keeps_its_lines(verify, monkeypatch):
 
     monkeypatch.setattr(verifying, "verify", verify_nothing)
     assert verify("a:b").err == "mnist-loop: first\nsecond\n"
+
+
+# What docs/verify.md says
+
+DOCS = Path(__file__).parents[1] / "docs" / "verify.md"
+
+
+def blocks(language):
+    """Return the pieces of code in the docs."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [code for name, code in fenced if name == language]
+
+
+def test_the_docs_show_what_is_said(verify, folder):
+    """Of the loop that they begin with, the diagnosis word for word; but for the number of cases."""
+    (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
+    transcript = blocks("")[0]
+    shown = transcript[transcript.index("\nzero-grad-missing: ") : transcript.index("--explain")]
+    result = verify("my_train.py:train_one_epoch")
+    assert re.sub(r"of \d+ that", "of N that", shown) in re.sub(r"of \d+ that", "of N that", result.out)
+    assert transcript.endswith(f"{REMINDER}\n")
+
+
+def test_the_docs_know_each_option_key_and_code(verify, pretend):
+    """No option and no key of the JSON is left out; the Python in them is Python, the known bugs can be read."""
+    pretend("loss-sum")
+    content = DOCS.read_text(encoding="utf-8")
+    for option in set(re.findall(r"--[a-z][a-z-]+", verify("--help").out)) - {"--help"}:
+        assert f"`{option}" in content or f"verify {option}" in content, option
+    document = json.loads(verify("my_train.py:train", "--json").out)
+    for key in (*document, *document["diagnoses"][0], *document["laws"][0], *document["environment"]):
+        assert f"`{key}`" in content, key
+    for code in blocks("python"):
+        compile(code, "docs", "exec")
+    Path("known").write_text(blocks("")[1], encoding="utf-8")
+    assert len(read(Path("known"))) == 2

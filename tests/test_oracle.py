@@ -252,7 +252,7 @@ def test_modules_that_may_be_in_eval_mode(declared, right):
 def test_a_declared_model_is_made_by_its_factory():
     """The replay works on the loop's own model; the weights are those of the case's seed."""
     declared = make({"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))})
-    recording = recorded(Case(model="declared", epochs=1), **{"model": declared.model})
+    recording = recorded(Case(model="declared", epochs=1), model=declared.model)
     assert recording.declared.model is None
     oracle = Oracle(recording, declared)
     forward = of(recording, Forward)[0]

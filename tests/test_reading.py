@@ -408,7 +408,7 @@ def test_training_on_held_out_data_is_no_evaluation():
         ("plain", ["hidden.0", "head.bias"], {"head.weight"}),
         ("plain", ["he"], {"hidden.0.weight", "hidden.0.bias"}),
         ("frozen", [], {"hidden.2.weight", "hidden.2.bias", "head.weight", "head.bias"}),
-        ("tied", ["head"], {"hidden.0.weight", "hidden.0.bias", "hidden.1.layer.weight", "hidden.1.layer.bias"})
+        ("tied", ["head"], {"hidden.0.weight", "hidden.0.bias", "hidden.1.layer.weight", "hidden.1.layer.bias"}),
     ],
 )
 def test_what_is_to_be_trained(model, frozen, trained):

@@ -13,7 +13,7 @@ from torch import nn
 
 from mnist_loop.observe.results import DEEPEST, MOST, read_result
 
-Scores = namedtuple("Scores", ["loss", "accuracy"])  # noqa: PYI024  # as people write it
+Scores = namedtuple("Scores", ["loss", "accuracy"])  # as people write it
 
 
 @dataclass

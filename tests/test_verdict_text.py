@@ -210,10 +210,9 @@ def test_laws_that_were_not_asked_for_have_no_line():
     asked = dataclasses.replace(ASKED, only=("graph-leak",))
     made = report(verdict(held=("graph-leak",), not_run={}), asked, expecting("step-missing"))
     lines = text.render(made).splitlines()
-    assert [line for line in lines if re.match("  (held|broken|not run)", line)] == [
-        "  held     graph-leak  in 1 case"
-    ]
+    assert [line for line in lines if re.match("  (held|broken|not run)", line)] == ["  held     graph-leak  in 1 case"]
     assert made.exit_code == 0
+    assert lines[-2] == f"no bug, 1 law holds, 0 not run, {len(BUGS) - 1} not asked for"
 
 
 def test_expected_failures_are_marked_with_their_reason():
@@ -346,6 +345,7 @@ def test_a_terminal_gets_colour_within_its_width(terminal):
     words = " ".join(without_colour(content).split())
     assert f"1 bug, {counts(broken=2)}" in words
     assert text.REMINDER in words
+    assert lines[lines.index("gradients and steps") - 1] == ""
 
 
 def test_no_color_is_respected(terminal, monkeypatch):

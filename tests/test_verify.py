@@ -1,6 +1,7 @@
 """Verifying a loop, from Python: what may be handed in, what comes back, and what a loop cannot do to its judge."""
 
 import functools
+import importlib
 import os
 import re
 import threading
@@ -22,6 +23,12 @@ from tests import global_state
 
 QUICK = Options(cases=(Case(), Case(model="probe", epochs=2)))
 DEBUG = Options(cases=QUICK.cases, in_process=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler():
+    """Torch imports its compiler with the first optimizer, and that sets a variable of the environment."""
+    importlib.import_module("torch._dynamo")
 
 
 def train(model, train_loader, loss_fn, optimizer):
@@ -352,7 +359,9 @@ def test_in_this_process_what_a_loop_changes_is_put_back():
 def test_the_same_is_found_in_this_process_and_in_another():
     """The verdicts agree, finding by finding."""
     one, other = (verify(never_clears, options=options) for options in (QUICK, DEBUG))
-    assert [judgement.findings for judgement in one.judgements] == [judgement.findings for judgement in other.judgements]
+    assert [judgement.findings for judgement in one.judgements] == [
+        judgement.findings for judgement in other.judgements
+    ]
     assert one.held == other.held
     assert one.not_run == other.not_run
 

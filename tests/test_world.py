@@ -221,7 +221,9 @@ def test_an_optimizer_has_the_rate_of_the_case(name):
 
 def test_what_the_loop_declares_of_its_model_is_heeded():
     """Its factory, the shape of its images and the number of its classes; weights by the seed, dtype by the case."""
-    declared = make({"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), "input_shape": [3, 4], "classes": 3})
+    declared = make(
+        {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), "input_shape": [3, 4], "classes": 3}
+    )
     made = world.build(Case(model="declared", dtype="float64", samples=60), declared)
     images, labels = made.values["train_set"].tensors
     assert images.shape == (60, 3, 4)

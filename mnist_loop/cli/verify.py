@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mnist_loop.findings.report import Report
 
 STDOUT = "-"
-NO_EVALUATION = "none"
 OnCase = Callable[[int, int], None]
 
 
@@ -169,16 +168,17 @@ def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
         yield (lambda _: None), (lambda _done, _planned: None)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    # Without a thread that refreshes it: the loop's process is forked from this one, with any lock that it may hold.
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
 
         def on_case(done: int, planned: int) -> None:
-            bar.update(task, description=f"case {done} of {planned}", completed=done, total=planned)
+            bar.update(task, description=f"case {done} of {planned}", completed=done, total=planned, refresh=True)
 
-        yield (lambda text: bar.update(task, description=text)), on_case
+        yield (lambda text: bar.update(task, description=text, refresh=True)), on_case
 
 
 def _new_file(file: Path) -> Path:

@@ -103,7 +103,7 @@ def _to_terminal(page: Page, stream: TextIO) -> None:
             for row, style in zip(block.rows, block.styles, strict=True):
                 grid.add_row(text(row[0], style), *map(text, row[1:]))
             console.print(Padding(grid, (0, 0, 0, block.indent), expand=False))
-        elif block.verbatim:
+        elif block.verbatim or not block.text:  # nothing, padded, is no line
             console.print(text(" " * block.indent + block.text, block.style), soft_wrap=True)
         else:
             console.print(Padding(text(block.text, block.style), (0, 0, 0, block.indent), expand=False))

@@ -59,8 +59,10 @@ def header(report: Report) -> str:
 
 def summary(report: Report) -> str:
     """Return the last line: the number of bugs, of laws that hold, and of laws that were not run."""
+    left = [row.reason == NOT_ASKED_FOR for row in report.rows_that("not-run")]
+    not_run = f"{left.count(False)} not run" + (f", {left.count(True)} not asked for" if any(left) else "")
     if report.result == "nothing-run":
-        return f"nothing was run: no law could be decided, {len(report.rows_that('not-run'))} not run"
+        return f"nothing was run: no law could be decided, {not_run}"
     parts = [_count(len(report.unexpected()), "bug")]
     parts += [_count(n, name) for name in ("cost", "info") if (n := len(report.unexpected(name)))]
     if expected := sum(d.expected is not None for d in report.diagnoses):
@@ -68,7 +70,7 @@ def summary(report: Report) -> str:
     if held := len(report.held_though_expected):
         parts.append(f"{held} expected but not found")
     holding = len(report.rows_that("held"))
-    parts += [f"{holding} law{' holds' if holding == 1 else 's hold'}", f"{len(report.rows_that('not-run'))} not run"]
+    parts += [f"{holding} law{' holds' if holding == 1 else 's hold'}", not_run]
     return ", ".join(parts)
 
 

@@ -68,7 +68,7 @@ def _seen(evaluation: Evaluation) -> tuple[int, ...]:
     return tuple(sample for forward in evaluation.forwards for sample in forward.samples)
 
 
-@law("no-batches", explains=("trains-nothing", "loop-raises"))
+@law("no-batches", explains=("loop-raises",))
 def a_small_data_set_is_trained_on(trace: Trace) -> Iterator[Evidence]:
     """A data set smaller than one batch is trained on, or refused with an error; it is not passed over in silence."""
     must(trace.case.samples < trace.case.batch_size, "the data set is larger than a batch")
@@ -83,7 +83,7 @@ def _moved(trace: Trace) -> bool:
     return any(not torch.equal(start[name], end[name]) for name in trace.recording.parameters)
 
 
-@law("trains-nothing")
+@law("trains-nothing", explains=("no-batches",))
 def the_loop_trains(trace: Trace) -> Iterator[Evidence]:
     """The loop calls the model on training samples and moves its parameters."""
     must(trace.failed is None, "the loop raised")
@@ -199,7 +199,7 @@ def test_images_have_no_part_in_training(trace: Trace) -> Iterator[Evidence]:
     other = trace.others["poisoned"]
     must(trace.training and other.training, UNSEEN)
     for one, two in zip(trace.training, other.training, strict=False):
-        if one.samples == two.samples and not torch.equal(one.inputs, two.inputs):
+        if one.split == "train" and one.samples == two.samples and not torch.equal(one.inputs, two.inputs):
             yield one.time, "with other test images, the training images reach the model as other tensors"
         if one.split == "mixed" and one.output_gradients:
             yield one.time, "test samples are trained on, among those of the training set"

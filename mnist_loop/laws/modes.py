@@ -156,7 +156,7 @@ def _same(one: Tensors, other: Tensors) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@law("evaluation-updates", explains=("zero-grad-missing", "state-differs", "zero-grad-per-epoch", "gradient-differs", "selects-on-test", "split-leak", "trains-in-eval-mode", "train-mode-not-restored"))
+@law("evaluation-updates", explains=("zero-grad-missing", "state-differs", "zero-grad-per-epoch", "gradient-differs", "selects-on-test", "trains-in-eval-mode", "train-mode-not-restored"))
 def evaluation_leaves_the_training_alone(trace: Trace) -> Iterator[Evidence]:
     """Evaluation changes no parameter and no gradient, and trains on nothing."""
     for forward in trace.forwards:

@@ -71,7 +71,8 @@ def clipping(trace: Trace) -> list[tuple[Window, float]]:
     assert clip is not None
     must(trace.training, UNSEEN)
     must(trace.knows_loss, "what the loop minimises is not known")
-    return [(window, clip) for window in trace.windows if window.steps and norm(window.mean) > clip * LONGER]
+    wrong = [window for window in trace.windows if window.steps and not window.is_right]
+    return [(window, clip) for window in wrong if norm(window.mean) > clip * LONGER]
 
 
 def applies(trace: Trace, window: Window, gradient: Tensors) -> bool:

@@ -97,7 +97,7 @@ class Worker:
         setup: Setup,
         *,
         timeout: float,
-        memory: int | None = 4 * GIB,
+        memory: int | None = 2 * GIB,
         start_method: str | None = None,
     ) -> None:
         if start_method not in (None, "fork", "spawn"):

@@ -28,7 +28,7 @@ def write(reporter: pytest.TerminalReporter, trial: Trial) -> None:
         state, lines = properties[STATE], properties[TEXT].splitlines()
         if hasattr(report, "wasxfail"):
             state = "broken as expected"
-            reporter.line(f"{report.nodeid.rpartition('::')[2]}, as expected: {report.wasxfail}")
+            reporter.line(f"{report.location[2]}, as expected: {report.wasxfail}")
         elif state == "broken":  # the rest is among the failures
             for line in lines[:2]:
                 reporter.line(line, red=True)
