@@ -14,13 +14,14 @@ import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from mnist_loop.device import resolve_device
 from mnist_loop.errors import UserError
 from mnist_loop.laws.catalogue import BUGS
 from mnist_loop.laws.judge import CATCH_ALL, ENDED, LAWS, SEVERITIES, Finding, Judgement, explains, judge
 from mnist_loop.observe.battery import Description, Experiment, basis, battery, experiments
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import Contract, bind
-from mnist_loop.observe.isolation import Ended, InProcess, Worker, can_isolate
+from mnist_loop.observe.isolation import Ended, InProcess, Worker, can_isolate, start_method
 from mnist_loop.observe.reading import Trace
 from mnist_loop.observe.recorder import record
 from mnist_loop.observe.packing import pack, unpack
@@ -44,6 +45,7 @@ class Options:
 
     Attributes:
         cases: these cases alone, instead of the battery and random ones.
+        fixed_cases: number of experiments of the battery, its first; None for all.
         random_cases: number of random cases after a battery that found no bug.
         seed: of the random cases.
         timeout: seconds that the runs of one case may take together.
@@ -53,6 +55,7 @@ class Options:
     """
 
     cases: tuple[Case, ...] | None = None
+    fixed_cases: int | None = None
     random_cases: int = RANDOM_CASES
     seed: int = 0
     timeout: float = TIMEOUT
@@ -163,10 +166,17 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
         UserError: ``loop`` is none, or cannot be bound.
     """
     options = options or Options()
+    resolve_device(options.device)
     begun = time.monotonic()
+    # The first optimizer of a process loads a good part of torch: here, where each child inherits it.
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
     setup = partial(_answerer, loop, evaluate, dict(declared))
     reason = "asked for" if options.in_process else can_isolate(setup, options.device)
-    runner = InProcess(setup) if reason is not None else Worker(setup, timeout=options.timeout)
+    runner = (
+        InProcess(setup)
+        if reason is not None
+        else Worker(setup, timeout=options.timeout, start_method=start_method(options.device))
+    )
     with runner, _one_thread():
         description = _describe(runner)
         if isinstance(description, Ended):
@@ -206,7 +216,9 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
                 owners.setdefault(name, cause)
     causes = {name: [f for f in findings if f.consequence_of is None] or findings for name, findings in found.items()}
     result = [
-        Diagnosis(causes[name][0], len(findings), tuple(found[other][0] for other in owners if _root(other, owners) == name))
+        Diagnosis(
+            causes[name][0], len(findings), tuple(found[other][0] for other in owners if _root(other, owners) == name)
+        )
         for name, findings in found.items()
         if name not in owners
     ]
@@ -313,7 +325,7 @@ class _Trial:
                 self.add(Experiment(case, ("again",)))
             return
         self.choose_dtype()
-        for experiment in battery(self.description, self.dtype):
+        for experiment in battery(self.description, self.dtype)[: self.options.fixed_cases]:
             if self.ends < MOST_ENDS:
                 self.add(experiment)
         if not self.verdict.bugs and self.options.random_cases:

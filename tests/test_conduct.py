@@ -105,10 +105,15 @@ def test_generators_are_put_back():
     """The numbers to come are those that would have come, also where something raised."""
     with conduct.same_generators():
         expected = draw()
-    with pytest.raises(KeyError), conduct.same_generators():
-        conduct.seed_everything(3)
-        draw()
-        raise KeyError
+
+    def draws_and_raises():
+        with conduct.same_generators():
+            conduct.seed_everything(3)
+            draw()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        draws_and_raises()
     with conduct.same_generators():
         assert draw() == expected
 

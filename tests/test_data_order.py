@@ -51,23 +51,6 @@ def test_batches_have_the_size_asked_for(loading, size, batch_size, seed):
         assert lengths == [batch_size] * full + [rest] * (rest > 0)
 
 
-@given(size=sizes, batch_size=batch_sizes, seed=seeds)
-def test_images_and_labels_stay_together(loading, size, batch_size, seed):
-    """Each image comes with its own label."""
-    for loader in loaders(loading, size, batch_size, seed):
-        for images, labels in loader:
-            assert (images.flatten() + 1000).tolist() == labels.tolist(), "an image came with another's label"
-
-
-@given(size=st.integers(20, 40), batch_size=batch_sizes, seed=seeds)
-def test_each_training_epoch_has_an_order_of_its_own(loading, size, batch_size, seed):
-    """Two epochs differ in order, and both differ from the order on disk. By chance: once in 20! = 2e18."""
-    train, _ = loaders(loading, size, batch_size, seed)
-    first, second = order(train), order(train)
-    assert first != list(range(size)), "training is not shuffled"
-    assert first != second, "both epochs have the same order"
-
-
 @given(size=sizes, batch_size=batch_sizes, seed=seeds, epochs=st.integers(1, 3))
 def test_the_same_seed_gives_the_same_order(loading, size, batch_size, seed, epochs):
     """Two loaders of one seed agree in every epoch, whatever has been drawn from torch's global generator."""

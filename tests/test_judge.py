@@ -23,8 +23,8 @@ ids = st.sampled_from([*LAWS, *ENDED])
 # A process ends once: no case has two findings that say how.
 found = (
     st.lists(st.tuples(ids, st.integers(0, 50)), min_size=1, max_size=8, unique_by=lambda pair: pair[0])
-    .filter(lambda pairs: sum(id in ENDED for id, _ in pairs) <= 1)
-    .map(lambda pairs: [Finding(id, time, f"{id} at {time}", Case()) for id, time in pairs])
+    .filter(lambda pairs: sum(name in ENDED for name, _ in pairs) <= 1)
+    .map(lambda pairs: [Finding(name, time, f"{name} at {time}", Case()) for name, time in pairs])
 )
 
 
@@ -66,9 +66,9 @@ def test_what_a_law_explains_exists(one):
 def test_explanations_do_not_go_round():
     """Of any findings one at least is explained by no other: else a loop would be broken and have no bug."""
     explained = {one.id: set(one.explains) for one in LAWS.values()}
-    while free := [id for id, effects in explained.items() if not effects & explained.keys()]:
-        for id in free:
-            del explained[id]
+    while free := [name for name, effects in explained.items() if not effects & explained.keys()]:
+        for name in free:
+            del explained[name]
     assert explained == {}
 
 
@@ -91,8 +91,8 @@ def test_laws_come_subject_by_subject():
 def test_catch_alls_are_laws_that_explain_nothing_with_a_name():
     """They say what changed, not why."""
     assert set(CATCH_ALL) <= set(LAWS)
-    for id in CATCH_ALL:
-        assert set(LAWS[id].explains) <= {*CATCH_ALL, "trains-nothing"}
+    for name in CATCH_ALL:
+        assert set(LAWS[name].explains) <= {*CATCH_ALL, "trains-nothing"}
 
 
 def test_there_are_no_two_laws_of_one_bug():
@@ -116,7 +116,7 @@ def test_a_consequence_has_its_cause_in_the_same_case(findings):
     """It is a consequence where a finding that explains it is there, and only there."""
     present = {finding.id for finding in findings}
     for finding in ranked(findings):
-        causes = {id for id in present - {finding.id} if explains(id, finding.id)}
+        causes = {name for name in present - {finding.id} if explains(name, finding.id)}
         assert (finding.consequence_of is not None) == bool(causes)
         assert finding.consequence_of is None or finding.consequence_of in causes
 
@@ -288,7 +288,7 @@ def test_an_error_in_a_law_is_no_verdict(trace):
 def test_must_raises_unless_it_holds():
     """With the reason."""
     must([0], "unused")
-    with pytest.raises(NotRun, match="^because$"):
+    with pytest.raises(NotRun, match=r"^because$"):
         must([], "because")
 
 

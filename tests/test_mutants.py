@@ -1,4 +1,4 @@
-"""The properties are themselves tested: each must reject loops with one known bug, for the reason it names."""
+"""The properties and the laws are themselves tested: each must reject loops with one known bug, and say why."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "checkpoints": reproducibility.CHECKPOINT_MUTANTS,
 }
 PROPERTY_FILES = (
+    "test_reference",
     "test_gradient_zeroing",
     "test_train_eval",
     "test_loss_decrease",
@@ -33,6 +34,10 @@ PROPERTY_FILES = (
     "test_reproducibility",
     "test_resources",
 )
+
+# Where a mutant names a law, it is that law, bound to the reference.
+THE_LAW = "test_reference.test_the_law_holds"
+THE_LAW_IN = {"part": "train_one_epoch"}
 
 
 def without_shrinking(test: Callable[..., None]) -> Callable[..., None]:
@@ -44,15 +49,26 @@ def without_shrinking(test: Callable[..., None]) -> Callable[..., None]:
     return first_failure(given(**handle._given_kwargs)(handle.inner_test))
 
 
+def property_of(mutant: Mutant) -> str:
+    """Return ``test_file.test_name`` of what must reject the mutant."""
+    return THE_LAW if mutant.rejected_by.startswith("law:") else mutant.rejected_by
+
+
+def case_of(mutant: Mutant) -> dict[str, Any]:
+    """Return the arguments with which it must reject the mutant."""
+    _, _, law = mutant.rejected_by.partition("law:")
+    return {**THE_LAW_IN, "law": law, **mutant.case} if law else mutant.case
+
+
 @pytest.mark.parametrize(
     ("fixture", "mutant"),
     [pytest.param(fixture, mutant, id=str(mutant)) for fixture, mutants in MUTANTS.items() for mutant in mutants],
 )
 def test_the_property_rejects_the_mutant(fixture: str, mutant: Mutant, request: pytest.FixtureRequest) -> None:
-    """Each broken loop fails the property that is there for it, with a message that names what is wrong."""
-    file, name = mutant.rejected_by.split(".")
+    """Each broken loop fails the property or the law that is there for it, with a message that names what is wrong."""
+    file, name = property_of(mutant).split(".")
     test = getattr(importlib.import_module(f"tests.{file}"), name)
-    arguments: dict[str, Any] = {**mutant.case, fixture: mutant.apply(request.getfixturevalue(fixture))}
+    arguments: dict[str, Any] = {**case_of(mutant), fixture: mutant.apply(request.getfixturevalue(fixture))}
     for parameter in inspect.signature(test).parameters:
         if parameter not in arguments:
             arguments[parameter] = "cpu" if parameter == "device" else _fixture(parameter, request)
@@ -62,7 +78,7 @@ def test_the_property_rejects_the_mutant(fixture: str, mutant: Mutant, request: 
 
 def test_each_property_rejects_a_mutant() -> None:
     """No property is without a mutant: one that rejects nothing would prove nothing."""
-    covered = {mutant.rejected_by for mutants in MUTANTS.values() for mutant in mutants}
+    covered = {property_of(mutant) for mutants in MUTANTS.values() for mutant in mutants}
     properties = {
         f"{file}.{name}"
         for file in PROPERTY_FILES

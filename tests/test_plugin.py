@@ -7,13 +7,15 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from mnist_loop.findings.report import report
 from mnist_loop.laws.catalogue import BUGS
 from mnist_loop.laws.judge import LAWS, Finding, Judgement
 from mnist_loop.observe.battery import Description
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.intentions import DEFAULT
 from mnist_loop.plugin import items, summary, trial
-from mnist_loop.verify import Verdict, verify
+from mnist_loop.plugin.outcomes import outcomes
+from mnist_loop.verify import Diagnosis, Verdict, verify
 
 GOOD = """
 def train(model, loader, loss_fn, optimizer, device, epochs):
@@ -214,10 +216,21 @@ def test_a_cost_is_told_and_fails_nothing(project, verdicts):
     result.stdout.fnmatch_lines([summary.REMINDER])
 
 
-def test_a_bug_is_not_hidden_behind_a_cost(project, verdicts):
-    """A bug that counts as the consequence of what fails no test fails itself."""
-    verdicts(finding("sync-every-step"), finding("loss-sum", cause="sync-every-step"))
-    assert laws_in(run(project, "-v"))["loss-sum"] == "FAILED"
+@pytest.mark.parametrize(
+    ("diagnoses", "state"),
+    [
+        ([Diagnosis(finding("zero-grad-missing"), 1, (finding("loss-sum"),))], "consequence"),
+        ([Diagnosis(finding("sync-every-step"), 1, (finding("loss-sum"),))], "broken"),
+        ([], "broken"),
+    ],
+)
+def test_no_bug_is_hidden(monkeypatch, diagnoses, state):
+    """A broken law whose cause fails no test, or that no diagnosis names, fails itself."""
+    monkeypatch.setattr(Verdict, "diagnoses", diagnoses)
+    broken = [finding("loss-sum"), *(diagnosis.finding for diagnosis in diagnoses)]
+    description = Description("my_train.py:train", None, None, frozenset(), None, True, DEFAULT)
+    verdict = Verdict("my_train.py:train", description, [Judgement(Case(), broken)])
+    assert outcomes(report(verdict))["loss-sum"].state == state
 
 
 def test_a_loop_that_does_not_come_back_is_one_failure(project, verdicts):

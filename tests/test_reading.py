@@ -1,6 +1,7 @@
 """A recording as the laws read it: windows, epochs, evaluations, samples; and the arithmetic on gradients."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_a_window_is_a_batch_and_its_step():
     assert [(w.number, len(w.forwards), len(w.steps), w.epoch) for w in trace.windows] == [
         (number, 1, 1, 1 + number // 3) for number in range(6)
     ]
-    for window, following in zip(trace.windows, trace.windows[1:], strict=False):
+    for window, following in pairwise(trace.windows):
         for name, value in window.after.items():
             assert torch.equal(value, following.forwards[0].state[name])
     last = trace.windows[-1]
@@ -361,7 +362,7 @@ def test_evaluations_by_calls():
     found = [(e.call.epoch, e.after_epoch, len(e.forwards), e.forwards[0].split) for e in trace.evaluations]
     assert found == [(1, 1, 2, "test"), (2, 2, 2, "test"), (0, 2, 2, "test"), (0, 2, 2, "test")]
     for evaluation in trace.evaluations:
-        assert sorted(n for forward in evaluation.forwards for n in forward.samples) == list(range(7))
+        assert sorted(n for forward in evaluation.forwards for n in forward.samples) == list(range(trace.case.held_out))
         assert evaluation.time == evaluation.forwards[0].time
 
 

@@ -50,39 +50,6 @@ def watched_batches(case, alive):
         del batch
 
 
-@given(case=cases)
-def test_nothing_of_a_step_outlives_the_next(loop, device, case):
-    """No batch, activation, output or loss of step k is alive when step k + 2 begins."""
-    model = case.model(device)
-    alive = []
-    for name, module in model.named_modules():
-        # Only weak references are kept. The steps are counted by the batches that were yielded.
-        module.register_forward_hook(
-            lambda module, args, output, name=name: alive.append(
-                (
-                    sum(what == "the images" for _, what, _ in alive) - 1,
-                    f"the output of {name or 'the model'}",
-                    weakref.ref(output),
-                )
-            )
-        )
-
-    def loss_fn(outputs, labels):
-        loss = nn.functional.cross_entropy(Graph.apply(outputs), labels)
-        alive.append((sum(what == "the images" for _, what, _ in alive) - 1, "the graph", Graph.latest))
-        alive.append((sum(what == "the images" for _, what, _ in alive) - 1, "the loss", weakref.ref(loss)))
-        return loss
-
-    # The oldest tensors die by reference counting: collecting garbage would hide a cycle.
-    gc.disable()
-    try:
-        loop.train_one_epoch(model, watched_batches(case, alive), loss_fn, case.make_optimizer(model), device)
-        alive.clear()
-        loop.evaluate(model, watched_batches(case, alive), loss_fn, device)
-    finally:
-        gc.enable()
-
-
 def tensors_alive():
     # type() and not isinstance(), which asks some lazy objects for their class and so wakes their warnings.
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())

@@ -47,7 +47,10 @@ def the_open_window_of_an_epoch_is_not_lost(trace: Trace) -> Iterator[Evidence]:
         for factor in (1.0, 1 / len(kept), 1 / trace.declared.accumulate):
             if window.is_applied(scale(add(*kept), factor)):
                 lost = len(epochs) - len(kept)
-                yield window.time, f"{window.name}: the last {lost} of the batches of epoch {epochs[0]} have no part in it"
+                yield (
+                    window.time,
+                    f"{window.name}: the last {lost} of the batches of epoch {epochs[0]} have no part in it",
+                )
                 break
 
 

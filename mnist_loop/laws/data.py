@@ -42,7 +42,10 @@ def training_data_are_shuffled(trace: Trace) -> Iterator[Evidence]:
     long = [order for order in found if len(order) >= FEWEST and len(set(order)) == len(order)]
     must(long, "too few samples to tell a random order")
     if all(is_rising(order) for order in long):
-        yield trace.training[0].time, f"each epoch trains on samples {', '.join(map(str, long[0][:6]))}, ... in this order"
+        yield (
+            trace.training[0].time,
+            f"each epoch trains on samples {', '.join(map(str, long[0][:6]))}, ... in this order",
+        )
 
 
 @law("same-order-each-epoch")
@@ -75,7 +78,10 @@ def a_small_data_set_is_trained_on(trace: Trace) -> Iterator[Evidence]:
     must(not trace.recording.compiled, "the model is compiled")
     trained = trace.training or trace.steps or _moved(trace)
     if not trained and trace.failed is None:
-        yield 0, f"{trace.case.samples} samples, batches of {trace.case.batch_size}: no step was taken, and no error raised"
+        yield (
+            0,
+            f"{trace.case.samples} samples, batches of {trace.case.batch_size}: no step was taken, and no error raised",
+        )
 
 
 def _moved(trace: Trace) -> bool:
@@ -101,7 +107,10 @@ def the_model_that_is_handed_in_is_trained(trace: Trace) -> Iterator[Evidence]:
     must(trace.failed is None, "the loop raised")
     strangers = [step for step in trace.steps if step.strangers and not step.lr]
     if not _moved(trace) and trace.recording.copied and strangers:
-        yield strangers[0].time, f"a copy of the model was called {trace.recording.copied} times and trained; the model was not"
+        yield (
+            strangers[0].time,
+            f"a copy of the model was called {trace.recording.copied} times and trained; the model was not",
+        )
 
 
 @law("evaluation-duplicates", explains=("metric-differs",))
@@ -193,7 +202,18 @@ def _formula(found: tuple[float, float]) -> str:
     return f"{found[0]:.4g} times the image {'+' if found[1] >= 0 else '-'} {abs(found[1]):.4g}"
 
 
-@law("split-leak", needs=("poisoned",), explains=("selects-on-test", "input-altered", "normalised-differently", "evaluation-updates", "batches-repeated", "stops-after-first-batch"))
+@law(
+    "split-leak",
+    needs=("poisoned",),
+    explains=(
+        "selects-on-test",
+        "input-altered",
+        "normalised-differently",
+        "evaluation-updates",
+        "batches-repeated",
+        "stops-after-first-batch",
+    ),
+)
 def test_images_have_no_part_in_training(trace: Trace) -> Iterator[Evidence]:
     """With other test images the training sees the same inputs: no statistics are fitted on them."""
     other = trace.others["poisoned"]

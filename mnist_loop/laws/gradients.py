@@ -263,7 +263,9 @@ def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
         if early:
             yield step.time, f"{window.name}: {', '.join(early)} changed between the forward and the step"
         after, found = window.steps[-1].after, _left_by(trace, window.steps[-1])
-        moved_by_hand = [n for n in trace.recording.parameters if found and after and not torch.equal(after[n], found[n])]
+        moved_by_hand = [
+            n for n in trace.recording.parameters if found and after and not torch.equal(after[n], found[n])
+        ]
         if moved_by_hand:
             yield window.steps[-1].time, f"{window.name}: {', '.join(moved_by_hand)} changed after the step"
 

@@ -95,7 +95,13 @@ def ranked(findings: list[Finding]) -> list[Finding]:
         result.append(Finding(finding.id, finding.time, finding.text, finding.case, cause))
     return sorted(
         result,
-        key=lambda f: (f.consequence_of is not None, SEVERITIES.index(f.severity), f.id in CATCH_ALL, f.time, _place(f.id)),
+        key=lambda f: (
+            f.consequence_of is not None,
+            SEVERITIES.index(f.severity),
+            f.id in CATCH_ALL,
+            f.time,
+            _place(f.id),
+        ),
     )
 
 

@@ -157,7 +157,10 @@ def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
                 yield window.time, f"{window.name}: the gradient at the outputs is that of {name} over the batch, dim 0"
 
 
-@law("half-precision-overflow", explains=(*EXPLAINS, "update-differs", "state-differs", "loop-raises", "not-reproducible"))
+@law(
+    "half-precision-overflow",
+    explains=(*EXPLAINS, "update-differs", "state-differs", "loop-raises", "not-reproducible"),
+)
 def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
     """No loss, gradient or parameter is rounded to float16 unasked, or infinite or NaN where it is finite in float64."""
     must(trace.training, UNSEEN)
@@ -169,7 +172,10 @@ def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
                 if not _is_half(expected) and expected.shape == gradient.shape:
                     apart = float((gradient.double().cpu() - expected).norm() / expected.norm())
                     if trace.tolerance < apart < HALF:
-                        yield forward.time, f"the gradient at the outputs is rounded to float16, off by {apart:.2g} of its norm"
+                        yield (
+                            forward.time,
+                            f"the gradient at the outputs is rounded to float16, off by {apart:.2g} of its norm",
+                        )
                     if not gradient.any() and float(expected.norm()) > HALF:
                         yield forward.time, "the gradient at the outputs is zero, as after an overflow of the loss"
             if not bool(torch.isfinite(gradient).all()) and _finite_in_float64(trace, forward):

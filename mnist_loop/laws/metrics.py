@@ -89,7 +89,9 @@ class Series:
     @property
     def tells(self) -> bool:
         """Return whether it could be a mistake: nothing that varies with no batch, and no round number."""
-        return len(set(self.numbers)) > 1 and not all(number == int(number) for number in self.numbers if number == number)
+        return len(set(self.numbers)) > 1 and not all(
+            number == int(number) for number in self.numbers if number == number
+        )
 
 
 def series(trace: Trace) -> list[Series]:
@@ -103,7 +105,9 @@ def series(trace: Trace) -> list[Series]:
         inside = [forward for forward in trace.forwards if call.time <= forward.time < call.end]
         trained = set(map(id, trace.training))
         groups = [[f for f in inside if id(f) in trained]]
-        groups += [[f for f in inside if id(f) not in trained and f.split == split] for split in ("val", "test", "train")]
+        groups += [
+            [f for f in inside if id(f) not in trained and f.split == split] for split in ("val", "test", "train")
+        ]
         reports = tuple(
             report(known, trace.case.batch_size, len(known))
             for group in groups
@@ -149,7 +153,9 @@ def _histories(trace: Trace) -> Iterator[Series]:
 
 
 def _evaluated(trace: Trace, epoch: int) -> list[list[Forward]]:
-    return [e.forwards for e in trace.evaluations if e.after_epoch == epoch and (e.call is None or e.call.what == "train")]
+    return [
+        e.forwards for e in trace.evaluations if e.after_epoch == epoch and (e.call is None or e.call.what == "train")
+    ]
 
 
 def _breaks(trace: Trace, kind: str) -> Iterator[tuple[Series, str]]:

@@ -58,7 +58,10 @@ def training_goes_on_in_train_mode(trace: Trace) -> Iterator[Evidence]:
     for forward in trained:
         wrong = wrongly_in_eval_mode(trace, forward)
         if wrong and forward.time > first_evaluation(trace) > first.time and not wrongly_in_eval_mode(trace, first):
-            yield forward.time, f"training forward in epoch {forward.epoch}, after an evaluation: {listed(wrong)} is in eval mode"
+            yield (
+                forward.time,
+                f"training forward in epoch {forward.epoch}, after an evaluation: {listed(wrong)} is in eval mode",
+            )
 
 
 @law("train-mode-unfreezes", explains=("state-differs",))
@@ -80,7 +83,10 @@ def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
             yield time, f"{listed(moved)} moved, although it is declared frozen"
 
 
-@law("evaluates-in-train-mode", explains=("state-differs", "metric-in-train-mode", "functional-dropout", "evaluation-updates", "metric-differs"))
+@law(
+    "evaluates-in-train-mode",
+    explains=("state-differs", "metric-in-train-mode", "functional-dropout", "evaluation-updates", "metric-differs"),
+)
 def evaluation_runs_in_eval_mode(trace: Trace) -> Iterator[Evidence]:
     """Each evaluation forward has every module in eval mode, so that it moves no statistics and drops nothing."""
     must(not trace.declared.dropout_at_inference, "the loop declares dropout at inference")
@@ -145,7 +151,10 @@ def evaluation_is_not_random(trace: Trace) -> Iterator[Evidence]:
         again = second.result.numbers.get(name, number)
         same_order = [f.samples for f in passes[0]] == [f.samples for f in passes[1]]
         if same_order and again != number and not (again != again and number != number) and not _is_clock(name):
-            yield second.time, f"two evaluations of one state, all in eval mode: {name} is {number:.6g}, then {again:.6g}"
+            yield (
+                second.time,
+                f"two evaluations of one state, all in eval mode: {name} is {number:.6g}, then {again:.6g}",
+            )
 
 
 def _is_clock(name: str) -> bool:
@@ -156,12 +165,26 @@ def _same(one: Tensors, other: Tensors) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@law("evaluation-updates", explains=("zero-grad-missing", "state-differs", "zero-grad-per-epoch", "gradient-differs", "selects-on-test", "trains-in-eval-mode", "train-mode-not-restored"))
+@law(
+    "evaluation-updates",
+    explains=(
+        "zero-grad-missing",
+        "state-differs",
+        "zero-grad-per-epoch",
+        "gradient-differs",
+        "selects-on-test",
+        "trains-in-eval-mode",
+        "train-mode-not-restored",
+    ),
+)
 def evaluation_leaves_the_training_alone(trace: Trace) -> Iterator[Evidence]:
     """Evaluation changes no parameter and no gradient, and trains on nothing."""
     for forward in trace.forwards:
         if forward.output_gradients and (forward.split in ("val", "test") or trace.call_at(forward) == "evaluate"):
-            yield forward.time, f"a backward pass went through {len(forward.samples)} samples of the {forward.split} data"
+            yield (
+                forward.time,
+                f"a backward pass went through {len(forward.samples)} samples of the {forward.split} data",
+            )
     calls = [call for call in trace.calls if call.what == "evaluate"]
     must(calls or trace.evaluations, NO_EVALUATION)
     for call in calls:

@@ -49,13 +49,18 @@ def a_schedule_by_epochs_moves_once_an_epoch(trace: Trace) -> Iterator[Evidence]
     found = rates(trace)
     for (_, before, previous), (step, rate, window) in zip(found, found[1:], strict=False):
         if previous.epoch == window.epoch and rate < before and is_rate(rate, before * GAMMA):
-            yield step.time, f"{window.name}: the learning rate fell from {before:g} to {rate:g} within epoch {window.epoch}"
+            yield (
+                step.time,
+                f"{window.name}: the learning rate fell from {before:g} to {rate:g} within epoch {window.epoch}",
+            )
 
 
 @law("scheduler-per-micro-batch", explains=("scheduler-before-optimizer",))
 def a_schedule_by_steps_moves_once_a_step(trace: Trace) -> Iterator[Evidence]:
     """With accumulation, a schedule by steps moves once an optimizer's step, not once a batch."""
-    must(trace.declared.schedule == "per-batch", "declare schedule='per-batch' for a schedule that moves with each step")
+    must(
+        trace.declared.schedule == "per-batch", "declare schedule='per-batch' for a schedule that moves with each step"
+    )
     must(trace.declared.accumulate > 1, "declare accumulate=N for a loop that accumulates")
     found = rates(trace)
     for (_, before, previous), (step, rate, window) in zip(found, found[1:], strict=False):
@@ -88,7 +93,10 @@ def gradients_are_clipped_before_the_step(trace: Trace) -> Iterator[Evidence]:
             continue
         for left in _left_after(trace, window):
             if distance(left, clipped(window.applied, clip)) <= CLIPPING:
-                yield window.time, f"{window.name}: a gradient of norm {norm(window.applied):.4g} was applied, and clipped to {clip:g} afterwards"
+                yield (
+                    window.time,
+                    f"{window.name}: a gradient of norm {norm(window.applied):.4g} was applied, and clipped to {clip:g} afterwards",
+                )
 
 
 def _left_after(trace: Trace, window: Window) -> Iterator[Tensors]:
@@ -109,7 +117,10 @@ def declared_clipping_takes_place(trace: Trace) -> Iterator[Evidence]:
     """A gradient longer than the declared norm is scaled down to it."""
     for window, clip in clipping(trace):
         if applies(trace, window, window.mean):
-            yield window.time, f"{window.name}: a gradient of norm {norm(window.applied):.4g} was applied, longer than {clip:g}"
+            yield (
+                window.time,
+                f"{window.name}: a gradient of norm {norm(window.applied):.4g} was applied, longer than {clip:g}",
+            )
 
 
 @law("clip-per-micro-batch", explains=(*EXPLAINS, "accumulation-mean-of-means", "accumulation-tail"))
@@ -152,4 +163,7 @@ def a_step_applies_unscaled_gradients(trace: Trace) -> Iterator[Evidence]:
             wrong = [scale(window.mean, SCALE)]
             wrong += [] if longest is None else [clipped(wrong[0], longest)]
             if trace.close(window.applied, wrong[0]):
-                yield window.time, f"{window.name}: the gradient is {SCALE:g} times what it should be, the scaler's factor"
+                yield (
+                    window.time,
+                    f"{window.name}: the gradient is {SCALE:g} times what it should be, the scaler's factor",
+                )

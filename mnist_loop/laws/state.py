@@ -26,11 +26,14 @@ def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence
     must(not any(step.closure for step in trace.steps), "a closure calls the model as often as it likes")
     for forward, following in zip(trace.training, [*trace.training[1:], None], strict=True):
         trace.oracle.outputs(forward, trace.oracle.right_eval_modules(forward))
-        expected = dict(trace.oracle.model().named_buffers())
+        expected = {name: buffer.cpu() for name, buffer in trace.oracle.model().named_buffers()}
         found = _final(trace) if following is None else following.state
         wrong = [name for name in names if name in found and not _close(trace, found[name], expected[name])]
         if wrong:
-            yield forward.time, f"after a training forward in epoch {forward.epoch}, {', '.join(wrong)} is not what its batch makes of it"
+            yield (
+                forward.time,
+                f"after a training forward in epoch {forward.epoch}, {', '.join(wrong)} is not what its batch makes of it",
+            )
 
 
 def _final(trace: Trace) -> Tensors:

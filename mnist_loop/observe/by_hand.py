@@ -12,7 +12,9 @@ from torch import Tensor
 Array = npt.NDArray[np.float64]
 
 
-def gradients(state: Mapping[str, Tensor], images: Tensor, output_gradient: Tensor, log_probs: bool) -> dict[str, Tensor]:
+def gradients(
+    state: Mapping[str, Tensor], images: Tensor, output_gradient: Tensor, log_probs: bool
+) -> dict[str, Tensor]:
     """Return the gradient of each parameter of Linear, ReLU, Linear, given the gradient of the outputs.
 
     Args:

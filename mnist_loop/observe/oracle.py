@@ -21,7 +21,18 @@ TOLERANCES = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
 
 
 # The options of an optimizer that decide what it does.
-OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "betas", "eps", "alpha", "centered", "amsgrad", "maximize")
+OPTIONS = (
+    "momentum",
+    "dampening",
+    "weight_decay",
+    "nesterov",
+    "betas",
+    "eps",
+    "alpha",
+    "centered",
+    "amsgrad",
+    "maximize",
+)
 
 
 class Oracle:
@@ -40,9 +51,9 @@ class Oracle:
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
 
     def model(self) -> nn.Module:
-        """Return the fresh copy, in float64 on the CPU."""
+        """Return the fresh copy, in float64, on the device of the case: its random numbers are that device's own."""
         if self._model is None:
-            self._model = world.model_of(self.case, self.declared).double()
+            self._model = world.model_of(self.case, self.declared).double().to(self.case.device)
         return self._model
 
     def data(self, split: str) -> tuple[Tensor, Tensor]:
@@ -77,10 +88,14 @@ class Oracle:
         chosen = set(eval_modules)
         for name, module in model.named_modules():
             module.training = (name or "the model") not in chosen
-        with torch.random.fork_rng(devices=[]):
-            if forward.inputs.device.type == "cpu":
+        device = torch.device(self.case.device)
+        on_cuda = device.type == "cuda"
+        with torch.random.fork_rng(devices=[device] if on_cuda else []):
+            if on_cuda:
+                torch.cuda.set_rng_state(forward.rng, device)
+            else:
                 torch.set_rng_state(forward.rng)
-            return model(forward.inputs.double().cpu())  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+            return model(forward.inputs.double().to(device))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
 
     def gradients(self, forward: Forward, output_gradient: Tensor | None, eval_modules: Iterable[str]) -> Tensors:
         """Return the gradient that a gradient of the outputs, by default the right one, brings to each parameter."""
@@ -91,8 +106,8 @@ class Oracle:
             return by_hand.gradients(forward.state, forward.inputs, upstream, self.case.loss == "nll")
         outputs = self.outputs(forward, eval_modules)
         upstream = self.right_output_gradient(forward, outputs) if output_gradient is None else output_gradient
-        outputs.backward(upstream.double().cpu())  # type: ignore[no-untyped-call]
-        return {n: p.grad.clone() for n, p in self.model().named_parameters() if p.grad is not None}
+        outputs.backward(upstream.double().to(outputs.device))  # type: ignore[no-untyped-call]
+        return {n: p.grad.cpu().clone() for n, p in self.model().named_parameters() if p.grad is not None}
 
     def right_output_gradient(self, forward: Forward, outputs: Tensor) -> Tensor:
         """Return the gradient of the mean loss with respect to the outputs of a training forward."""

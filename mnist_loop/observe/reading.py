@@ -333,7 +333,9 @@ class Trace:
                 seen |= places
                 forward.epoch = max(epoch, 1)
             else:
-                forward.epoch = max((c.epoch for c in self.calls if c.what == "train" and c.time < forward.time), default=1)
+                forward.epoch = max(
+                    (c.epoch for c in self.calls if c.what == "train" and c.time < forward.time), default=1
+                )
         # A loader that is opened anew for each step tells no epochs apart.
         if self.recording.whole_fit and epoch > self.case.epochs and len(self.training) % self.case.epochs == 0:
             for number, forward in enumerate(self.training):
@@ -399,4 +401,3 @@ def distance(found: Tensors, expected: Tensors) -> float:
     if apart != apart or size != size or size == float("inf"):  # NaN
         return float("inf")
     return max(0.0, apart - FLOOR) / size if size else 0.0
-

@@ -295,7 +295,7 @@ class _Recorder:
             alive = self.graphs.alive()
         finished = [s for s in self.saved if s.forward >= 0 and self.forwards[s.forward].output_gradients]
         forward = Forward(
-            inputs=inputs.detach().clone(),
+            inputs=_copy(inputs),
             eval_modules=self.eval_modules(),
             grad=torch.is_grad_enabled(),
             rng=torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
@@ -312,14 +312,14 @@ class _Recorder:
         if torch.compiler.is_compiling() or module is not self.world.model or not isinstance(outputs, Tensor):
             return
         forward = self.forwards[-1]
-        forward.outputs = outputs.detach().clone()
+        forward.outputs = _copy(outputs)
         forward.differentiable = outputs.requires_grad
         if outputs.requires_grad:
             self.graphs.mark(len(self.forwards) - 1, outputs)
             received = forward.output_gradients
 
             def on_gradient(gradient: Tensor) -> None:
-                received.append(gradient.detach().clone())
+                received.append(_copy(gradient))
 
             outputs.register_hook(on_gradient)
 
@@ -327,7 +327,7 @@ class _Recorder:
         if torch.compiler.is_compiling() or len(args) != 2 or not all(isinstance(part, Tensor) for part in args):
             return
         if isinstance(value, Tensor):
-            self.add(LossCall(args[0].detach().clone(), args[1].detach().clone(), value.detach().clone()))
+            self.add(LossCall(_copy(args[0]), _copy(args[1]), _copy(value)))
 
     def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if id(optimizer) not in self.optimizers:
@@ -355,22 +355,25 @@ class _Recorder:
     # -- the state of the model ----------------------------------------------------------------------------------------
 
     def parameters(self) -> Tensors:
-        return {name: p.detach().clone() for name, p in self.world.model.named_parameters()}
+        return {name: _copy(p) for name, p in self.world.model.named_parameters()}
 
     def state(self) -> Tensors:
-        buffers = {name: buffer.detach().clone() for name, buffer in self.world.model.named_buffers()}
+        buffers = {name: _copy(buffer) for name, buffer in self.world.model.named_buffers()}
         return {**self.parameters(), **buffers}
 
     def gradients(self) -> Tensors:
-        return {
-            name: p.grad.detach().clone() for name, p in self.world.model.named_parameters() if p.grad is not None
-        }
+        return {name: _copy(p.grad) for name, p in self.world.model.named_parameters() if p.grad is not None}
 
     def eval_modules(self) -> tuple[str, ...]:
         return tuple(name or "the model" for name, part in self.world.model.named_modules() if not part.training)
 
     def hooks_left(self) -> tuple[str, ...]:
         return ("hooks on the model",) if _count_hooks(self.world.model) > self.hooks else ()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU, where it can be sent from and compared."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _is_plain(option: object) -> bool:

@@ -238,5 +238,3 @@ def _dtype(case: Case) -> torch.dtype:
     dtype = getattr(torch, case.dtype)
     assert isinstance(dtype, torch.dtype)
     return dtype
-
-

@@ -128,7 +128,7 @@ def begin(config: pytest.Config) -> Trial | None:
 def _declarations(texts: list[str]) -> dict[str, Any]:
     """Read what is declared, and no more: the rest is as the loop declares it itself."""
     read = intentions.parse(texts)
-    names = [text.partition("=")[0].strip().replace("-", "_") for text in [*texts, "average"]]
+    names = [text.partition("=")[0].strip().replace("-", "_") for text in texts]
     return {name: getattr(read, name) for name in names}
 
 
