@@ -1,6 +1,7 @@
 """The MNIST training loop that can be trusted, its property tests and its benchmarks.
 
-The public names are loaded when they are first used, so that ``mnist-loop --help`` does not wait for torch.
+The public names are loaded when they are first used, so that ``mnist-loop --help`` does not wait for torch. There are
+no asserts for pytest to rewrite here (PYTEST_DONT_REWRITE), whether the plugin is loaded before or after.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from mnist_loop.errors import UserError
     from mnist_loop.loop import evaluate, fit, train_one_epoch
     from mnist_loop.model import MLP, ProbeNet
+    from mnist_loop.observe.cases import Case
+    from mnist_loop.observe.intentions import declare
+    from mnist_loop.verify import Options, Verdict, verify
 
 __version__ = "0.1.0"
 
@@ -27,19 +31,29 @@ _HOME = {
     "make_loaders": "data",
     "Digits": "digits",
     "UserError": "errors",
+    "Case": "observe.cases",
+    "declare": "observe.intentions",
+    "Options": "verify",
+    "Verdict": "verify",
+    "verify": "verify",
 }
 
 __all__ = [
     "MLP",
+    "Case",
     "Digits",
+    "Options",
     "ProbeNet",
     "UserError",
+    "Verdict",
     "__version__",
+    "declare",
     "evaluate",
     "fit",
     "load_data",
     "make_loaders",
     "train_one_epoch",
+    "verify",
 ]
 
 

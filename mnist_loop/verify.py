@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -18,7 +20,7 @@ from mnist_loop.device import resolve_device
 from mnist_loop.errors import UserError
 from mnist_loop.laws.catalogue import BUGS
 from mnist_loop.laws.judge import CATCH_ALL, ENDED, LAWS, SEVERITIES, Finding, Judgement, explains, judge
-from mnist_loop.observe.battery import Description, Experiment, basis, battery, experiments
+from mnist_loop.observe.battery import Description, Experiment, all_runs, basis, battery, experiments
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import Contract, bind
 from mnist_loop.observe.isolation import Ended, InProcess, Worker, can_isolate, start_method
@@ -27,6 +29,7 @@ from mnist_loop.observe.recorder import record
 from mnist_loop.observe.packing import pack, unpack
 from mnist_loop.observe.trace import Recording
 
+LIBRARY = sysconfig.get_path("stdlib")
 TIMEOUT = 60.0  # seconds that one experiment may take; it takes some hundredths of one
 RANDOM_CASES = 10  # after the battery, where that found nothing
 MOST_ENDS = 2  # after which a loop that ends its process is not tried in further cases
@@ -52,6 +55,7 @@ class Options:
         device: where the loop trains.
         in_process: run the loop in this process, for a debugger; nothing protects from it then.
         laws: ids of the laws to hold it to; None for all.
+        on_case: called after each case with the numbers of cases that are done and planned.
     """
 
     cases: tuple[Case, ...] | None = None
@@ -62,6 +66,7 @@ class Options:
     device: str = "cpu"
     in_process: bool = False
     laws: tuple[str, ...] | None = None
+    on_case: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,7 @@ def _one_thread() -> Iterator[None]:
 
 def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
     """Gather the findings of many cases into bugs with their consequences, the primary bug first."""
+    judgements = list(judgements)
     found: dict[str, list[Finding]] = {}
     for judgement in judgements:
         for finding in judgement.findings:
@@ -212,7 +218,7 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
         for cause in sorted(found.keys() - {name}, key=list(BUGS).index):
             # Where the cause was looked for and not found, the finding is none of its consequences.
             alone = sum((finding.case, cause) in held for finding in findings)
-            if explains(cause, name) and 2 * alone <= len(findings):
+            if explains(cause, name) and 2 * alone <= len(findings) and _root(cause, owners) != name:
                 owners.setdefault(name, cause)
     causes = {name: [f for f in findings if f.consequence_of is None] or findings for name, findings in found.items()}
     result = [
@@ -228,11 +234,9 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
 
 
 def _root(name: str, owners: Mapping[str, str]) -> str:
-    """Return what explains ``name`` in the end. Two that explain each other are told apart by the catalogue's order."""
-    seen = {name}
-    while name in owners and owners[name] not in seen:
+    """Return what explains ``name`` in the end."""
+    while name in owners:
         name = owners[name]
-        seen.add(name)
     return name
 
 
@@ -281,6 +285,7 @@ def _description(contract: Contract) -> Description:
         own_model=declared.model is not None,
         saves=contract.saving is not None and contract.loading is not None,
         found_evaluate_by=contract.found_evaluate_by,
+        evaluate_name=None if contract.evaluation is None else contract.evaluation.name,
     )
 
 
@@ -317,19 +322,28 @@ class _Trial:
     options: Options
     verdict: Verdict
     ends: int = 0
+    tried: int = 0
     dtype: str = "float64"
 
     def run(self) -> None:
         if self.options.cases is not None:
             for case in self.options.cases:
-                self.add(Experiment(case, ("again",)))
+                self.add(Experiment(case, all_runs(self.description)))
+                self.report(len(self.options.cases))
             return
         self.choose_dtype()
-        for experiment in battery(self.description, self.dtype)[: self.options.fixed_cases]:
+        plan = battery(self.description, self.dtype)[: self.options.fixed_cases]
+        for experiment in plan:
             if self.ends < MOST_ENDS:
                 self.add(experiment)
+                self.report(len(plan) + self.options.random_cases)
         if not self.verdict.bugs and self.options.random_cases:
             self.search()
+
+    def report(self, planned: int) -> None:
+        self.tried += 1
+        if self.options.on_case is not None:
+            self.options.on_case(self.tried, max(planned, self.tried))
 
     def choose_dtype(self) -> None:
         """Use float32 where the loop cannot do float64: where the plainest case raises there, and not here."""
@@ -359,7 +373,7 @@ class _Trial:
             answer = self.runner.ask(experiment)
         except Ended as ended:
             self.ends += 1 if ended.kind != "hang" else MOST_ENDS
-            return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, f"it {ended.detail}", experiment.case)])
+            return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, _how(ended), experiment.case)])
         if isinstance(answer, Judgement):
             return answer
         answer = unpack(answer)
@@ -382,6 +396,7 @@ class _Trial:
         def try_one(experiment: Experiment) -> None:
             judgement = self.judgement(experiment)
             ran.append(judgement)
+            self.report(self.tried)
             if any(finding.severity == "bug" for finding in judgement.findings):
                 raise _Found(judgement)
 
@@ -391,6 +406,14 @@ class _Trial:
             self.verdict.judgements.append(found.judgement)
         self.verdict.judgements += [j for j in ran if not any(f.severity == "bug" for f in j.findings)]
         self.verdict.random_cases = len(ran)
+
+
+def _how(ended: Ended) -> str:
+    """Say how the process ended, and where it was then."""
+    lines = [line.strip() for line in (ended.traceback or "").splitlines() if line.strip().startswith("File ")]
+    package = str(Path(__file__).parent)
+    own = [line for line in lines if package not in line and "site-packages" not in line and LIBRARY not in line]
+    return f"it {ended.detail}" + (f", in {own[0]}" if own else "")
 
 
 def _raised(judgement: Judgement) -> bool:

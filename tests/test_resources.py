@@ -1,8 +1,6 @@
-"""Resources: nothing of a step outlives the next one, and no step waits for the device."""
+"""Resources, beyond the laws: memory that does not grow, and values that are read once an epoch."""
 
 import gc
-import weakref
-from typing import Any
 
 import pytest
 import torch
@@ -25,31 +23,6 @@ class CountReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-class Graph(torch.autograd.Function):
-    """The identity. Its context lives as long as the graph that it is a node of."""
-
-    latest: Any = None  # a weak reference to the context of the last forward
-
-    @staticmethod
-    def forward(ctx, outputs):
-        Graph.latest = weakref.ref(ctx)
-        return outputs.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient
-
-
-def watched_batches(case, alive):
-    """Yield the batches; at each, the tensors of the step before the last must be gone."""
-    for step, batch in enumerate(case.loader()):
-        late = [name for born, name, reference in alive if born <= step - 2 and reference() is not None]
-        assert not late, f"at step {step} there are still alive: {', '.join(sorted(set(late)))}"
-        alive += [(step, "the images", weakref.ref(batch[0])), (step, "the labels", weakref.ref(batch[1]))]
-        yield batch
-        del batch
-
-
 def tensors_alive():
     # type() and not isinstance(), which asks some lazy objects for their class and so wakes their warnings.
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
@@ -57,7 +30,10 @@ def tensors_alive():
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])
 def test_memory_does_not_grow_with_the_steps(loop, models, device, task):
-    """The number of tensors alive is the same at step 10 and at step 50."""
+    """The number of tensors alive is the same at step 10 and at step 50.
+
+    The law graph-leak is of the graphs of training; this is of all tensors, and of evaluation too.
+    """
     counts = {}
 
     def batches():
@@ -79,7 +55,10 @@ def test_memory_does_not_grow_with_the_steps(loop, models, device, task):
 
 @given(case=cases)
 def test_no_step_reads_a_value_from_the_device(loop, case):
-    """Values are read once an epoch for the result, however many steps it has: to read is to wait for the device."""
+    """Values are read once an epoch for the result, however many steps it has: to read is to wait for the device.
+
+    The law sync-every-step is of training, and of reads in each of its steps; this one counts all, and in evaluation.
+    """
     model = case.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=case.lr)
     with CountReads() as training:

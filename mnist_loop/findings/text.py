@@ -30,7 +30,7 @@ def page(report: Report) -> Page:
     yield Line()
     yield from _laws(report)
     for diagnosed in report.diagnoses:
-        yield from _diagnosis(diagnosed)
+        yield from diagnosis(diagnosed)
     yield from _ended_output(report)
     for entry in report.held_though_expected:
         row = next(row for row in report.rows if row.bug.id == entry.id)
@@ -127,7 +127,7 @@ def _row_style(row: Row) -> str:
     return {"held": "good", "not-run": "faint", "broken": SEVERITY_STYLES[row.bug.severity]}[row.status]
 
 
-def _diagnosis(diagnosed: Diagnosed) -> Iterator[Line]:
+def diagnosis(diagnosed: Diagnosed) -> Iterator[Line]:
     bug = diagnosed.bug
     kind = "" if bug.severity == "bug" else f" ({bug.severity})"
     if diagnosed.expected is not None:

@@ -91,7 +91,7 @@ def ranked(findings: list[Finding]) -> list[Finding]:
     ids = {finding.id for finding in findings}
     result = []
     for finding in findings:
-        cause = next((id for id in sorted(ids - {finding.id}, key=_place) if explains(id, finding.id)), None)
+        cause = next((other for other in sorted(ids - {finding.id}, key=_place) if explains(other, finding.id)), None)
         result.append(Finding(finding.id, finding.time, finding.text, finding.case, cause))
     return sorted(
         result,
@@ -107,6 +107,8 @@ def ranked(findings: list[Finding]) -> list[Finding]:
 
 def explains(cause: str, consequence: str) -> bool:
     """Return whether a loop with the bug ``cause`` breaks the law ``consequence`` because of it."""
+    if consequence in ENDED:
+        return False
     return cause in ENDED or (cause in LAWS and consequence in LAWS[cause].explains)
 
 

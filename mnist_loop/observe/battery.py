@@ -26,6 +26,7 @@ class Description:
         own_model: it declares a model of its own.
         saves: it declares how to save and load.
         found_evaluate_by: how its evaluation was found.
+        evaluate_name: name of its evaluation.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Description:
     own_model: bool = False
     saves: bool = False
     found_evaluate_by: str | None = None
+    evaluate_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ class Experiment:
             "resumed": {"resume": True},
         }
         return {run: self.case.but(**changes[run]) for run in self.runs}
+
+
+def all_runs(of: Description) -> tuple[str, ...]:
+    """Return the names of the other runs of a case that a loop can be compared in."""
+    tested = of.roles & TEST_ROLES or of.evaluate_roles is not None
+    resumes = of.saves and not of.whole_fit
+    return ("again", *(("poisoned", "relabelled") if tested else ()), *(("resumed",) if resumes else ()))
 
 
 @dataclass
@@ -99,9 +108,7 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     plan = _Plan(of, dtype)
     base = basis(of, dtype)
     size = base.batch_size
-    compared = ["again"]
-    if of.roles & TEST_ROLES or of.evaluate_roles is not None:
-        compared += ["poisoned", "relabelled"]
+    compared = [run for run in all_runs(of) if run != "resumed"]
     plan.add(*compared)
     plan.add("again", model="probe")
     plan.add("again", model="probe", optimizer="SGD with momentum", epochs=3)
@@ -117,8 +124,8 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     plan.add(samples=12, model="probe", seed=1)  # no partial batch
     plan.add(samples=3, batch_size=8, held_out=3)  # smaller than one batch
     plan.add(samples=14, batch_size=2, held_out=5, seed=2, optimizer="SGD with momentum")
-    plan.add(model="probe", watch="graphs")
-    plan.add(watch="reads")
+    plan.add(model="probe", watch="graphs", optional="its saved tensors were watched, which is in the way of torch.func")
+    plan.add(watch="reads", optional="what it reads was watched, which is in the way of compilers")
     plan.add(schedule="ExponentialLR", epochs=3)
     # Sums that float32 can hold and float16 cannot; nothing else is exact enough there to be judged.
     plan.add(dtype="float32", scale=1000.0, lr=1e-9, laws=("half-precision-overflow", "loop-raises"))

@@ -69,11 +69,13 @@ class Binder:
         return part
 
     def evaluation(self) -> tuple[Part | None, FoundBy | None]:
-        """Bind what evaluates: what is declared, or else what stands beside; None where nothing does.
+        """Bind what evaluates: what is declared, or else what stands beside; None where nothing does, or "none" should.
 
         Raises:
             UserError: it is declared, and cannot be bound.
         """
+        if self._meant.evaluate == "none":
+            return None, None
         if self._meant.evaluate is not None:
             part = self._declared(self._meant.evaluate, "evaluate")
             self._check_enough(part, "evaluate")

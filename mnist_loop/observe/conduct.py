@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 import random
 import threading
@@ -19,6 +20,7 @@ from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 from torch.optim import SGD, Optimizer
 
+LINGER = 0.2  # seconds that a thread which is about to end may take
 GLOBAL_HOOKS = [name for name in vars(module_hooks) if name.startswith("_global_") and name.endswith("_hooks")]
 
 # What loops call, and what some people patch: put back by identity.
@@ -101,6 +103,15 @@ def restore(before: dict[str, Any]) -> tuple[str, ...]:
 def threads() -> set[threading.Thread]:
     """Return the threads that are alive."""
     return set(threading.enumerate())
+
+
+def lasting(before: set[threading.Thread]) -> tuple[str, ...]:
+    """Return the names of the threads that were not there ``before`` and are not about to end."""
+    if threads() - before:
+        gc.collect()  # a DataLoader's iterator in a cycle ends its threads when it is collected
+    for thread in threads() - before:
+        thread.join(LINGER)
+    return tuple(sorted(thread.name for thread in threads() - before))
 
 
 def seed_everything(seed: int) -> None:

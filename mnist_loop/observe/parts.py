@@ -45,6 +45,11 @@ class Part:
     method: str = ""
 
     @property
+    def name(self) -> str:
+        """The function's own name."""
+        return self.method or getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
     def roles(self) -> frozenset[str]:
         """The roles whose values it is handed, or the constructor of its class."""
         constructor = None if self.owner is None else self.owner.constructor

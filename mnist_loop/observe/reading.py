@@ -319,7 +319,7 @@ class Trace:
         passes = [event for event in self.recording.events if isinstance(event, Pass) and event.split == "train"]
         full = self.case.samples // self.case.batch_size * self.case.batch_size
         starts: list[int] = []
-        epoch, seen, previous = 0, set[tuple[str, int]](), set[tuple[str, int]]()
+        epoch, seen, previous = (0 if passes else 1), set[tuple[str, int]](), set[tuple[str, int]]()
         for forward in self.training:
             places = set(zip(forward.splits, forward.samples, strict=True))
             if self.recording.whole_fit:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sysconfig
 import tempfile
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +44,7 @@ from mnist_loop.observe.trace import (
     Tensors,
 )
 
+LIBRARY = sysconfig.get_path("stdlib")
 OTHER_PROCESS = 0x5EED  # a saved training goes on in a process whose generators stand elsewhere
 
 
@@ -51,20 +55,47 @@ def record(contract: Contract, case: Case) -> Recording:
     """
     before = conduct.snapshot()
     threads = conduct.threads()
-    with conduct.same_generators():
-        torch.set_num_threads(1)
-        conduct.seed_everything(case.seed)
-        recorder = _Recorder(contract, case)
-        running = conduct.snapshot()
+    with conduct.same_generators(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a caller's `-W error` is no error of the loop's
         try:
-            recorder.run()
+            torch.set_num_threads(1)
+            conduct.seed_everything(case.seed)
+            recorder = _Recorder(contract, case)
+            running = conduct.snapshot()
+            try:
+                recorder.run()
+            finally:
+                left = conduct.restore(running)
         finally:
-            left = conduct.restore(running)
             conduct.restore(before)
     recording = recorder.recording
     recording.left = (*left, *recorder.hooks_left())
-    recording.threads = tuple(sorted(thread.name for thread in conduct.threads() - threads if thread.is_alive()))
+    recording.threads = conduct.lasting(threads)
     return recording
+
+
+class _Hook:
+    """A hook on something that the loop may copy, pickle or save: a copy of it does nothing, and neither does it later.
+
+    Args:
+        call: what is called until `end`; nothing in one that was unpickled.
+    """
+
+    def __init__(self, call: Callable[..., object] | None = None) -> None:
+        self.call = call
+
+    def __call__(self, *args: Any) -> None:
+        if self.call is not None:
+            self.call(*args)
+
+    def __deepcopy__(self, memo: object) -> _Hook:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
+        return _Hook, ()
+
+    def end(self) -> None:
+        self.call = None
 
 
 class _Token:
@@ -234,22 +265,15 @@ class _Recorder:
         self.optimizers.setdefault(id(self.world.optimizer), 0)
         self.keep.append(self.world.optimizer)
 
-        # Functions, not methods: a copy of the model takes its hooks along, and must not copy the recorder.
-        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self.before_forward(module, args, kwargs)
-
-        def after(module: nn.Module, args: Any, outputs: Any) -> None:
-            self.after_forward(module, outputs)
-
+        before, after, after_loss = _Hook(self.before_forward), _Hook(self.after_forward), _Hook(self.after_loss)
+        for hook in (before, after, after_loss):
+            stack.callback(hook.end)
         stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(after).remove)
-        stack.callback(self.world.loss_fn.register_forward_hook(self.after_loss).remove)
+        stack.callback(self.world.loss_fn.register_forward_hook(after_loss).remove)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-
-                def arrived(parameter: Tensor, name: str = name) -> None:
-                    self.add(Arrival(name))
-
+                arrived = _Hook(partial(self.on_arrival, name))
                 stack.callback(parameter.register_post_accumulate_grad_hook(arrived).remove)
 
     @contextmanager
@@ -270,6 +294,9 @@ class _Recorder:
     def on_read(self) -> None:
         if not self.steps:  # an optimizer's own reads are none of the loop's
             self.add(Read())
+
+    def on_arrival(self, name: str, parameter: Tensor) -> None:  # noqa: ARG002  # torch hands it to its hooks
+        self.add(Arrival(name))
 
     def on_sample(self, split: str, index: int) -> None:
         self.add(Draw(split, index))
@@ -308,7 +335,7 @@ class _Recorder:
         self.add(forward)
         self.forwards.append(forward)
 
-    def after_forward(self, module: nn.Module, outputs: Any) -> None:
+    def after_forward(self, module: nn.Module, args: Any, outputs: Any) -> None:  # noqa: ARG002  # torch's signature
         if torch.compiler.is_compiling() or module is not self.world.model or not isinstance(outputs, Tensor):
             return
         forward = self.forwards[-1]
@@ -324,6 +351,8 @@ class _Recorder:
             outputs.register_hook(on_gradient)
 
     def after_loss(self, module: nn.Module, args: tuple[Any, ...], value: Any) -> None:
+        if module is not self.world.loss_fn:
+            return
         if torch.compiler.is_compiling() or len(args) != 2 or not all(isinstance(part, Tensor) for part in args):
             return
         if isinstance(value, Tensor):
@@ -348,7 +377,7 @@ class _Recorder:
         self.steps.append(step)
         self.add(step)
 
-    def after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def after_step(self, *_: Any) -> None:
         if self.steps:
             self.steps.pop().after = self.parameters()
 
@@ -399,7 +428,7 @@ def _note(call: Call, error: BaseException) -> None:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(package) and "site-packages" not in frame.filename
+        if not frame.filename.startswith((package, LIBRARY)) and "site-packages" not in frame.filename
     ]
     message = str(error).strip().splitlines()[0] if str(error).strip() else ""
     call.error_type, call.error_message = type(error).__name__, message

@@ -121,10 +121,18 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 @dataclass
 class Listener:
-    """Told of what is drawn from the data. The recorder fills it in; without one nothing happens."""
+    """Told of what is drawn from the data. A copy, in another process or of a data set, tells no one."""
 
-    on_pass: Callable[[str], None] = lambda split: None
-    on_sample: Callable[[str, int], None] = lambda split, index: None
+    on_pass: Callable[[str], None] | None = None
+    on_sample: Callable[[str, int], None] | None = None
+
+    def __deepcopy__(self, memo: object) -> Listener:
+        """Return the same listener."""
+        return self
+
+    def __reduce__(self) -> tuple[type[Listener], tuple[()]]:
+        """Pickle as a listener that tells no one."""
+        return Listener, ()
 
 
 class Samples(TensorDataset):
@@ -136,7 +144,7 @@ class Samples(TensorDataset):
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         """Return one image and its label."""
-        if isinstance(index, int):
+        if isinstance(index, int) and self.listener.on_sample is not None:
             self.listener.on_sample(self.split, index)
         return super().__getitem__(index)
 
@@ -146,7 +154,7 @@ class Batches(DataLoader[tuple[Tensor, ...]]):
 
     def __iter__(self) -> Any:
         """Begin a pass."""
-        if isinstance(self.dataset, Samples):
+        if isinstance(self.dataset, Samples) and self.dataset.listener.on_pass is not None:
             self.dataset.listener.on_pass(self.dataset.split)
         return super().__iter__()
 

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from mnist_loop.findings.layout import plain
 from mnist_loop.findings.report import Report, Row
-from mnist_loop.findings.text import _diagnosis as diagnosis_page
+from mnist_loop.findings.text import diagnosis as diagnosis_page
 
 State = Literal["held", "not run", "broken", "cost", "info", "consequence"]
 

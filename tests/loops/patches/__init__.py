@@ -7,6 +7,7 @@ has one. To add a mutant, add it to the list of its subject.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,7 @@ class Mutant:
 
     def apply(self, module: ModuleType) -> ModuleType:
         """Make the broken copy of ``module``."""
-        source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]  # a file's loader has it
+        source = inspect.getsource(module)
         for right, wrong in ((self.right, self.wrong), *self.and_also):
             count = source.count(right)
             assert count == 1, f"mutant {self.bug}: its right line stands {count} times in {module.__name__}: {right!r}"

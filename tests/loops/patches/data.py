@@ -7,15 +7,24 @@ TEST_GENERATOR = "        generator=torch.Generator(),  # or starting an iterati
 TRAIN_LOADER = "        data.train,\n        batch_size=batch_size,\n"
 TEST_LOADER = "        data.test,\n        batch_size=batch_size,\n"
 FILE = "test_data_order.test_"
+LESSON = {"part": "lesson"}  # it makes its loaders here
 
 MUTANTS = [
-    Mutant("not-shuffled", TRAIN_ORDER, "", FILE + "each_training_epoch_has_an_order_of_its_own", "not shuffled"),
+    Mutant(
+        "not-shuffled",
+        TRAIN_ORDER,
+        "",
+        "law:not-shuffled",
+        "each epoch trains on samples 0, 1, 2, .* in this order",
+        case=LESSON,
+    ),
     Mutant(
         "same-order-each-epoch",
         TRAIN_ORDER,
         "        sampler=torch.randperm(len(data.train), generator=generator).tolist(),\n",
-        FILE + "each_training_epoch_has_an_order_of_its_own",
-        "both epochs have the same order",
+        "law:same-order-each-epoch",
+        "every epoch has the order",
+        case=LESSON,
     ),
     Mutant(
         "not-reproducible",
@@ -31,8 +40,21 @@ MUTANTS = [
         FILE + "without_a_generator_the_global_seed_decides",
         "another global seed gave the same order",
     ),
-    Mutant("test-shuffled", "shuffle=False", "shuffle=True", FILE + "the_test_order_is_fixed", "not in its own order"),
-    Mutant("test-draws", TEST_GENERATOR, "", FILE + "the_test_order_is_fixed", "drew from torch's global generator"),
+    Mutant(
+        "test-shuffled",
+        "shuffle=False",
+        "shuffle=True",
+        "law:test-shuffled",
+        "evaluation sees the samples in the order",
+        case=LESSON,
+    ),
+    Mutant(
+        "test-draws",
+        TEST_GENERATOR,
+        "",
+        FILE + "a_pass_over_the_test_set_draws_nothing",
+        "drew from torch's global generator",
+    ),
     Mutant(
         "no-batches",
         TRAIN_LOADER,
@@ -44,8 +66,9 @@ MUTANTS = [
         "evaluation-duplicates",
         TEST_LOADER,
         TEST_LOADER.replace("data.test", "torch.utils.data.ConcatDataset([data.test, data.test])"),
-        FILE + "each_sample_comes_once_an_epoch",
-        "missing or come twice",
+        "law:evaluation-duplicates",
+        "samples .* were evaluated more than once",
+        case=LESSON,
     ),
     Mutant(
         "batch-size-ignored",
@@ -60,8 +83,9 @@ MUTANTS = [
         TRAIN_LOADER + "        collate_fn=lambda pairs: torch.utils.data.default_collate(\n"
         "            [(image, label) for (image, _), (_, label) in zip(pairs, pairs[1:] + pairs[:1])]\n"
         "        ),\n",
-        FILE + "images_and_labels_stay_together",
-        "another's label",
+        "law:loss-wrong-target",
+        "the loss was taken at other targets",
+        case=LESSON,
     ),
     Mutant(
         "normalised-differently",

@@ -1,7 +1,6 @@
 """Bugs of metrics and callbacks."""
 
 from tests.loops.patches import Mutant
-from tests.loops.patches.modes import EVAL
 
 TRAIN_SUM = "        total.add_(loss.detach(), alpha=len(labels))\n        count += len(labels)\n"
 TEST_SUM = "            total.add_(loss_fn(outputs, labels), alpha=len(labels))\n"
@@ -16,27 +15,40 @@ MUTANTS = [
         "training loss is .* but should be",
     ),
     Mutant(
+        "mean-of-batch-means",
+        TRAIN_SUM,
+        "        total.add_(loss.detach())\n        count += 1\n",
+        "law:mean-of-batch-means",
+        "the result of train is .* it is the mean of the batches' means",
+    ),
+    Mutant(
         "metric-wrong-n",
         TEST_SUM,
         "            total.add_(loss_fn(outputs, labels))\n",
-        FILE + "evaluation_is_the_mean_over_images",
-        "the loss is .* but should be",
+        "law:metric-wrong-n",
+        r"\.loss of evaluate is .* it was divided by another number",
     ),
     Mutant(
         "metric-wrong-n",
         "accuracy=_mean(correct, count)",
         "accuracy=_mean(correct, count + 1)",
-        FILE + "evaluation_is_the_mean_over_images",
-        r"the accuracy is .* but should be \d+/\d+",
+        "law:metric-differs",
+        r"\.accuracy of evaluate is .*, which is no mean",
     ),
     Mutant(
-        "mean-of-batch-means",
+        "first-batch-twice",
         TEST_SUM,
         "            total.add_(loss_fn(outputs, labels), alpha=len(labels) if count else 2 * len(labels))\n",
-        FILE + "evaluation_does_not_depend_on_the_batches",
-        "the loss is .* in batches of",
+        "law:metric-differs",
+        r"\.loss of evaluate is .*, which is no mean",
     ),
-    Mutant("metric-in-train-mode", EVAL, "", FILE + "evaluation_does_not_depend_on_the_order", "depends on the order"),
+    Mutant(
+        "functional-dropout",
+        TEST_SUM,
+        TEST_SUM.replace("outputs", "nn.functional.dropout(outputs)"),
+        "law:metric-differs",
+        r"\.loss of evaluate is .*, which is no mean",
+    ),
     Mutant(
         "accuracy-of-the-worst",
         "outputs.argmax(dim=1)",

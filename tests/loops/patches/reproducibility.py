@@ -10,8 +10,8 @@ MUTANTS = [
         "not-reproducible",
         TRAIN,
         TRAIN + "    torch.seed()\n",
-        "test_reproducibility.test_the_same_seed_gives_the_same_bits",
-        "not equal|Mismatched|close",
+        "law:not-reproducible",
+        "differ.* between two runs",
     ),
 ]
 
@@ -21,6 +21,13 @@ CHECKPOINT_MUTANTS = [
     ),
     Mutant("resume-incomplete", "            model.load_state_dict(self.model)\n", "", RESUMED, "not equal|history"),
     Mutant("resume-incomplete", '            torch.set_rng_state(self.rng["cpu"])\n', "", RESUMED, "not equal|history"),
+    Mutant(
+        "resume-incomplete",
+        "            optimizer.load_state_dict(self.optimizer)\n",
+        "",
+        "law:resume-incomplete",
+        "ends elsewhere",
+    ),
     Mutant(
         "best-is-last",
         "copy.deepcopy((model.state_dict(), optimizer.state_dict()))",

@@ -3,6 +3,7 @@
 from tests.loops.patches import Mutant
 
 SUM = "        total.add_(loss.detach(), alpha=len(labels))\n"
+CORRECT = "            correct.add_((outputs.argmax(dim=1) == labels).sum())\n"
 FILE = "test_resources.test_"
 
 MUTANTS = [
@@ -10,8 +11,8 @@ MUTANTS = [
         "graph-leak",
         SUM,
         "        total = total + loss * len(labels)\n",
-        FILE + "nothing_of_a_step_outlives_the_next",
-        "still alive: .*the graph",
+        "law:graph-leak",
+        r"the graph of forward \d+ is still held after \d+ steps",
     ),
     Mutant(
         "outputs-kept",
@@ -26,13 +27,20 @@ MUTANTS = [
         "outputs-kept",
         SUM,
         SUM + "        kept = [*kept, loss] if batch else [loss]\n",
-        FILE + "nothing_of_a_step_outlives_the_next",
-        "still alive: .*the loss",
+        "law:graph-leak",
+        r"the graph of forward \d+ is still held after \d+ steps",
     ),
     Mutant(
         "sync-every-step",
         SUM,
         "        total += loss.item() * len(labels)\n",
+        "law:sync-every-step",
+        "1 tensor values are read into Python in each step",
+    ),
+    Mutant(
+        "sync-every-step",
+        CORRECT,
+        "            correct += (outputs.argmax(dim=1) == labels).sum().item()\n",
         FILE + "no_step_reads_a_value_from_the_device",
         r"reads in \d+ steps",
     ),

@@ -1,0 +1,134 @@
+"""Which law each mutant breaks, and what it is named: ``python -m tests.matrix`` writes docs/matrix.md (minutes)."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mnist_loop.laws.catalogue import BUGS, SUBJECTS
+from mnist_loop.laws.judge import ENDED, LAWS, Judgement, ranked
+from mnist_loop.verify import Diagnosis, Options, Verdict, diagnose, verify
+from tests.loops.mutants import MUTANTS, Mutant
+
+PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
+PATIENCE = 5.0  # seconds until a loop that hangs on purpose has hung
+NAMES = {mutant.name: mutant for mutant in MUTANTS}
+
+INTRODUCTION = """\
+# Mutants and laws
+
+Each row is a loop with one known bug, in [`tests/loops/mutants/`](../tests/loops/mutants), and what became of it in
+the fixed battery of cases: the name that it was given, and which laws it broke besides.
+
+- **bug**: what is wrong with the loop, as its author says; [the bugs](bugs.md) explains each.
+- **mutant**: module and name of the loop. Several rows are one bug in several codings.
+- **named**: the primary bug that was found. It is the one in the first column, or the row is in bold.
+- **consequences**: other laws that the loop broke because of that bug, listed under it.
+- **beside it**: laws that the loop broke on its own account, with their kind, costs most of them.
+- **cases**: in how many cases the bug showed, of how many that were tried.
+
+*This page is generated: `python -m tests.matrix`.*
+"""
+
+LAW_LIST = """\
+## Each law is needed
+
+For each law, the number of mutants that it names; and what the first of them would be called if there were no such law.
+"""
+
+
+@functools.cache
+def verdict(name: str) -> Verdict:
+    """Return the verdict on a mutant in the fixed battery: found once, and shared by all who ask."""
+    mutant = NAMES[name]
+    return quietly(mutant, Options(random_cases=0))
+
+
+def quietly(mutant: Mutant, options: Options) -> Verdict:
+    """Verify a mutant. What it warns of is its own affair, and a loop that hangs is not waited for long."""
+    if mutant.bug == "loop-hangs":
+        options = Options(**{**vars(options), "timeout": PATIENCE})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return verify(mutant.loop, options=options)
+
+
+def first_codings() -> dict[str, Mutant]:
+    """Return the mutant of each bug that was registered first."""
+    found: dict[str, Mutant] = {}
+    for mutant in MUTANTS:
+        found.setdefault(mutant.bug, mutant)
+    return found
+
+
+def without(law: str, judgements: Iterable[Judgement]) -> list[Diagnosis]:
+    """Return the diagnosis of the same runs as it would be if there were no such law."""
+    return diagnose(
+        Judgement(
+            judgement.case,
+            ranked([finding for finding in judgement.findings if finding.id != law]),
+            [id_ for id_ in judgement.held if id_ != law],
+        )
+        for judgement in judgements
+    )
+
+
+def render() -> str:
+    """Return the page, as Markdown. Verifies each mutant that was not verified yet."""
+    return "\n".join([INTRODUCTION, *_tables(), LAW_LIST, *_laws(), ""])
+
+
+def _tables() -> Iterator[str]:
+    for subject in SUBJECTS:
+        rows = [m for id_, bug in BUGS.items() if bug.subject == subject for m in MUTANTS if m.bug == id_]
+        yield f"## {subject[0].upper()}{subject[1:]}\n"
+        yield "| bug | mutant | named | consequences | beside it | cases |\n|---|---|---|---|---|---:|"
+        yield from map(_row, rows)
+        yield from (f"\n*{id_}: not decided. {bug.undecided}*" for id_, bug in BUGS.items() if _undecided(id_, subject))
+        yield ""
+
+
+def _undecided(id_: str, subject: str) -> bool:
+    return bool(BUGS[id_].undecided) and BUGS[id_].subject == subject
+
+
+def _row(mutant: Mutant) -> str:
+    found = verdict(mutant.name)
+    primary, *others = found.diagnoses or [None]
+    named = "nothing" if primary is None else primary.id
+    cells = (
+        f"[{mutant.bug}](bugs.md#{mutant.bug})",
+        f"`{mutant.name}`",
+        named if named == mutant.bug else f"**{named}**",
+        "" if primary is None else ", ".join(consequence.id for consequence in primary.consequences),
+        ", ".join(f"{other.id} ({other.finding.severity})" for other in others if other is not None),
+        f"{0 if primary is None else primary.count} of {len(found.judgements)}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _laws() -> Iterator[str]:
+    yield "| law | what it says | mutants | without it |\n|---|---|---:|---|"
+    for id_, law in LAWS.items():
+        named = [mutant for mutant in MUTANTS if verdict(mutant.name).primary == id_]
+        left = without(id_, verdict(named[0].name).judgements) if named else []
+        other = f"{left[0].id} ({left[0].finding.severity})" if left else "nothing"
+        yield f"| [{id_}](bugs.md#{id_}) | {law.text} | {len(named)} | {other if named else ''} |"
+    ends = ", ".join(id_ for id_ in ENDED if id_ not in LAWS)
+    yield f"\n{ends} have no law: how a process ends is seen from outside of it."
+
+
+def main() -> None:
+    """Verify every mutant and write the page."""
+    for number, mutant in enumerate(MUTANTS, start=1):
+        found = verdict(mutant.name).primary
+        wrong = "" if found == mutant.bug else f": {mutant.bug} is named {found}"
+        sys.stderr.write(f"{number}/{len(MUTANTS)} {mutant.name}{wrong}\n")
+    PAGE.write_text(render())
+
+
+if __name__ == "__main__":
+    main()

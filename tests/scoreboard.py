@@ -1,0 +1,137 @@
+"""How real frameworks do under the laws: ``python -m tests.scoreboard`` writes docs/frameworks.md (minutes).
+
+Run it where they are installed, with the optional dependencies ``frameworks``, and again with ``composer``, which needs
+an old torch: rows of frameworks that are not installed stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mnist_loop.laws.judge import LAWS, explains
+from mnist_loop.verify import Options, Verdict, verify
+from tests.loops.correct import CORRECT, Correct
+
+PAGE = Path(__file__).parents[1] / "docs" / "frameworks.md"
+TIMEOUT = 300.0  # seconds; in the first case a framework is imported
+CASES = 30
+LOOPS = [loop for loop in CORRECT if loop.name.startswith("frameworks.")]
+
+# By the module of the adapter: what people call the framework, and the package that has its version.
+FRAMEWORKS = {
+    "accelerate": ("Accelerate", "accelerate"),
+    "compiled": ("torch.compile", "torch"),
+    "composer": ("Composer", "mosaicml"),
+    "fabric": ("Lightning Fabric", "lightning"),
+    "fastai": ("fastai", "fastai"),
+    "ignite": ("Ignite", "pytorch-ignite"),
+    "keras": ("Keras on torch", "keras"),
+    "lightning": ("Lightning Trainer", "lightning"),
+    "skorch": ("skorch", "skorch"),
+    "torchtune": ("torchtune style: optimizer in backward", "torch"),
+    "transformers": ("Hugging Face Trainer", "transformers"),
+}
+
+INTRODUCTION = """\
+# Frameworks
+
+Training loops of real frameworks, through the thin adapters in
+[`tests/loops/correct/frameworks`](../tests/loops/correct/frameworks), held to the laws on the CPU.
+
+- **held / not run**: how many laws hold, and how many had nothing to judge: a loop that evaluates nothing, say, or that
+  declares no clipping. What is neither held nor not run is a finding.
+- **findings**: laws that do not hold, by kind. A bug makes the result wrong; a cost wastes time or memory; an info is
+  worth a look. [The bugs](bugs.md) explains each. An unexpected bug is in bold.
+- **expected**: findings that are right, because the framework really does so; the reasons are below.
+- **cases**: those of the fixed battery, and random ones with their seed.
+
+*This page is generated: `python -m tests.scoreboard`.*
+
+| framework | version | torch | loop | held / not run | findings | expected | cases |
+|---|---|---|---|---:|---|---|---|
+"""
+
+
+def key(loop: Correct) -> str:
+    """Return the module of the adapter."""
+    return loop.name.split(".")[1]
+
+
+def row(loop: Correct, fixed: Verdict, drawn: Verdict) -> str:
+    """Return what was found out about a loop, as a row of the table."""
+    name, package = FRAMEWORKS[key(loop)]
+    found = {diagnosis.id: diagnosis.finding.severity for diagnosis in (*fixed.diagnoses, *drawn.diagnoses)}
+    findings = [
+        f"**{id_} (bug)**" if kind == "bug" and id_ not in loop.breaks else f"{id_} ({kind})"
+        for id_, kind in found.items()
+    ]
+    cells = (
+        name,
+        importlib.metadata.version(package),
+        torch.__version__.split("+")[0],
+        f"`{loop.name.removeprefix('frameworks.')}`",
+        f"{len(fixed.held)} / {len(set(fixed.not_run) & set(LAWS))}",
+        ", ".join(findings),
+        ", ".join(id_ if id_ in found else f"**{id_} does not occur**" for id_ in loop.breaks),
+        f"{len(fixed.judgements)} + {drawn.random_cases}, seed {drawn.seed}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def verified(loop: Correct, cases: int, seed: int) -> str:
+    """Verify a loop in the battery and in random cases, and return its row."""
+    known = [id_ for id_ in LAWS if any(id_ == broken or explains(broken, id_) for broken in loop.breaks)]
+    # What is known to be broken would end the search at the first random case.
+    laws = tuple(id_ for id_ in LAWS if id_ not in known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fixed = verify(loop.loop, options=Options(random_cases=0, timeout=TIMEOUT))
+        options = Options(fixed_cases=0, random_cases=cases, seed=seed, timeout=TIMEOUT, laws=laws)
+        drawn = verify(loop.loop, options=options)
+    return row(loop, fixed, drawn)
+
+
+def known_rows(page: str) -> dict[str, str]:
+    """Return the rows of a page by the loop's name."""
+    return {found[1]: found[0] for found in re.finditer(r"^\|(?:[^|\n]*\|){3} `([\w.]+)` \|.*$", page, re.MULTILINE)}
+
+
+def render(rows: dict[str, str]) -> str:
+    """Return the page, as Markdown, with the rows in the order of the adapters."""
+    names = [loop.name.removeprefix("frameworks.") for loop in LOOPS]
+    reasons = [
+        f"- `{loop.name.removeprefix('frameworks.')}`, {id_}: {reason}."
+        for loop in LOOPS
+        for id_, reason in loop.breaks.items()
+    ]
+    table = "\n".join(rows[name] for name in names if name in rows)
+    return f"{INTRODUCTION}{table}\n\n## Expected failures\n\n" + "\n".join(reasons or ["None."]) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Verify the loops of each framework that is installed, and write the page after each."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scoreboard", description=__doc__)
+    parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="random cases a loop [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random cases [%(default)s]")
+    chosen = parser.parse_args(arguments)
+    rows = known_rows(PAGE.read_text()) if PAGE.exists() else {}
+    for loop in LOOPS:
+        if loop.needs is not None and importlib.util.find_spec(loop.needs) is None:
+            sys.stderr.write(f"{loop.name}: {loop.needs} is not installed, its row is kept\n")
+            continue
+        found = rows[loop.name.removeprefix("frameworks.")] = verified(loop, chosen.cases, chosen.seed)
+        sys.stderr.write(f"{found}\n")
+        PAGE.write_text(render(rows))
+
+
+if __name__ == "__main__":
+    main()
