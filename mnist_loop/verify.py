@@ -24,9 +24,9 @@ from mnist_loop.observe.battery import Description, Experiment, all_runs, basis,
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import Contract, bind
 from mnist_loop.observe.isolation import Ended, InProcess, Worker, can_isolate, start_method
+from mnist_loop.observe.packing import pack, unpack
 from mnist_loop.observe.reading import Trace
 from mnist_loop.observe.recorder import record
-from mnist_loop.observe.packing import pack, unpack
 from mnist_loop.observe.trace import Recording
 
 LIBRARY = sysconfig.get_path("stdlib")
@@ -268,7 +268,8 @@ def observe(contract: Contract, experiment: Experiment) -> bytes | Judgement:
 
 def _judge(recordings: dict[str, Recording], contract: Contract | None, laws: Iterable[str]) -> Judgement:
     others = {name: recording for name, recording in recordings.items() if name}
-    return judge(Trace(recordings[""], contract and contract.intentions, others), [LAWS[name] for name in laws])
+    declared = None if contract is None else contract.intentions
+    return judge(Trace(recordings[""], declared, others), [LAWS[name] for name in laws])
 
 
 def _description(contract: Contract) -> Description:

@@ -271,7 +271,7 @@ def test_what_a_law_yields_first_is_the_finding(trace):
     assert judgement.findings == [Finding("step-missing", 7, "first", trace.case)]
     assert judgement.primary is judgement.findings[0]
     assert judgement.held == ["step-double"]
-    assert judgement.not_run == {"loss-sum": "it cannot be", "split-leak": "was not run poisoned"}
+    assert judgement.not_run == {"loss-sum": "it cannot be", "split-leak": "the loop is handed no test data"}
 
 
 def test_an_error_in_a_law_is_no_verdict(trace):

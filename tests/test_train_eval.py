@@ -62,7 +62,7 @@ def test_evaluation_leaves_no_trace(loop, device, case, frozen):
 
 @given(case=probe_cases)
 def test_a_failing_evaluation_leaves_no_trace(loop, case):
-    """Evaluation that ends in an error changes none of it either, nor any parameter or buffer. No law sees such a one."""
+    """The same, and all that laws say of evaluation, when it ends in an error: in their cases none does."""
     model = case.probe().train()
     before = state_of(model)
 

@@ -128,6 +128,7 @@ def _row_style(row: Row) -> str:
 
 
 def diagnosis(diagnosed: Diagnosed) -> Iterator[Line]:
+    """Yield the lines of one diagnosis: evidence, fix, place, consequences, case."""
     bug = diagnosed.bug
     kind = "" if bug.severity == "bug" else f" ({bug.severity})"
     if diagnosed.expected is not None:

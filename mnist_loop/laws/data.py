@@ -248,8 +248,8 @@ def the_same_seed_gives_the_same_bits(trace: Trace) -> Iterator[Evidence]:
     must(trace.failed is None and again.failed is None, "the loop raised")
     for one, two in zip(trace.training, again.training, strict=False):
         if one.samples != two.samples:
-            first = f"samples {_some(set(one.samples))}, then {_some(set(two.samples))}"
-            yield one.time, f"the batches of epoch {one.epoch} differ between two runs: {first}"
+            which = f"samples {_some(set(one.samples))}, then {_some(set(two.samples))}"
+            yield one.time, f"the batches of epoch {one.epoch} differ between two runs: {which}"
             return
     for name, time, first, second in _states(trace, again):
         if not torch.equal(first, second):

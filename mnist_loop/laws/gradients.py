@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 
@@ -61,7 +62,7 @@ def _stale(trace: Trace) -> Iterator[Window]:
     """Yield the windows that applied the gradient of the step before on top of their own."""
     windows = stepping(trace)
     must(not trace.declared.own_objective, "the loop has an objective of its own")
-    for previous, window in zip(windows, windows[1:], strict=False):
+    for previous, window in pairwise(windows):
         right = trace.knows_loss and window.is_right
         if right or trace.close(window.applied, window.implied) or not norm(previous.applied):
             continue
@@ -193,7 +194,9 @@ def a_step_moves_each_parameter_that_it_should(trace: Trace) -> Iterator[Evidenc
     moved: set[str] = set()
     for step, expected in replayed:
         left = _left_by(trace, step)
-        for name in () if left is None else step.lr:
+        if left is None:
+            continue
+        for name in step.lr:
             size = norm({name: step.before[name]})
             due.setdefault(name, []).append(norm({name: expected[name] - step.before[name].double().cpu()}))
             if not torch.equal(step.before[name], left[name]) or due[name][-1] <= UPDATES * size:
@@ -226,17 +229,15 @@ def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
     """What the optimizer carries from step to step, such as momentum, lasts for the whole training."""
     must(not trace.declared.own_optimizer, "the loop steps in its own manner")
     must("optimizer" in trace.roles, "the loop is handed no optimizer")
-    lasting, fresh = Replicas(trace.case.optimizer), Replicas(trace.case.optimizer)
+    lasting = Replicas(trace.case.optimizer)
     for number, step in enumerate(trace.steps):
         if step.closure or not step.after:
             continue
-        kept, moved = trace.oracle.update(lasting, step), only(step, trace.trained)
-        if number and trace.close(moved, _moves(step, trace.oracle.update(Replicas(trace.case.optimizer), step))):
-            if not trace.close(moved, _moves(step, kept)):
-                yield step.time, f"step {number}: the update is that of a new optimizer: its state was lost"
-                return
-        del fresh
-        fresh = Replicas(trace.case.optimizer)
+        kept = _moves(step, trace.oracle.update(lasting, step))
+        fresh = _moves(step, trace.oracle.update(Replicas(trace.case.optimizer), step))
+        moved = only(step, trace.trained)
+        if number and trace.close(moved, fresh) and not trace.close(moved, kept):
+            yield step.time, f"step {number}: the update is that of a new optimizer: its state was lost"
 
 
 def only(step: Step, names: frozenset[str]) -> Tensors:

@@ -39,10 +39,8 @@ def batches(trace: Trace, forwards: list[Forward]) -> list[Batch]:
         if forward.outputs is None or not forward.samples:
             continue
         labels = trace.labels(forward)
-        if trace.case.loss == "mse":
-            correct = 0
-        else:
-            correct = int((forward.outputs.argmax(dim=1).cpu() == labels).sum())
+        regression = trace.case.loss == "mse"
+        correct = 0 if regression else int((forward.outputs.argmax(dim=1).cpu() == labels).sum())
         found.append(Batch(len(labels), mean_loss(trace.case.loss, forward.outputs, labels), correct))
     return found
 
@@ -108,15 +106,15 @@ def series(trace: Trace) -> list[Series]:
         groups += [
             [f for f in inside if id(f) not in trained and f.split == split] for split in ("val", "test", "train")
         ]
-        reports = tuple(
+        seen = tuple(
             report(known, trace.case.batch_size, len(known))
             for group in groups
             if (known := batches(trace, group)) and len({f.samples for f in group}) == len(group)
         )
-        if not reports or (call.what == "train" and trace.recording.whole_fit):
+        if not seen or (call.what == "train" and trace.recording.whole_fit):
             continue
         for name, number in call.result.numbers.items():
-            found.setdefault((call.what, name), []).append((call.time, number, reports))
+            found.setdefault((call.what, name), []).append((call.time, number, seen))
     result = []
     for (what, name), entries in found.items():
         numbers, reports = tuple(e[1] for e in entries), tuple(e[2] for e in entries)

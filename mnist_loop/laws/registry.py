@@ -12,6 +12,15 @@ Evidence = tuple[int, str]  # when it showed, in events of the recording, and th
 Body = Callable[[Trace], Iterator[Evidence]]
 
 
+# Why another run of a case, with which a law compares, may be missing.
+RUNS = {
+    "again": "the case was run once",
+    "poisoned": "the loop is handed no test data",
+    "relabelled": "the loop is handed no test data",
+    "resumed": "declare save= and load= for a loop of one epoch a call that writes checkpoints",
+}
+
+
 class NotRun(Exception):
     """Raised by a law that the trace cannot decide. The message says why."""
 
@@ -49,7 +58,7 @@ class Law:
         """
         for run in self.needs:
             if run not in trace.others:
-                raise NotRun(f"was not run {run}")
+                raise NotRun(RUNS[run])
         return next(iter(self.body(trace)), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from mnist_loop.laws.gradients import UNSEEN
 from mnist_loop.laws.registry import Evidence, law, must
@@ -47,7 +48,7 @@ def a_schedule_by_epochs_moves_once_an_epoch(trace: Trace) -> Iterator[Evidence]
     """Within an epoch the learning rate is the same, unless the schedule is declared to be one by batches."""
     must(trace.declared.schedule == "per-epoch", "the schedule is declared to move with each batch")
     found = rates(trace)
-    for (_, before, previous), (step, rate, window) in zip(found, found[1:], strict=False):
+    for (_, before, previous), (step, rate, window) in pairwise(found):
         if previous.epoch == window.epoch and rate < before and is_rate(rate, before * GAMMA):
             yield (
                 step.time,
@@ -63,7 +64,7 @@ def a_schedule_by_steps_moves_once_a_step(trace: Trace) -> Iterator[Evidence]:
     )
     must(trace.declared.accumulate > 1, "declare accumulate=N for a loop that accumulates")
     found = rates(trace)
-    for (_, before, previous), (step, rate, window) in zip(found, found[1:], strict=False):
+    for (_, before, previous), (step, rate, window) in pairwise(found):
         moves = len(previous.forwards)
         if moves > 1 and any(is_rate(rate, before * GAMMA**n) for n in range(2, moves + 2)):
             yield step.time, f"{window.name}: the learning rate fell from {before:g} to {rate:g} in one step"
@@ -93,10 +94,8 @@ def gradients_are_clipped_before_the_step(trace: Trace) -> Iterator[Evidence]:
             continue
         for left in _left_after(trace, window):
             if distance(left, clipped(window.applied, clip)) <= CLIPPING:
-                yield (
-                    window.time,
-                    f"{window.name}: a gradient of norm {norm(window.applied):.4g} was applied, and clipped to {clip:g} afterwards",
-                )
+                size = norm(window.applied)
+                yield window.time, f"{window.name}: norm {size:.4g} was applied, and clipped to {clip:g} afterwards"
 
 
 def _left_after(trace: Trace, window: Window) -> Iterator[Tensors]:

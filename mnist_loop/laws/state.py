@@ -16,7 +16,7 @@ from mnist_loop.observe.trace import Forward, Tensors
 
 @law("state-differs")
 def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence]:
-    """Buffers such as running statistics are moved by each training forward once, as the oracle says, and by no other."""
+    """Buffers such as running statistics are moved by each training forward, once, and by no other."""
     must(trace.training, UNSEEN)
     must(not trace.recording.compiled, "the model is compiled")
     must(not trace.declared.own_objective, "the loop has an objective of its own")
@@ -32,7 +32,7 @@ def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence
         if wrong:
             yield (
                 forward.time,
-                f"after a training forward in epoch {forward.epoch}, {', '.join(wrong)} is not what its batch makes of it",
+                f"after a forward in epoch {forward.epoch}, {', '.join(wrong)} is not what its batch makes of it",
             )
 
 
@@ -77,9 +77,7 @@ def the_best_state_is_the_best(trace: Trace) -> Iterator[Evidence]:
     rounds = [e for e in rounds if e.call is None or e.call.epoch]
     must(len(rounds) > 1, "fewer than two evaluations were seen")
     table = [scores(trace, evaluation) for evaluation in rounds]
-    best = {min(range(len(table)), key=lambda n, kind=kind: table[n][kind]) for kind in (0, 1)}
-    ties = {n for kind in (0, 1) for n in range(len(table)) if table[n][kind] == min(row[kind] for row in table)}
-    good = best | ties
+    good = {n for kind in (0, 1) for n in range(len(table)) if table[n][kind] == min(row[kind] for row in table)}
     last = len(rounds) - 1
     must(last not in good, "the last state is the best")
     chosen = chosen_state(trace)

@@ -124,7 +124,9 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     plan.add(samples=12, model="probe", seed=1)  # no partial batch
     plan.add(samples=3, batch_size=8, held_out=3)  # smaller than one batch
     plan.add(samples=14, batch_size=2, held_out=5, seed=2, optimizer="SGD with momentum")
-    plan.add(model="probe", watch="graphs", optional="its saved tensors were watched, which is in the way of torch.func")
+    plan.add(
+        model="probe", watch="graphs", optional="its saved tensors were watched, which is in the way of torch.func"
+    )
     plan.add(watch="reads", optional="what it reads was watched, which is in the way of compilers")
     plan.add(schedule="ExponentialLR", epochs=3)
     # Sums that float32 can hold and float16 cannot; nothing else is exact enough there to be judged.

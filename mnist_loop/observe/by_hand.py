@@ -42,7 +42,7 @@ def gradients(
 
 
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the gradient of the mean cross-entropy with respect to logits (N, classes): softmax minus one-hot over N."""
+    """Return the gradient of the mean cross-entropy of logits (N, classes): softmax minus one-hot, over N."""
     z = _array(logits)
     with np.errstate(invalid="ignore", over="ignore"):  # of logits that are not finite, nothing is
         shifted = np.exp(z - z.max(axis=1, keepdims=True))

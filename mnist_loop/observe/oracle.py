@@ -106,7 +106,7 @@ class Oracle:
             return by_hand.gradients(forward.state, forward.inputs, upstream, self.case.loss == "nll")
         outputs = self.outputs(forward, eval_modules)
         upstream = self.right_output_gradient(forward, outputs) if output_gradient is None else output_gradient
-        outputs.backward(upstream.double().to(outputs.device))  # type: ignore[no-untyped-call]
+        outputs.backward(upstream.double().to(outputs.device))
         return {n: p.grad.cpu().clone() for n, p in self.model().named_parameters() if p.grad is not None}
 
     def right_output_gradient(self, forward: Forward, outputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recordings as bytes, on their way between processes: tensors travel as NumPy arrays, which is thirty times as fast."""
+"""Recordings as bytes, on their way between processes: tensors travel as NumPy arrays, thirty times as fast."""
 
 from __future__ import annotations
 

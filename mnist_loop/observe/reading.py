@@ -13,7 +13,6 @@ from mnist_loop.observe.intentions import Intentions
 from mnist_loop.observe.oracle import TOLERANCES, Oracle
 from mnist_loop.observe.trace import Arrival, Call, Draw, Event, Forward, Pass, Recording, Step, Tensors
 
-
 FLOOR = 1e-12
 # clip_grad_norm_ adds 1e-6 to the norm that it divides by; others do not.
 CLIPPING = 1e-5
@@ -390,7 +389,7 @@ def clipped(gradients: Tensors, longest: float) -> Tensors:
 
 
 def distance(found: Tensors, expected: Tensors) -> float:
-    """Return the norm of the difference over the larger of the norms; 0 where both are 0, inf where one is not finite."""
+    """Return the norm of the difference over the larger norm; 0 where both are 0, inf where one is not finite."""
     names = found.keys() & expected.keys()
     if not names:
         return 0.0

@@ -111,7 +111,8 @@ class _Graphs:
     def mark(self, number: int, outputs: Tensor) -> None:
         if outputs.grad_fn is not None:
             token = _Token()
-            outputs.grad_fn.metadata[_Token] = token
+            metadata: dict[Any, Any] = outputs.grad_fn.metadata  # type: ignore[assignment]  # a property, in truth
+            metadata[_Token] = token
             self.tokens.append((number, weakref.ref(token)))
 
     def alive(self) -> tuple[int, ...]:

@@ -19,9 +19,9 @@ MOST = 4096  # numbers
 def read_result(returned: object, yielded: list[object]) -> Result:
     """Read what a call returned or, being a generator, yielded. What is not understood is left out."""
     result = Result(kind=type(returned).__name__)
-    for path, value in _leaves(returned, "", DEEPEST):
+    for path, leaf in _leaves(returned, "", DEEPEST):
         if len(result.numbers) < MOST:
-            result.numbers[path or "the result"] = value
+            result.numbers[path or "the result"] = leaf
     for number, value in enumerate(yielded):
         for path, leaf in _leaves(value, f"yielded[{number}]", DEEPEST):
             if len(result.numbers) < MOST:

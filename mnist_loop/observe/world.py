@@ -146,7 +146,8 @@ class Samples(TensorDataset):
         """Return one image and its label."""
         if isinstance(index, int) and self.listener.on_sample is not None:
             self.listener.on_sample(self.split, index)
-        return super().__getitem__(index)
+        sample: tuple[Tensor, ...] = super().__getitem__(index)
+        return sample
 
 
 class Batches(DataLoader[tuple[Tensor, ...]]):
