@@ -224,7 +224,7 @@ def test_what_shows_in_one_run_beside_another_is_shown_again(bug):
 def test_the_evaluation_is_found_given_or_none(verify):
     """Beside the loop, by name, or none."""
     for options, says in (
-        ((), "evaluation: found beside it"),
+        ((), "evaluation: test (found beside it)"),
         (("--evaluate", "my_train.py:test"), "evaluation: my_train.py:test"),
         (("--evaluate", "none"), "evaluation: none"),
     ):

@@ -42,8 +42,8 @@ NOT_RUN = {
 # Further ones of a part, and of a device.
 NOT_RUN_IN = {
     "train_one_epoch": {"handed no test data": ("selects-on-test",)},
-    "fit": {"was not run resumed": ("resume-incomplete",)},
-    "lesson": {"was not run resumed": ("resume-incomplete",)},
+    "fit": {"declare save= and load=": ("resume-incomplete",)},
+    "lesson": {"declare save= and load=": ("resume-incomplete",)},
     "cuda": {"need not be deterministic": ("not-reproducible",)},
 }
 

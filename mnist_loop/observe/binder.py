@@ -107,12 +107,11 @@ class Binder:
         assert part is not None
         written = plain(part.function)
         name = str(part.method or getattr(written, "__name__", ""))
-        if "epoch" in part.binding.needs:
+        one = name.lower().endswith("epoch") and not name.lower().endswith(("each_epoch", "every_epoch", "per_epoch"))
+        if one or "epoch" in part.binding.needs:
             return False
         if "epochs" in part.roles:
             return True
-        if name.lower().endswith("epoch"):
-            return False
         builds_loaders = bool(part.roles & SETS) and not part.roles & (DATA - SETS)
         if name in ("fit", "run") and part.owner is not None:
             return True
