@@ -97,14 +97,14 @@ def _undecided(id_: str, subject: str) -> bool:
 
 def _row(mutant: Mutant) -> str:
     found = verdict(mutant.name)
-    primary, *others = found.diagnoses or [None]
+    primary = found.diagnoses[0] if found.diagnoses else None
     named = "nothing" if primary is None else primary.id
     cells = (
         f"[{mutant.bug}](bugs.md#{mutant.bug})",
         f"`{mutant.name}`",
         named if named == mutant.bug else f"**{named}**",
         "" if primary is None else ", ".join(consequence.id for consequence in primary.consequences),
-        ", ".join(f"{other.id} ({other.finding.severity})" for other in others if other is not None),
+        ", ".join(f"{other.id} ({other.finding.severity})" for other in found.diagnoses[1:]),
         f"{0 if primary is None else primary.count} of {len(found.judgements)}",
     )
     return "| " + " | ".join(cells) + " |"

@@ -256,7 +256,7 @@ def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
     for step, expected in _replayed(trace):
         moved, due = only(step, trace.trained), _moves(step, expected)
         due = {name: due[name] for name in moved}
-        if distance(moved, due) > max(trace.tolerance, UPDATES):
+        if distance(moved, due, trace.floor) > max(trace.tolerance, UPDATES):
             yield step.time, f"the update {describe(moved, due)}"
     for window in () if trace.declared.own_objective else stepping(trace):
         step, state = window.steps[0], window.forwards[-1].state

@@ -27,7 +27,7 @@ def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence
     for forward, following in zip(trace.training, [*trace.training[1:], None], strict=True):
         trace.oracle.outputs(forward, trace.oracle.right_eval_modules(forward))
         expected = {name: buffer.cpu() for name, buffer in trace.oracle.model().named_buffers()}
-        found = _final(trace) if following is None else following.state
+        found = _following(trace, forward) if following is None else following.state
         wrong = [name for name in names if name in found and not _close(trace, found[name], expected[name])]
         if wrong:
             yield (
@@ -36,11 +36,14 @@ def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence
             )
 
 
-def _final(trace: Trace) -> Tensors:
-    # The end of the last call that trains: a loop that loads its best state does so at the end, on purpose.
-    if trace.declared.keeps_best:
-        return {}
-    return [call for call in trace.calls if call.what == "train"][-1].after
+def _following(trace: Trace, forward: Forward) -> Tensors:
+    """Return the state that an evaluation found after the last training forward; without one, that at the end."""
+    later = next((other.state for other in trace.forwards if other.time > forward.time), None)
+    if later is not None:
+        return later
+    # A loop that loads its best state does so at the end, on purpose.
+    loads = trace.declared.keeps_best or bool(trace.evaluations)
+    return {} if loads else [call for call in trace.calls if call.what == "train"][-1].after
 
 
 def _close(trace: Trace, found: Tensor, expected: Tensor) -> bool:

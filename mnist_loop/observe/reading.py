@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from mnist_loop.observe.intentions import Intentions
 from mnist_loop.observe.oracle import TOLERANCES, Oracle
 from mnist_loop.observe.trace import Arrival, Call, Draw, Event, Forward, Pass, Recording, Step, Tensors
 
-FLOOR = 1e-12
+FLOOR, FLOOR_IN_FLOAT32 = 1e-12, 1e-5
 # clip_grad_norm_ adds 1e-6 to the norm that it divides by; others do not.
 CLIPPING = 1e-5
 
@@ -102,7 +103,7 @@ class Window:
         if not self.steps:
             return True
         rounding = self.trace.tolerance if self.trace.declared.clip is None else max(CLIPPING, self.trace.tolerance)
-        return distance(self.applied, self.right) <= rounding
+        return distance(self.applied, self.right, self.trace.floor) <= rounding
 
     def is_applied(self, gradient: Tensors) -> bool:
         """Return whether its steps applied this gradient, or this one clipped to the declared norm."""
@@ -149,6 +150,7 @@ class Trace:
         self.roles = recording.roles
         self.oracle = Oracle(recording, declared)
         self.others = {name: Trace(other, declared) for name, other in (others or {}).items()}
+        self.floor = FLOOR if self.case.dtype == "float64" else FLOOR_IN_FLOAT32
         self.tolerance = TOLERANCES[self.declared.precision or self.case.dtype]
         self._identify()
 
@@ -283,7 +285,7 @@ class Trace:
 
     def close(self, found: Tensors, expected: Tensors) -> bool:
         """Return whether the two are equal up to rounding, each tensor measured against the norm of the whole."""
-        return distance(found, expected) <= self.tolerance
+        return distance(found, expected, self.floor) <= self.tolerance
 
     def labels(self, forward: Forward) -> Tensor:
         """Return the labels (N,), or targets (N, 1), of the samples in a forward."""
@@ -388,8 +390,11 @@ def clipped(gradients: Tensors, longest: float) -> Tensors:
     return scale(gradients, min(1.0, longest / (norm(gradients) + 1e-6)))
 
 
-def distance(found: Tensors, expected: Tensors) -> float:
-    """Return the norm of the difference over the larger norm; 0 where both are 0, inf where one is not finite."""
+def distance(found: Tensors, expected: Tensors, floor: float = FLOOR) -> float:
+    """Return the norm of the difference over the larger norm.
+
+    It is 0 where both are 0 or nothing finite is expected, and inf where ``found`` is not finite and should be.
+    """
     names = found.keys() & expected.keys()
     if not names:
         return 0.0
@@ -397,6 +402,8 @@ def distance(found: Tensors, expected: Tensors) -> float:
     difference = {name: found[name].double().cpu() - expected[name].double().cpu() for name in names}
     size = max(norm({name: found[name] for name in names}), norm({name: expected[name] for name in names}))
     apart = norm(difference)
-    if apart != apart or size != size or size == float("inf"):  # NaN
-        return float("inf")
-    return max(0.0, apart - FLOOR) / size if size else 0.0
+    if not math.isfinite(norm({name: expected[name] for name in names})):
+        return 0.0  # a training that diverges by right: nothing can be told of it
+    if not math.isfinite(apart):
+        return math.inf
+    return max(0.0, apart - floor) / size if size else 0.0

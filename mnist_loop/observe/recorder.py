@@ -162,7 +162,7 @@ class _Recorder:
         self.forwards: list[Forward] = []
         self.optimizers: dict[int, int] = {}
         self.keep: list[Optimizer] = []  # so that no number in `optimizers` is used again
-        self.steps: list[Step] = []  # that have begun and not ended
+        self.steps: list[tuple[Step, int]] = []  # that have begun and not ended, and the forwards before each
         self.hooks = _count_hooks(self.world.model)
 
     # -- the run -------------------------------------------------------------------------------------------------------
@@ -316,6 +316,8 @@ class _Recorder:
             self.recording.copied += 1
             return
         inputs = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), torch.empty(0))
+        if inputs.is_meta:
+            return  # a framework asks for shapes
         device = inputs.device
         alive = self.graphs.alive()
         if len(alive) > 1:
@@ -338,6 +340,8 @@ class _Recorder:
 
     def after_forward(self, module: nn.Module, args: Any, outputs: Any) -> None:  # noqa: ARG002  # torch's signature
         if torch.compiler.is_compiling() or module is not self.world.model or not isinstance(outputs, Tensor):
+            return
+        if outputs.is_meta:
             return
         forward = self.forwards[-1]
         forward.outputs = _copy(outputs)
@@ -375,12 +379,17 @@ class _Recorder:
         number = self.optimizers[id(optimizer)]
         kind = type(optimizer).__name__
         step = Step(number, kind, lr, strangers, self.gradients(), self.parameters(), closure=closure, options=options)
-        self.steps.append(step)
-        self.add(step)
+        self.steps.append((step, len(self.forwards)))
 
     def after_step(self, *_: Any) -> None:
-        if self.steps:
-            self.steps.pop().after = self.parameters()
+        if not self.steps:
+            return
+        step, forwards = self.steps.pop()
+        step.after = self.parameters()
+        if step.closure and len(self.forwards) == forwards + 1:
+            # Called once, a closure is a manner of writing: the step applied what it brought.
+            step.closure, step.gradients = False, self.gradients()
+        self.add(step)  # here, after the forwards of its closure
 
     # -- the state of the model ----------------------------------------------------------------------------------------
 

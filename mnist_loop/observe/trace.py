@@ -103,10 +103,11 @@ class Step(Event):
         kind: its class.
         lr: learning rate by parameter, of the parameters that it holds.
         strangers: number of the parameters that it holds and the model does not.
-        gradients: of the model's parameters when the step began; those without one are left out.
+        gradients: of the model's parameters when the step began, or where it called a closure once, when that had
+            returned; those without one are left out.
         before, after: the model's parameters.
         options: by parameter, the optimizer's options when the step began, such as momentum.
-        closure: the step called a closure, so that what it applied is not what there was when it began.
+        closure: the step called a closure more than once, so that what it applied is not what there was when it began.
     """
 
     optimizer: int

@@ -52,16 +52,7 @@ def plain(model, train_dataloader, eval_dataloader, loss_fn, optimizer, lr_sched
         return history
 
 
-@correct(
-    needs="accelerate",
-    accumulate=2,
-    clip=1.0,
-    breaks={
-        "accumulation-tail": "Accelerate divides each loss by gradient_accumulation_steps, also in a shorter window"
-    },
-)
-def accumulates(model, train_dataloader, loss_fn, optimizer, num_epochs):
-    """Accumulation and clipping as in its guide: it decides which batches step, and which clear."""
+def accumulate(model, train_dataloader, loss_fn, optimizer, num_epochs, clip=None):
     with accelerator(gradient_accumulation_steps=2) as accel:
         model, optimizer, train_dataloader = accel.prepare(model, optimizer, train_dataloader)
         model.train()
@@ -69,10 +60,28 @@ def accumulates(model, train_dataloader, loss_fn, optimizer, num_epochs):
             for inputs, labels in train_dataloader:
                 with accel.accumulate(model):
                     accel.backward(loss_fn(model(inputs), labels))
-                    if accel.sync_gradients:
-                        accel.clip_grad_norm_(model.parameters(), 1.0)
+                    if clip is not None and accel.sync_gradients:
+                        accel.clip_grad_norm_(model.parameters(), clip)
                     optimizer.step()
                     optimizer.zero_grad()
+
+
+@correct(
+    needs="accelerate",
+    accumulate=2,
+    breaks={
+        "accumulation-tail": "Accelerate divides each loss by gradient_accumulation_steps, also in a shorter window"
+    },
+)
+def accumulates(model, train_dataloader, loss_fn, optimizer, num_epochs):
+    """Accumulation as in its guide: it decides which batches step, and which clear."""
+    accumulate(model, train_dataloader, loss_fn, optimizer, num_epochs)
+
+
+@correct(needs="accelerate", accumulate=2, clip=1.0)
+def accumulates_and_clips(model, train_dataloader, loss_fn, optimizer, num_epochs):
+    """The same with the gradient clipped, which hides what the last window is divided by."""
+    accumulate(model, train_dataloader, loss_fn, optimizer, num_epochs, clip=1.0)
 
 
 @correct(needs="accelerate", precision="bfloat16")
