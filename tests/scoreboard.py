@@ -1,7 +1,7 @@
 """How real frameworks do under the laws: ``python -m tests.scoreboard`` writes docs/frameworks.md (minutes).
 
-Run it where they are installed, with the optional dependencies ``frameworks``, and again with ``composer``, which needs
-an old torch: rows of frameworks that are not installed stay as they are.
+Run it where they are installed, with the optional dependencies ``frameworks``, and then ``python -m tests.scoreboard
+composer`` with ``composer``, which needs an old torch: the rows of what is not run stay as they are.
 """
 
 from __future__ import annotations
@@ -120,11 +120,14 @@ def render(rows: dict[str, str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Verify the loops of each framework that is installed, and write the page after each."""
     parser = argparse.ArgumentParser(prog="python -m tests.scoreboard", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="adapters, such as composer; all without one")
     parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="random cases a loop [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random cases [%(default)s]")
     chosen = parser.parse_args(arguments)
     rows = known_rows(PAGE.read_text()) if PAGE.exists() else {}
     for loop in LOOPS:
+        if chosen.names and key(loop) not in chosen.names:
+            continue
         if loop.needs is not None and importlib.util.find_spec(loop.needs) is None:
             sys.stderr.write(f"{loop.name}: {loop.needs} is not installed, its row is kept\n")
             continue

@@ -77,7 +77,11 @@ def each_sample_of_a_window_counts_the_same(trace: Trace) -> Iterator[Evidence]:
 def a_partial_window_is_divided_by_its_own_number(trace: Trace) -> Iterator[Evidence]:
     """The batches left at an epoch's end make a step of full length."""
     count = trace.declared.accumulate
-    for window in accumulated(trace):
+    wrong_windows = accumulated(trace)
+    last = trace.windows[-1]
+    if not last.steps and not any(step.closure for step in trace.steps) and len(trace.windows) > 1:
+        yield last.time, f"the last {len(last.forwards)} of the batches make no step"
+    for window in wrong_windows:
         present = len(window.forwards)
         if present < count:
             wrong = (scale(add(*window.parts), 1 / count), scale(window.mean, present / count))

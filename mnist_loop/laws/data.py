@@ -240,7 +240,7 @@ def test_labels_choose_nothing(trace: Trace) -> Iterator[Evidence]:
         yield len(trace.recording.events), f"with other test labels the weights that are kept are others: {changed[0]}"
 
 
-@law("not-reproducible", needs=("again",))
+@law("not-reproducible", needs=("again",), explains=("gradient-differs", "state-differs"))
 def the_same_seed_gives_the_same_bits(trace: Trace) -> Iterator[Evidence]:
     """Two runs from the same seeds, on the CPU and one thread, train on the same batches to the same bits."""
     again = trace.others["again"]

@@ -23,7 +23,10 @@ def stepping(trace: Trace) -> list[Window]:
     """Return the windows that ended in a step whose gradient was there when it began."""
     must(trace.training, UNSEEN)
     must(all(forward.samples for forward in trace.training), "which samples were trained on cannot be told")
-    return [window for window in trace.windows if window.steps and not any(step.closure for step in window.steps)]
+    found = [window for window in trace.windows if window.steps]
+    plain = [window for window in found if not any(step.closure for step in window.steps)]
+    must(plain or not found, "each step calls its closure several times")
+    return plain
 
 
 def describe(found: Tensors, expected: Tensors) -> str:
@@ -39,7 +42,7 @@ def describe(found: Tensors, expected: Tensors) -> str:
     return f"differs, most in {worst}: by {apart:.2g} of its norm (all: {size:.4g}, should be {wanted:.4g})"
 
 
-@law("zero-grad-missing", explains=(*DIFFERS, "clip-per-micro-batch"))
+@law("zero-grad-missing", explains=(*DIFFERS, "clip-per-micro-batch", "resume-incomplete"))
 def each_step_applies_its_own_gradient_alone(trace: Trace) -> Iterator[Evidence]:
     """The gradient that a step applies is that of the batches since the last step, and of no other."""
     stale = list(_stale(trace))
@@ -113,7 +116,10 @@ def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
         yield trace.training[0].time, f"{len(trace.training)} backward passes, no step: every parameter is as it was"
 
 
-@law("step-double", explains=("update-differs", "optimizer-recreated", "metric-differs", "scheduler-per-micro-batch"))
+@law(
+    "step-double",
+    explains=("update-differs", "optimizer-recreated", "metric-differs", "scheduler-per-micro-batch", "graph-leak"),
+)
 def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
     """A gradient is applied by one step of its optimizer, not by two."""
     for window in stepping(trace):
@@ -147,7 +153,8 @@ def what_is_handed_to_be_trained_is_trained(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for forward in trace.training:
-        frozen = sorted(trace.trained - forward.trainable)
+        # What is trained later was held back on purpose.
+        frozen = sorted(trace.trained - forward.trainable - trace.training[-1].trainable)
         if frozen:
             yield forward.time, f"{', '.join(frozen)} has requires_grad=False in a training forward"
 
@@ -267,7 +274,7 @@ def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
         moved_by_hand = [
             n for n in trace.recording.parameters if found and after and not torch.equal(after[n], found[n])
         ]
-        if moved_by_hand:
+        if moved_by_hand and found and not trace.restored(found, window.time):
             yield window.steps[-1].time, f"{window.name}: {', '.join(moved_by_hand)} changed after the step"
 
 

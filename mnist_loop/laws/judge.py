@@ -78,6 +78,9 @@ def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
         except NotRun as reason:
             judgement.not_run[law.id] = str(reason)
             continue
+        except Exception as error:  # noqa: BLE001  # a loop may do to its model what no replay can follow
+            judgement.not_run[law.id] = f"it cannot be decided here: {type(error).__name__}: {error}"
+            continue
         if evidence is None:
             judgement.held.append(law.id)
         else:

@@ -46,7 +46,7 @@ def right(trace: Trace, forward: Forward) -> Tensor:
 def along(trace: Trace, found: Tensor, direction: Tensor) -> float | None:
     """Return by what positive factor ``found`` is ``direction``; None where it is not."""
     size = float(direction.square().sum())
-    if not size or found.shape != direction.shape:
+    if not size or not math.isfinite(size) or not bool(torch.isfinite(found).all()) or found.shape != direction.shape:
         return None
     factor = float((found * direction).sum()) / size
     error = float((found - factor * direction).norm())
@@ -62,7 +62,17 @@ def gradient_of(forward: Forward, loss: object) -> Tensor:
     return gradient
 
 
-@law("softmax-before-cross-entropy", explains=(*EXPLAINS, "zero-grad-missing"))
+@law(
+    "softmax-before-cross-entropy",
+    # Once its outputs are all but one-hot, its gradient looks like that of many a mistake.
+    explains=(
+        *EXPLAINS,
+        "half-precision-overflow",
+        "loss-wrong-target",
+        "mixes-samples",
+        "log-softmax-missing-for-nll",
+    ),
+)
 def cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
     """Cross-entropy takes the model's logits, not their softmax."""
     must(trace.case.loss == "cross-entropy", "the loss is not cross-entropy")
@@ -99,7 +109,7 @@ def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: each output was compared with the target of every sample"
 
 
-@law("loss-sum", explains=EXPLAINS)
+@law("loss-sum", explains=(*EXPLAINS, "metric-wrong-n"))
 def the_loss_is_a_mean(trace: Trace) -> Iterator[Evidence]:
     """The loss is the mean over the batch: a batch with every sample twice makes the same step."""
     must(trace.declared.accumulate == 1, "a loop that accumulates may divide wherever it likes")
@@ -140,11 +150,14 @@ def _targets_used(trace: Trace, forward: Forward, found: Tensor) -> Tensor | Non
 def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
     """Without BatchNorm, neither a sample's input nor its loss depends on the other samples of its batch."""
     for forward in trace.forwards:
-        if forward.altered and len(forward.samples) > 1:
-            images = trace.images(forward)
-            mixed = forward.inputs.double().cpu().flatten().sort().values
-            if mixed.shape == images.flatten().shape and torch.equal(mixed, images.double().flatten().sort().values):
-                yield forward.time, "the pixels of a batch reached the model in the rows of other samples"
+        if not forward.altered or len(forward.samples) < 2:
+            continue
+        rows = trace.images(forward).double().flatten(1)
+        seen = forward.inputs.double().cpu().flatten(1)
+        # The same pixels, but not in the same rows, in whatever order within them.
+        same = seen.shape == rows.shape and torch.equal(seen.flatten().sort().values, rows.flatten().sort().values)
+        if same and not torch.equal(seen.sort(dim=1).values, rows.sort(dim=1).values):
+            yield forward.time, "the pixels of a batch reached the model in the rows of other samples"
     if trace.case.loss == "mse":
         return
     for window, forward, found in wrong_batches(trace):
@@ -203,7 +216,15 @@ def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
         for name, number in call.result.numbers.items():
             if number != number or abs(number) == float("inf"):
                 seen = [forward for forward in trace.forwards if call.time < forward.time < call.end]
-                if before and seen and all(_finite_in_float64(trace, forward) for forward in seen):
+                # Where a loop starts its search for the best, it is infinite by right.
+                sentinel = any(word in name.lower() for word in ("best", "min", "max"))
+                if (
+                    trace.case.scale > 1
+                    and not sentinel
+                    and before
+                    and seen
+                    and all(_finite_in_float64(trace, forward) for forward in seen)
+                ):
                     yield call.time, f"{name} is {number}, and finite in float64"
     for forward in trace.training:
         if forward.outputs is None or forward.outputs.dtype != torch.float16:
@@ -225,7 +246,7 @@ def _finite_in_float64(trace: Trace, forward: Forward) -> bool:
     return bool(torch.isfinite(outputs).all()) and math.isfinite(loss)
 
 
-@law("loss-differs")
+@law("loss-differs", explains=("gradient-differs", "metric-differs"))
 def what_is_minimised_is_the_loss(trace: Trace) -> Iterator[Evidence]:
     """The gradient that arrives at the outputs is that of the mean loss of the outputs and the labels."""
     for window, forward, found in wrong_batches(trace):

@@ -52,7 +52,10 @@ def training_begins_in_train_mode(trace: Trace) -> Iterator[Evidence]:
 def training_goes_on_in_train_mode(trace: Trace) -> Iterator[Evidence]:
     """After an evaluation every module is in train mode again when training goes on."""
     must(trace.training, UNSEEN)
-    must(any(forward.time > first_evaluation(trace) for forward in trace.training), "nothing is trained after it")
+    must(
+        any(forward.time > first_evaluation(trace) for forward in trace.training),
+        "nothing is trained after an evaluation",
+    )
     trained = [forward for forward in trace.training if forward.split == "train"]
     first = trained[0] if trained else trace.training[0]
     for forward in trained:
@@ -77,7 +80,7 @@ def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
     must(fixed, "what is frozen has no buffers")
     for forward in [*trace.forwards, None]:
         state = trace.recording.end if forward is None else forward.state
-        moved = [name for name in fixed if not torch.equal(state[name], start[name])]
+        moved = [name for name in fixed if name in state and not torch.equal(state[name], start[name])]
         if moved:
             time = len(trace.recording.events) if forward is None else forward.time
             yield time, f"{listed(moved)} moved, although it is declared frozen"
@@ -90,6 +93,7 @@ def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
 def evaluation_runs_in_eval_mode(trace: Trace) -> Iterator[Evidence]:
     """Each evaluation forward has every module in eval mode, so that it moves no statistics and drops nothing."""
     must(not trace.declared.dropout_at_inference, "the loop declares dropout at inference")
+    must(trace.evaluations, NO_EVALUATION)
     must(trace.case.model not in PLAIN, "the model is the same in both modes")
     for evaluation in evaluations(trace):
         for forward in evaluation.forwards:
@@ -105,7 +109,7 @@ def _moved_by(trace: Trace, forward: Forward) -> list[str]:
     later = [other.state for other in trace.forwards if other.time > forward.time]
     after = later[0] if later else trace.recording.end
     names = [name for name in after if name not in trace.recording.parameters]
-    return [name for name in names if not torch.equal(after[name], forward.state[name])]
+    return [name for name in names if name in forward.state and not torch.equal(after[name], forward.state[name])]
 
 
 @law("evaluates-with-grad")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mnist_loop.laws.gradients import UNSEEN
 from mnist_loop.laws.registry import Evidence, law, must
 from mnist_loop.observe.reading import Trace
-from mnist_loop.observe.trace import Read
+from mnist_loop.observe.trace import Forward, Read
 
 
 @law("graph-leak", explains=("retain-graph",))
@@ -15,12 +15,16 @@ def no_graph_outlives_the_next_step(trace: Trace) -> Iterator[Evidence]:
     """The graph of a forward is gone two steps later: what is kept of a loss is its value."""
     must(trace.training, UNSEEN)
     must(trace.case.watch != "graphs", "to watch the saved tensors is to hold them")
-    for number, forward in enumerate(trace.forwards):
-        for earlier in forward.alive:
-            born = trace.forwards[earlier]
-            steps = [step for step in trace.steps if born.time < step.time < forward.time]
-            if len(steps) >= 2 and earlier < number and born.output_gradients:
-                yield forward.time, f"the graph of forward {earlier} is still held after {len(steps)} steps"
+    for forward in trace.forwards:
+        held = [number for number in forward.alive if _is_old(trace, trace.forwards[number], forward)]
+        if len(held) > 1:  # one is a variable that stays in scope: it does not grow
+            yield forward.time, f"the graphs of {len(held)} forwards are still held two steps after them and more"
+
+
+def _is_old(trace: Trace, born: Forward, now: Forward) -> bool:
+    windows = {id(step): window.number for window in trace.windows for step in window.steps}
+    passed = {windows.get(id(step)) for step in trace.steps if born.time < step.time < now.time}
+    return len(passed) >= 2 and bool(born.output_gradients)
 
 
 @law("retain-graph")
@@ -46,7 +50,8 @@ def no_step_waits_for_the_device(trace: Trace) -> Iterator[Evidence]:
     gaps = [(a, b) for (a, b), w in zip(gaps, trace.training, strict=False) if _same_epoch(trace, a, b)]
     if gaps and all(any(a < time < b for time in reads) for a, b in gaps):
         count = sum(gaps[0][0] < time < gaps[0][1] for time in reads)
-        yield reads[0], f"{count} tensor values are read into Python in each step"
+        values = "one tensor's value is" if count == 1 else f"{count} tensors' values are"
+        yield reads[0], f"{values} read into Python in each step"
 
 
 def _same_epoch(trace: Trace, first: int, second: int) -> bool:

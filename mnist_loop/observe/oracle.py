@@ -171,7 +171,8 @@ def mean_loss(loss: str, outputs: Tensor, targets: Tensor) -> float:
 def _load(model: nn.Module, state: Tensors) -> None:
     with torch.no_grad():
         for name, value in (*model.named_parameters(), *model.named_buffers()):
-            value.copy_(state[name])
+            if name in state:  # a loop may take buffers away
+                value.copy_(state[name])
 
 
 def _is_within(name: str, part: str) -> bool:

@@ -179,7 +179,8 @@ class Trace:
     def training(self) -> list[Forward]:
         """The forwards that a backward pass went through; where there is none, those that look as if one should."""
         found = [forward for forward in self.forwards if forward.output_gradients]
-        return found or [f for f in self.forwards if f.split == "train" and self.call_at(f) == "train"]
+        called = (f for f in self.forwards if f.split == "train" and f.outputs is not None)
+        return found or [f for f in called if self.call_at(f) == "train"]
 
     @cached_property
     def leaves(self) -> frozenset[str]:
@@ -191,6 +192,12 @@ class Trace:
     def failed(self) -> Call | None:
         """The call that raised."""
         return next((call for call in self.calls if call.error is not None), None)
+
+    def restored(self, state: Tensors, time: int) -> bool:
+        """Return whether these parameters are those of an earlier state, which the loop went back to."""
+        earlier = [self.recording.start, *(forward.state for forward in self.forwards if forward.time < time)]
+        names = self.recording.parameters
+        return any(all(torch.equal(state[name], other[name]) for name in names) for other in earlier)
 
     def call_at(self, event: Event) -> str:
         """Return what was called when something happened: "train" or "evaluate"."""
@@ -328,7 +335,7 @@ class Trace:
                 if begun and begun[-1] not in starts:
                     starts.append(begun[-1])
                     epoch, seen = epoch + 1, set()
-                elif len(seen) >= full and seen & places and places != previous:
+                elif len(seen) >= full and seen & places and (places != previous or self.case.batches == 1):
                     epoch, seen = epoch + 1, set()  # batches that are kept and used again
                 previous = places
                 seen |= places
@@ -338,7 +345,8 @@ class Trace:
                     (c.epoch for c in self.calls if c.what == "train" and c.time < forward.time), default=1
                 )
         # A loader that is opened anew for each step tells no epochs apart.
-        if self.recording.whole_fit and epoch > self.case.epochs and len(self.training) % self.case.epochs == 0:
+        opened_each_step = len(starts) >= len(self.training) > self.case.epochs
+        if self.recording.whole_fit and opened_each_step and len(self.training) % self.case.epochs == 0:
             for number, forward in enumerate(self.training):
                 forward.epoch = number * self.case.epochs // len(self.training) + 1
 
