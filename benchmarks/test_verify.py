@@ -18,7 +18,7 @@ from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import bind
 from mnist_loop.observe.intentions import DEFAULT
 from mnist_loop.observe.recorder import record
-from mnist_loop.verify import Options, verify
+from mnist_loop.verification import Options, verify
 
 SPEC = "mnist_loop.loop:train_one_epoch"
 VERIFICATIONS = 5

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mnist_loop.model import MLP, ProbeNet
     from mnist_loop.observe.cases import Case
     from mnist_loop.observe.intentions import declare
-    from mnist_loop.verify import Options, Verdict, verify
+    from mnist_loop.verification import Options, Verdict, verify
 
 __version__ = "0.1.0"
 
@@ -33,9 +33,9 @@ _HOME = {
     "UserError": "errors",
     "Case": "observe.cases",
     "declare": "observe.intentions",
-    "Options": "verify",
-    "Verdict": "verify",
-    "verify": "verify",
+    "Options": "verification",
+    "Verdict": "verification",
+    "verify": "verification",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnist_loop.laws.catalogue import BUGS, SUBJECTS
 from mnist_loop.laws.judge import ENDED, LAWS, Judgement, ranked
-from mnist_loop.verify import Diagnosis, Options, Verdict, diagnose, verify
+from mnist_loop.verification import Diagnosis, Options, Verdict, diagnose, verify
 from tests.loops.mutants import MUTANTS, Mutant
 
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"

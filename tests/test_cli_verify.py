@@ -17,7 +17,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-import mnist_loop.verify as verifying
+import mnist_loop.verification as verifying
 from mnist_loop.cli import main
 from mnist_loop.cli.verify import _bar
 from mnist_loop.errors import UserError
@@ -29,7 +29,7 @@ from mnist_loop.laws.judge import Finding, Judgement
 from mnist_loop.observe.battery import Description
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.intentions import Intentions
-from mnist_loop.verify import Verdict
+from mnist_loop.verification import Verdict
 from tests.loops.mutants import MUTANTS
 
 LOOPS = '''

@@ -14,7 +14,7 @@ from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import bind
 from mnist_loop.observe.reading import Trace
 from mnist_loop.observe.recorder import record
-from mnist_loop.verify import diagnose
+from mnist_loop.verification import diagnose
 
 RUNS = {"again", "poisoned", "relabelled", "resumed"}
 

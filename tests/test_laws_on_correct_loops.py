@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from mnist_loop.laws.judge import ENDED, LAWS, explains
-from mnist_loop.verify import Options, Verdict, verify
+from mnist_loop.verification import Options, Verdict, verify
 from tests.loops.correct import CORRECT, Correct
 
 SHORT = 6  # experiments of the battery, its first, at each commit

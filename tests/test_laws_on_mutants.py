@@ -14,7 +14,7 @@ from mnist_loop.laws.catalogue import BUGS
 from mnist_loop.laws.judge import ENDED, LAWS, SEVERITIES
 from mnist_loop.observe.battery import Description, experiments
 from mnist_loop.observe.cases import Case
-from mnist_loop.verify import Diagnosis, Options, diagnose
+from mnist_loop.verification import Diagnosis, Options, diagnose
 from tests import matrix
 from tests.loops.mutants import MUTANTS, Mutant
 

@@ -15,7 +15,7 @@ from mnist_loop.observe.cases import Case
 from mnist_loop.observe.intentions import DEFAULT
 from mnist_loop.plugin import items, summary, trial
 from mnist_loop.plugin.outcomes import outcomes
-from mnist_loop.verify import Diagnosis, Verdict, verify
+from mnist_loop.verification import Diagnosis, Verdict, verify
 
 GOOD = """
 def train(model, loader, loss_fn, optimizer, device, epochs):

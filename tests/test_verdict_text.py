@@ -20,7 +20,7 @@ from mnist_loop.laws.judge import LAWS, Finding, Judgement
 from mnist_loop.observe.battery import Description
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.intentions import Intentions
-from mnist_loop.verify import Verdict
+from mnist_loop.verification import Verdict
 
 CASE = Case(samples=8, lr=0.1)
 ASKED = Asked(loop="my_train.py:train")
@@ -119,7 +119,7 @@ def test_a_diagnosis_follows_the_grammar():
         "  Consequences: gradient-differs",
         "  Smallest case: Case(samples=8, lr=0.1), the only one that shows it. To see it again:",
         "      from mnist_loop.observe.cases import Case",
-        "      from mnist_loop.verify import Options, verify",
+        "      from mnist_loop.verification import Options, verify",
         "",
         "      case = Case(samples=8, lr=0.1)",
         '      verdict = verify("my_train.py:train", options=Options(cases=(case,)))',

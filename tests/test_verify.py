@@ -18,7 +18,7 @@ from mnist_loop.laws.catalogue import BUGS
 from mnist_loop.laws.judge import ENDED, LAWS
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.isolation import Failed
-from mnist_loop.verify import Options, verify
+from mnist_loop.verification import Options, verify
 from tests import global_state
 
 QUICK = Options(cases=(Case(), Case(model="probe", epochs=2)))

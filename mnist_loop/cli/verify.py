@@ -147,7 +147,7 @@ def _verify(asked: Asked, expected: dict[str, Expected], *, quiet: bool) -> Repo
 
             from mnist_loop.device import resolve_device
             from mnist_loop.findings.report import report
-            from mnist_loop.verify import Options, verify
+            from mnist_loop.verification import Options, verify
 
             resolve_device(str(asked.options.get("device", "cpu")))
         status("verifying")

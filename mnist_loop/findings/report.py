@@ -17,7 +17,7 @@ from mnist_loop.laws.judge import ENDED, LAWS, Finding
 if TYPE_CHECKING:
     from mnist_loop.findings.expected import Expected
     from mnist_loop.observe.cases import Case
-    from mnist_loop.verify import Diagnosis, Verdict
+    from mnist_loop.verification import Diagnosis, Verdict
 
 Status = Literal["held", "broken", "not-run"]
 CLEAN, FAILED = 0, 1
@@ -126,7 +126,7 @@ def report(verdict: Verdict, asked: Asked | None = None, expected: Mapping[str, 
     """Gather what is said about a verdict.
 
     Args:
-        verdict: what `mnist_loop.verify.verify` returns.
+        verdict: what `mnist_loop.verification.verify` returns.
         asked: how it was asked for.
         expected: the expected failures, by id.
     """

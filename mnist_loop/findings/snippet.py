@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = """\
 from mnist_loop.observe.cases import Case
-from mnist_loop.verify import Options, verify
+from mnist_loop.verification import Options, verify
 
 case = {case!r}
 verdict = verify({arguments})
@@ -28,7 +28,7 @@ class Asked:
         evaluate: where its evaluation is, if that was said.
         declared: the intentions that were declared beside the loop, not on it.
         only: ids of the laws that it was held to; None for all.
-        options: those of `mnist_loop.verify.Options` that are not as usual, without the cases and the laws.
+        options: those of `mnist_loop.verification.Options` that are not as usual, without the cases and the laws.
     """
 
     loop: str | None = None

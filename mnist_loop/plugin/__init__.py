@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mnist_loop.plugin.trial import Trial
-    from mnist_loop.verify import Verdict
+    from mnist_loop.verification import Verdict
 
 __all__ = ["verdict"]
 
@@ -87,7 +87,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def verdict(pytestconfig: pytest.Config) -> Verdict:
-    """The `mnist_loop.verify.Verdict` on the loop that ``--loop`` names, for tests of one's own."""
+    """The `mnist_loop.verification.Verdict` on the loop that ``--loop`` names, for tests of one's own."""
     trial = pytestconfig.stash.get(TRIAL, None)
     if trial is None:
         pytest.skip("needs a training loop: name one with --loop")

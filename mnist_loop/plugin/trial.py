@@ -24,7 +24,7 @@ from mnist_loop.observe import intentions
 from mnist_loop.observe.contract import Contract, bind
 from mnist_loop.observe.target import title_of
 from mnist_loop.plugin.outcomes import Outcome, outcomes
-from mnist_loop.verify import Options, Verdict, verify
+from mnist_loop.verification import Options, Verdict, verify
 
 
 @dataclass

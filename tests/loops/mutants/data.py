@@ -492,3 +492,27 @@ class SeedsByTheClock:
                 self.loss_fn(self.model(x.to(self.device)), y.to(self.device)).backward()
                 self.optimizer.step()
         return self.model
+
+
+# --- input-altered
+
+
+@torch.no_grad()
+def _evaluate_halved(model, loader, loss_fn, device):
+    model.eval()
+    loss, count = 0.0, 0
+    for images, labels in loader:
+        loss += loss_fn(model((images.to(device) - 0.5) / 0.5), labels.to(device)) * len(labels)
+        count += len(labels)
+    return float(loss / count)
+
+
+@mutant("input-altered", evaluate=_evaluate_halved)
+def normalises_again(model, train_loader, loss_fn, optimizer, device):
+    """Images that the loader has normalised are normalised once more, in training and in evaluation."""
+    model.train()
+    for images, labels in train_loader:
+        images, labels = (images.to(device) - 0.5) / 0.5, labels.to(device)
+        optimizer.zero_grad()
+        loss_fn(model(images), labels).backward()
+        optimizer.step()

@@ -487,7 +487,7 @@ def one_batch_late(model, loader, loss_fn, optimizer, device):
         optimizer.step()
 
 
-@mutant("gradient-differs")
+@mutant("loss-differs")
 class Climbs:
     """Maximises: the sign of the loss is turned, as for a reward."""
 
@@ -506,7 +506,7 @@ class Climbs:
         return self.model
 
 
-@mutant("gradient-differs", evaluate=evaluate)
+@mutant("loss-differs", evaluate=evaluate)
 def learns_from_half(model, dataloader, criterion, optimizer, device):
     """The loss is that of the first half of each batch: a slice left over from debugging."""
     model.train()

@@ -308,7 +308,7 @@ def centres_over_the_batch(model, train_loader, test_loader, loss_fn, optimizer,
 # --- gradient-differs: other objectives than the one that the loop was handed
 
 
-@mutant("gradient-differs", expects="logits")
+@mutant("loss-differs", expects="logits")
 def smooths_in_secret(model, loader, optimizer, device):
     """Label smoothing that the loop does not declare: not the mean cross-entropy of outputs and labels."""
     model.train()

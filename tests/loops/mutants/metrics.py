@@ -207,3 +207,43 @@ class ScoresTheTrainingSet:
             test_loss, test_accuracy = evaluate(self.model, test_loader, self.criterion, self.device)
             history.append({"train_loss": train_loss, "test_loss": test_loss, "test_accuracy": test_accuracy})
         return history
+
+
+# --- metric-differs
+
+
+@torch.no_grad()
+def _evaluate_the_worst(model, loader, loss_fn, device):
+    model.eval()
+    losses = [loss_fn(model(x.to(device)), y.to(device)) for x, y in loader]
+    return {"loss": float(max(losses))}
+
+
+@mutant("metric-differs", evaluate=_evaluate_the_worst)
+def evaluation_reports_the_worst_batch(model, train_loader, loss_fn, optimizer, device):
+    """What the evaluation calls the loss is that of its worst batch."""
+    model.train()
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def _evaluate_the_root(model, loader, loss_fn, device):
+    model.eval()
+    loss, count = 0.0, 0
+    for x, y in loader:
+        loss += loss_fn(model(x.to(device)), y.to(device)) * len(y)
+        count += len(y)
+    return {"loss": float((loss / count).sqrt())}
+
+
+@mutant("metric-differs", evaluate=_evaluate_the_root)
+def evaluation_reports_a_root(model, train_loader, loss_fn, optimizer, device):
+    """What the evaluation calls the loss is its square root."""
+    model.train()
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
