@@ -38,7 +38,7 @@ IDS = words("""
 """)
 
 COSTS = {"evaluates-with-grad", "retain-graph", "sync-every-step", "leaves-global-state", "leaves-threads"}
-INFOS = {"test-shuffled", "input-altered", "metric-differs"}
+INFOS = {"accumulation-mean-of-means", "test-shuffled", "input-altered", "metric-differs"}
 UNDECIDED = {"worker-seeds-equal", "replica-bypassed"}
 
 IMPERATIVES = words("""

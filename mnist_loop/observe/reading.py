@@ -325,6 +325,8 @@ class Trace:
 
     def _number_epochs(self) -> None:
         passes = [event for event in self.recording.events if isinstance(event, Pass) and event.split == "train"]
+        draws = [event.time for event in self.recording.events if isinstance(event, Draw) and event.split == "train"]
+        last = -1
         full = self.case.samples // self.case.batch_size * self.case.batch_size
         starts: list[int] = []
         epoch, seen, previous = (0 if passes else 1), set[tuple[str, int]](), set[tuple[str, int]]()
@@ -332,21 +334,28 @@ class Trace:
             places = set(zip(forward.splits, forward.samples, strict=True))
             if self.recording.whole_fit:
                 begun = [event.time for event in passes if event.time < forward.time]
-                if begun and begun[-1] not in starts:
+                new_pass = bool(begun) and begun[-1] not in starts
+                if new_pass:
                     starts.append(begun[-1])
                     epoch, seen = epoch + 1, set()
-                elif len(seen) >= full and seen & places and (places != previous or self.case.batches == 1):
-                    epoch, seen = epoch + 1, set()  # batches that are kept and used again
-                previous = places
+                # A closure calls the model again on one batch: nothing is drawn for it, and it is no new epoch.
+                drawn = any(last < time < forward.time for time in draws)
+                another = drawn or places != previous or self.case.batches == 1
+                if not new_pass and len(seen) >= full and seen & places and another:
+                    epoch, seen = epoch + 1, set()  # batches that are kept and used again, or another loader's
+                previous, last = places, forward.time
                 seen |= places
                 forward.epoch = max(epoch, 1)
             else:
                 forward.epoch = max(
                     (c.epoch for c in self.calls if c.what == "train" and c.time < forward.time), default=1
                 )
-        # A loader that is opened anew for each step tells no epochs apart.
-        opened_each_step = len(starts) >= len(self.training) > self.case.epochs
-        if self.recording.whole_fit and opened_each_step and len(self.training) % self.case.epochs == 0:
+        # A loader that is opened in the midst of an epoch, or for each step, tells no epochs apart.
+        sizes: dict[int, int] = {}
+        for forward in self.training:
+            sizes[forward.epoch] = sizes.get(forward.epoch, 0) + len(forward.samples)
+        broken = epoch > self.case.epochs and min(sizes.values(), default=0) < full
+        if self.recording.whole_fit and broken and len(self.training) % self.case.epochs == 0:
             for number, forward in enumerate(self.training):
                 forward.epoch = number * self.case.epochs // len(self.training) + 1
 
