@@ -9,6 +9,7 @@ import pickle
 import random
 import threading
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ class Loop:
 
     where = ""
     error = Stop
-    kept: dict  # of the latest run
+    kept: dict[str, Any]  # of the latest run
 
     def __init__(self, model, loss_fn, optimizer, train_loader, val_loader, scheduler):
         self.handed = model, loss_fn, optimizer, train_loader, val_loader

@@ -131,7 +131,7 @@ def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
             earlier.append(step)
 
 
-@law("optimizer-misses-parameters", explains=("update-differs",))
+@law("optimizer-misses-parameters", explains=("gradient-differs", "update-differs"))
 def the_optimizer_holds_every_trained_parameter(trace: Trace) -> Iterator[Evidence]:
     """Each parameter that is to be trained and gets a gradient is held by an optimizer that steps."""
     must(trace.training, UNSEEN)

@@ -12,7 +12,7 @@ MUTANTS = [
         SUM,
         "        total = total + loss * len(labels)\n",
         "law:graph-leak",
-        r"the graph of forward \d+ is still held after \d+ steps",
+        r"the graphs of \d+ forwards are still held two steps after them",
     ),
     Mutant(
         "outputs-kept",
@@ -28,14 +28,14 @@ MUTANTS = [
         SUM,
         SUM + "        kept = [*kept, loss] if batch else [loss]\n",
         "law:graph-leak",
-        r"the graph of forward \d+ is still held after \d+ steps",
+        r"the graphs of \d+ forwards are still held two steps after them",
     ),
     Mutant(
         "sync-every-step",
         SUM,
         "        total += loss.item() * len(labels)\n",
         "law:sync-every-step",
-        "1 tensor values are read into Python in each step",
+        "one tensor's value is read into Python in each step",
     ),
     Mutant(
         "sync-every-step",
