@@ -21,7 +21,7 @@ def document(report: Report) -> dict[str, Any]:
         "file": description.file,
         "evaluation": {
             "found": description.found_evaluate_by,
-            "name": getattr(description, "evaluate_name", None) or report.asked.evaluate,
+            "name": report.asked.evaluate or description.evaluate_name,
         },
         "verdict": report.result,
         "exit_code": report.exit_code,

@@ -79,7 +79,7 @@ def _evaluation(report: Report) -> str:
     if of.evaluate_roles is None:
         return "none"
     how = {"beside": "found beside it", "declared": "as declared"}.get(of.found_evaluate_by or "", "")
-    name = getattr(of, "evaluate_name", None) or report.asked.evaluate
+    name = report.asked.evaluate or of.evaluate_name
     return how if name is None else f"{name} ({how})" if of.found_evaluate_by == "beside" else name
 
 
