@@ -20,6 +20,9 @@ from mnist_loop.observe.intentions import DEFAULT
 from mnist_loop.observe.recorder import record
 from mnist_loop.verification import Options, verify
 
+# No part of the sweep: it has no batch size and no device, and is run by itself, with -m slow.
+pytestmark = pytest.mark.slow
+
 SPEC = "mnist_loop.loop:train_one_epoch"
 VERIFICATIONS = 5
 PAIRS = 20  # of blocks with and without the recorder, in the order A B B A

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -14,6 +16,14 @@ from mnist_loop import model as model_module
 from mnist_loop.errors import DataError
 
 # The code under test comes as session fixtures, so that tests/test_mutants.py can hand in a broken copy.
+
+
+@pytest.fixture(autouse=True)
+def no_loop_of_another_test() -> Iterator[None]:
+    """Forget the module that the tests write again and again, each with a loop of its own."""
+    sys.modules.pop("my_train", None)
+    yield
+    sys.modules.pop("my_train", None)
 
 
 @pytest.fixture(scope="session")
