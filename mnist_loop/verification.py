@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -20,6 +18,7 @@ from mnist_loop.device import resolve_device
 from mnist_loop.errors import UserError
 from mnist_loop.laws.catalogue import BUGS
 from mnist_loop.laws.judge import CATCH_ALL, ENDED, LAWS, SEVERITIES, Finding, Judgement, explains, judge
+from mnist_loop.observe.authored import is_authored
 from mnist_loop.observe.battery import Description, Experiment, all_runs, basis, battery, experiments
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import Contract, bind
@@ -29,7 +28,6 @@ from mnist_loop.observe.reading import Trace
 from mnist_loop.observe.recorder import record
 from mnist_loop.observe.trace import Recording
 
-LIBRARY = sysconfig.get_path("stdlib")
 TIMEOUT = 60.0  # seconds that one experiment may take; it takes some hundredths of one
 RANDOM_CASES = 10  # after the battery, where that found nothing
 MOST_ENDS = 2  # after which a loop that ends its process is not tried in further cases
@@ -145,15 +143,17 @@ class Verdict:
         for judgement in self.judgements:
             for id_ in judgement.held:
                 counts[id_] = counts.get(id_, 0) + 1
-        return {id_: count for id_, count in counts.items() if id_ not in self.failed}
+        failed = self.failed
+        return {id_: count for id_, count in counts.items() if id_ not in failed}
 
     @property
     def not_run(self) -> dict[str, str]:
         """The laws that no case could decide, with the reason, and the bugs that no run decides at all."""
         reasons = {bug.id: bug.undecided for bug in BUGS.values() if bug.undecided}
+        decided = {*self.held, *self.failed}
         for judgement in self.judgements:
             for id_, reason in judgement.not_run.items():
-                if id_ not in self.held and id_ not in self.failed:
+                if id_ not in decided:
                     reasons.setdefault(id_, reason)
         return reasons
 
@@ -412,8 +412,7 @@ class _Trial:
 def _how(ended: Ended) -> str:
     """Say how the process ended, and where it was then."""
     lines = [line.strip() for line in (ended.traceback or "").splitlines() if line.strip().startswith("File ")]
-    package = str(Path(__file__).parent)
-    own = [line for line in lines if package not in line and "site-packages" not in line and LIBRARY not in line]
+    own = [line for line in lines if is_authored(line.split('"')[1])]
     return f"it {ended.detail}" + (f", in {own[0]}" if own else "")
 
 

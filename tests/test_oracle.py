@@ -115,10 +115,10 @@ def test_replicas_step_as_the_optimizer_does(seed, optimizer, rates, bare):
             optimizer.step()
 
     recording = recorded(Case(optimizer=optimizer, epochs=1), steps_on_random_gradients)
-    oracle, replicas, steps = Oracle(recording), Replicas(optimizer), of(recording, Step)
+    replicas, steps = Replicas(optimizer), of(recording, Step)
     assert [set(step.lr.values()) for step in steps] == [{lr} for lr in rates]
     for step in steps:
-        assert_same(oracle.update(replicas, step), step.after)
+        assert_same(replicas.step(step), step.after)
 
 
 def test_replicas_leave_alone_what_no_optimizer_holds():
@@ -134,7 +134,7 @@ def test_replicas_leave_alone_what_no_optimizer_holds():
     (step,) = of(recording, Step)
     assert set(step.lr) == {"hidden.0.bias", "head.weight", "head.bias"}
     assert set(step.gradients) == set(step.before)
-    assert_same(Oracle(recording).update(Replicas("Adam"), step), step.after)
+    assert_same(Replicas("Adam").step(step), step.after)
     assert torch.equal(step.after["hidden.0.weight"], step.before["hidden.0.weight"])
 
 
@@ -142,11 +142,11 @@ def test_replicas_leave_alone_what_no_optimizer_holds():
 def test_the_updates_of_a_recorded_training_are_replayed(optimizer):
     """Step for step, the oracle's parameters are those that the recorded training has in float64."""
     recording = recorded(Case(model="probe", optimizer=optimizer, epochs=3))
-    oracle, replicas = Oracle(recording), Replicas(optimizer)
+    replicas = Replicas(optimizer)
     steps = of(recording, Step)
     assert len(steps) == 9
     for step in steps:
-        assert_same(oracle.update(replicas, step), step.after)
+        assert_same(replicas.step(step), step.after)
 
 
 @pytest.mark.parametrize("loss", sorted(world.LOSSES))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnist_loop.cli.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
 from mnist_loop.cli.signals import held_back
@@ -151,9 +150,7 @@ def _verify(asked: Asked, expected: dict[str, Expected], *, quiet: bool) -> Repo
 
             resolve_device(str(asked.options.get("device", "cpu")))
         status("verifying")
-        known = {field.name for field in dataclasses.fields(Options)}
-        settings: dict[str, Any] = {"laws": asked.only, "on_case": on_case, **asked.options}
-        options = Options(**{name: value for name, value in settings.items() if name in known})
+        options = Options(laws=asked.only, on_case=on_case, **asked.options)
         # A loop that runs in this process prints where this program does, and there the document alone is to be.
         aside = contextlib.redirect_stdout(sys.stderr or io.StringIO()) if quiet else contextlib.nullcontext()
         with aside:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_loop.observe.cases import Case
@@ -35,7 +35,7 @@ class Asked:
     evaluate: str | None = None
     declared: Mapping[str, object] = field(default_factory=dict)
     only: tuple[str, ...] | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def snippet(asked: Asked, name: str, id: str, case: Case) -> str:  # noqa: A002  # the catalogue's word

@@ -46,7 +46,7 @@ def describe(found: Tensors, expected: Tensors) -> str:
 def each_step_applies_its_own_gradient_alone(trace: Trace) -> Iterator[Evidence]:
     """The gradient that a step applies is that of the batches since the last step, and of no other."""
     stale = list(_stale(trace))
-    clean = [w for w in trace.windows if w.number and w.epoch != trace.windows[w.number - 1].epoch and w not in stale]
+    clean = _clean_at_an_edge(trace, stale)
     if stale and not (clean and len(trace.epochs) > 1):
         yield stale[0].time, _sum_of_two(stale[0])
 
@@ -56,9 +56,14 @@ def gradients_are_cleared_more_often_than_once_an_epoch(trace: Trace) -> Iterato
     """Within an epoch, too, a step applies the gradient of the batches since the last step alone."""
     must(len(trace.epochs) > 1, "fewer than two epochs were trained")
     stale = list(_stale(trace))
-    clean = [w for w in trace.windows if w.number and w.epoch != trace.windows[w.number - 1].epoch and w not in stale]
+    clean = _clean_at_an_edge(trace, stale)
     if stale and clean:
         yield stale[0].time, f"{_sum_of_two(stale[0])}; the first step of epoch {clean[0].epoch} is right"
+
+
+def _clean_at_an_edge(trace: Trace, stale: list[Window]) -> list[Window]:
+    """Return the windows that begin an epoch after the first, and are not stale."""
+    return [later for before, later in pairwise(trace.windows) if later.epoch != before.epoch and later not in stale]
 
 
 def _stale(trace: Trace) -> Iterator[Window]:
@@ -228,7 +233,7 @@ def _replayed(trace: Trace) -> Iterator[tuple[Step, Tensors]]:
     for step in trace.steps:
         if step.closure or not step.after:
             continue
-        yield step, trace.oracle.update(replicas, step)
+        yield step, replicas.step(step)
 
 
 @law("optimizer-recreated", explains=("update-differs",))
@@ -240,8 +245,8 @@ def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
     for number, step in enumerate(trace.steps):
         if step.closure or not step.after:
             continue
-        kept = _moves(step, trace.oracle.update(lasting, step))
-        fresh = _moves(step, trace.oracle.update(Replicas(trace.case.optimizer), step))
+        kept = _moves(step, lasting.step(step))
+        fresh = _moves(step, Replicas(trace.case.optimizer).step(step))
         moved = only(step, trace.trained)
         if number and trace.close(moved, fresh) and not trace.close(moved, kept):
             yield step.time, f"step {number}: the update is that of a new optimizer: its state was lost"

@@ -113,10 +113,6 @@ class Oracle:
         """Return the gradient of the mean loss with respect to the outputs of a training forward."""
         return output_gradient(self.case.loss, outputs, self.labels_of(forward))
 
-    def update(self, replicas: Replicas, step: Step) -> Tensors:
-        """Return the parameters after ``step``, by the handed optimizer's rule and the recorded gradients and rates."""
-        return replicas.step(step)
-
 
 class Replicas:
     """One optimizer a parameter, of the handed kind, in float64: they carry its state (momentum) along."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import sysconfig
 import tempfile
 import traceback
 import warnings
@@ -27,6 +26,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnist_loop.observe import conduct, world
+from mnist_loop.observe.authored import is_authored
 from mnist_loop.observe.cases import Case
 from mnist_loop.observe.contract import Contract, Trainee
 from mnist_loop.observe.results import read_result
@@ -44,7 +44,6 @@ from mnist_loop.observe.trace import (
     Tensors,
 )
 
-LIBRARY = sysconfig.get_path("stdlib")
 OTHER_NUMBERS = 0xE7A1
 OTHER_PROCESS = 0x5EED  # a saved training goes on in a process whose generators stand elsewhere
 
@@ -257,7 +256,7 @@ class _Recorder:
     # -- what is watched -----------------------------------------------------------------------------------------------
 
     def watch(self, stack: ExitStack) -> None:
-        self.again = stack.enter_context(ExitStack())
+        self.again = ExitStack()
         stack.callback(lambda: self.again.close())
         self.watch_model(stack)
         stack.callback(register_optimizer_step_pre_hook(self.before_step).remove)
@@ -437,12 +436,7 @@ def _count_hooks(model: nn.Module) -> int:
 
 def _note(call: Call, error: BaseException) -> None:
     """Note what a call raised, with the lines of its author: those outside of this package and of the libraries."""
-    package = str(Path(__file__).parents[1])
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((package, LIBRARY)) and "site-packages" not in frame.filename
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_authored(frame.filename)]
     message = str(error).strip().splitlines()[0] if str(error).strip() else ""
     call.error_type, call.error_message = type(error).__name__, message
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
