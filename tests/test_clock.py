@@ -28,8 +28,12 @@ class Sleeper(Workload):
     most_steps = 1000
     first_s, step_s = 3.0, 0.004
 
-    def prepare(self, steps):
+    def batches(self, steps):
+        return [None] * steps
+
+    def work_on(self, batches):
         def work():
+            steps = len(batches)
             self.time.now += self.first_s if not self.calls else self.step_s * steps
             self.calls.append(steps)
             return 1.0

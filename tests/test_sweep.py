@@ -15,7 +15,7 @@ import pytest
 from mnist_loop import idx
 from mnist_loop.cli.bench import ISOLATED, benchmarks_folder
 from mnist_loop.errors import UserError
-from mnist_loop.measure import clock
+from mnist_loop.measure import clock, ruler
 from mnist_loop.measure.results import ResultFile, read
 
 
@@ -39,6 +39,8 @@ def sweep(pytester, tiny_data, monkeypatch):
     monkeypatch.setattr(clock, "BLOCK_S", 0.002)
     monkeypatch.setattr(clock, "WARM_UP_S", 0.01)
     monkeypatch.setattr(clock, "ROUNDS_S", 0.02)
+    monkeypatch.setitem(ruler.GEMM_SIZE, "cpu", 64)
+    monkeypatch.setattr(ruler, "COPIED_BYTES", 4096)
 
     def run(*options):
         result = pytester.runpytest_inprocess(
@@ -131,8 +133,8 @@ def test_a_wrong_result_is_no_result(sweep, monkeypatch):
     """A benchmark whose result is wrong fails, is not stored, and the others are."""
     from mnist_loop.measure.workloads import Step
 
-    right = Step.prepare
-    monkeypatch.setattr(Step, "prepare", lambda self, steps: lambda: 1.01 * right(self, steps)())
+    right = Step.work_on
+    monkeypatch.setattr(Step, "work_on", lambda self, batches: lambda: 1.01 * right(self, batches)())
     result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=3, failed=1, deselected=3)

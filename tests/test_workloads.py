@@ -48,6 +48,17 @@ def test_a_workload_returns_what_it_must(kind, size, batch_size, steps, seed):
     workload.check(workload.prepare(steps)(), workload.expected(steps))
 
 
+@pytest.mark.parametrize("kind", [Step, Evaluation])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_waits_in_memory_may_have_another_dtype(kind, dtype):
+    """Images, model and tolerance are of the dtype that was asked for."""
+    workload = kind(small_data(), 8, CPU, dtype)
+    assert workload.waiting[0][0].dtype == dtype
+    workload.check(workload.prepare(3)(), workload.expected(3))
+    with pytest.raises(WrongResult):
+        workload.check(workload.expected(3) * (1 + 2 * loss_tolerance(CPU, dtype)), workload.expected(3))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_round_starts_from_the_same_state(kind):
     """Two rounds give bitwise the same result: nothing of the first is left for the second."""
@@ -93,7 +104,8 @@ def test_a_loss_that_is_not_a_number_does_not_count():
 
 
 def test_the_tolerance_is_that_of_the_arithmetic():
-    """It is 4 sqrt(784) unit roundoffs: of float32, and of TF32 where CUDA may use it."""
+    """It is 4 sqrt(784) unit roundoffs: of the dtype, and of TF32 where CUDA may use it for float32."""
+    assert loss_tolerance(CPU, torch.float64) == 4 * 28 * 2**-53
     exact = loss_tolerance(torch.device("cuda"))
     assert exact == loss_tolerance(CPU) == 4 * 28 * 2**-24
     torch.backends.cuda.matmul.allow_tf32 = True

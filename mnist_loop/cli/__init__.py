@@ -1,4 +1,4 @@
-"""The command line: ``mnist-loop train``, ``verify`` and ``bench``. One module a command."""
+"""The command line: ``mnist-loop train``, ``verify``, ``bench``, ``compare`` and ``report``. One module a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from mnist_loop import __version__
-from mnist_loop.cli import bench, train, verify
+from mnist_loop.cli import bench, compare, report, train, verify
 from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.errors import UserError
 
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_parser(commands)
     verify.add_parser(commands)
     bench.add_parser(commands)
+    compare.add_parser(commands)
+    report.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
         return _run(arguments)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 MOST = 2**31 - 1  # torch counts in 32 bits here and there
 MOST_AT_ONCE = 1024  # threads or processes: more help no one, and a slip of the finger would bring the machine down
+SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 LAST_SEED = 2**64 - 1  # torch takes no larger one
 
 
@@ -43,6 +44,17 @@ def share(text: str) -> float:
     if percent.isdecimal() and 1 < int(percent) <= 100:
         expected += f": {percent} percent is {int(percent) / 100}"
     return _number(text, expected, lambda value: 0 <= value <= 1)
+
+
+def percentage(text: str) -> float:
+    """Read a percentage above 0, with or without its sign; return the share: 0.03 for ``3%`` or ``3``."""
+    return _number(text.strip().removesuffix("%"), "a percentage above 0, such as 3%", lambda value: value > 0) / 100
+
+
+def duration(text: str) -> float:
+    """Read seconds, or minutes or hours with their unit (``30s``, ``10m``, ``1h``); return seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in SECONDS_IN else (text, "s")
+    return _number(number, "a time above 0, such as 30s or 10m", lambda value: value > 0) * SECONDS_IN[unit]
 
 
 def batch_sizes(text: str) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -145,6 +146,7 @@ class Sweep:
             "devices": devices,
             "data": benchmark.extra_info.get("data"),
             "threads": benchmark.extra_info.get("threads"),
+            "ruler": {device: asdict(measure_ruler(device)) for device in devices},
         }
         stem = f"{machine.name(devices[-1])}_{'+'.join(devices)}_torch-{software['torch']}"
         return ResultFile(self._folder(), stem, facts, [item.name for item in self.to_do])
@@ -163,6 +165,15 @@ class Sweep:
 
     def _reporter(self) -> pytest.TerminalReporter | None:
         return self.config.pluginmanager.get_plugin("terminalreporter")
+
+
+def measure_ruler(device: str) -> Any:
+    """Measure what the machine itself can do; torch is imported by now."""
+    import torch
+
+    from mnist_loop.measure import ruler
+
+    return ruler.measure(torch.device(device))
 
 
 def _place(item: pytest.Item) -> tuple[bool, str, float, int, str]:

@@ -36,15 +36,15 @@ class WrongResult(AssertionError):
     """What was timed did not compute what it had to."""
 
 
-def loss_tolerance(device: torch.device) -> float:
-    """Return by which share of itself a mean loss may differ from its float64 value.
+def loss_tolerance(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Return by which share of itself a mean loss in ``dtype`` may differ from its exact value.
 
     Rounding errors in a sum of n terms stay below lambda sqrt(n) u with high probability (Higham and Mary,
-    "A New Approach to Probabilistic Rounding Error Analysis", 2019). The unit roundoff u is that of float32, or of
-    TF32 where CUDA may multiply in it.
+    "A New Approach to Probabilistic Rounding Error Analysis", 2019). The unit roundoff u is that of ``dtype``, or of
+    TF32 where CUDA may multiply float32 in it.
     """
-    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
-    unit_roundoff = 2.0**-11 if tf32 else 2.0**-24
+    tf32 = device.type == "cuda" and dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    unit_roundoff = 2.0**-11 if tf32 else torch.finfo(dtype).eps / 2
     return ROUNDING_CONFIDENCE * math.sqrt(LONGEST_SUM) * unit_roundoff
 
 
@@ -56,6 +56,7 @@ class Workload(ABC):
         data: where the images come from.
         batch_size: images in a batch.
         device: where the work is done.
+        dtype: of the model and the images.
         part: what is measured, in words.
         most_steps: the largest number of batches that one timed block can have.
     """
@@ -63,15 +64,24 @@ class Workload(ABC):
     data: Data
     batch_size: int
     device: torch.device
+    dtype: torch.dtype = torch.float32
     part: ClassVar[str]
 
     @property
     def most_steps(self) -> int:
         return max(1, len(self.data.train) // self.batch_size)
 
-    @abstractmethod
     def prepare(self, steps: int) -> Callable[[], Any]:
         """Make fresh state for ``steps`` batches; return the callable to be timed."""
+        return self.work_on(self.batches(steps))
+
+    @abstractmethod
+    def batches(self, steps: int) -> Iterator[Batch]:
+        """Return the batches of ``steps`` steps, as the part gets them."""
+
+    @abstractmethod
+    def work_on(self, batches: Iterator[Batch]) -> Callable[[], Any]:
+        """Make fresh state; return the callable that does the part's work on ``batches``."""
 
     @abstractmethod
     def expected(self, steps: int) -> Any:
@@ -83,7 +93,7 @@ class Workload(ABC):
         Raises:
             WrongResult: the two differ by more than rounding explains.
         """
-        tolerance = loss_tolerance(self.device)
+        tolerance = loss_tolerance(self.device, self.dtype)
         if not abs(found - expected) <= tolerance * abs(expected):
             raise WrongResult(
                 f"{self.part}: the loss is {found!r}, but should be {expected!r} to within {tolerance:.1e} of it"
@@ -95,8 +105,8 @@ class Workload(ABC):
         train_loader, _ = make_loaders(self.data, self.batch_size, generator=generator, device=self.device)
         return iter(train_loader)
 
-    def positions(self) -> list[Tensor]:
-        """Return the positions in the data set of each batch that `loader` yields."""
+    def positions(self, steps: int) -> list[Tensor]:
+        """Return the positions in the data set of each of the first batches that `loader` yields."""
         generator = torch.Generator().manual_seed(SEED)
         positions: DataLoader[Tensor] = DataLoader(
             range(len(self.data.train)),  # type: ignore[arg-type]  # any sequence serves as a data set
@@ -104,18 +114,18 @@ class Workload(ABC):
             shuffle=True,
             generator=generator,
         )
-        return list(positions)
+        return list(islice(positions, steps))
 
     def in_memory(self, steps: int) -> list[Batch]:
         """Return the first batches that `loader` yields, made without it, on the device."""
-        at = torch.cat(self.positions()[:steps])
-        images = normalise(self.data.train.data[at]).to(self.device)
+        at = torch.cat(self.positions(steps))
+        images = normalise(self.data.train.data[at]).to(self.device, self.dtype)
         labels = self.data.train.targets[at].to(self.device)
         return list(zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True))
 
-    def train(self, batches: Iterator[Batch], dtype: torch.dtype = torch.float32) -> Callable[[], float]:
+    def train(self, batches: Iterator[Batch], dtype: torch.dtype | None = None) -> Callable[[], float]:
         """Return a callable that trains the lesson's model, made anew from the seed, on ``batches``."""
-        model, loss_fn = lesson_model(self.device, dtype), nn.CrossEntropyLoss()
+        model, loss_fn = lesson_model(self.device, dtype or self.dtype), nn.CrossEntropyLoss()
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
         return lambda: train_one_epoch(model, batches, loss_fn, optimizer, self.device)
 
@@ -129,11 +139,12 @@ class InputPipeline(Workload):
 
     part = "input pipeline"
 
-    def prepare(self, steps: int) -> Callable[[], Batch]:
-        loader = self.loader()
+    def batches(self, steps: int) -> Iterator[Batch]:
+        return islice(self.loader(), steps)
 
+    def work_on(self, batches: Iterator[Batch]) -> Callable[[], Batch]:
         def fetch() -> Batch:
-            for batch in islice(loader, steps):
+            for batch in batches:
                 images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
             return images, labels
 
@@ -154,14 +165,17 @@ class Step(Workload):
     most_steps = STEPS_IN_MEMORY
 
     @cached_property
-    def batches(self) -> list[Batch]:
+    def waiting(self) -> list[Batch]:
         return self.in_memory(max(1, IMAGES_IN_MEMORY // self.batch_size))
 
-    def prepare(self, steps: int) -> Callable[[], float]:
-        return self.train(islice(cycle(self.batches), steps))
+    def batches(self, steps: int) -> Iterator[Batch]:
+        return islice(cycle(self.waiting), steps)
+
+    def work_on(self, batches: Iterator[Batch]) -> Callable[[], float]:
+        return self.train(batches)
 
     def expected(self, steps: int) -> float:
-        return self.expected_training_loss(islice(cycle(self.batches), steps))
+        return self.expected_training_loss(self.batches(steps))
 
 
 class EndToEnd(Workload):
@@ -169,8 +183,11 @@ class EndToEnd(Workload):
 
     part = "end to end"
 
-    def prepare(self, steps: int) -> Callable[[], float]:
-        return self.train(islice(self.loader(), steps))
+    def batches(self, steps: int) -> Iterator[Batch]:
+        return islice(self.loader(), steps)
+
+    def work_on(self, batches: Iterator[Batch]) -> Callable[[], float]:
+        return self.train(batches)
 
     def expected(self, steps: int) -> float:
         return self.expected_training_loss(iter(self.in_memory(steps)))
@@ -181,15 +198,17 @@ class Evaluation(Step):
 
     part = "evaluation"
 
-    def prepare(self, steps: int) -> Callable[[], float]:
-        model, loss_fn = lesson_model(self.device), nn.CrossEntropyLoss()
-        batches = islice(cycle(self.batches), steps)
+    def work_on(self, batches: Iterator[Batch]) -> Callable[[], float]:
+        model, loss_fn = lesson_model(self.device, self.dtype), nn.CrossEntropyLoss()
         return lambda: evaluate(model, batches, loss_fn, self.device).loss
 
     def expected(self, steps: int) -> float:
         model, loss_fn = lesson_model(self.device, torch.float64), nn.CrossEntropyLoss()
-        batches = ((images.double(), labels) for images, labels in islice(cycle(self.batches), steps))
+        batches = ((images.double(), labels) for images, labels in self.batches(steps))
         return evaluate(model, batches, loss_fn, self.device).loss
+
+
+KINDS: tuple[type[Workload], ...] = (InputPipeline, Step, EndToEnd, Evaluation)
 
 
 def lesson_model(device: torch.device, dtype: torch.dtype = torch.float32) -> MLP:

@@ -1,0 +1,159 @@
+"""``mnist-loop compare``: environments, checkouts or settings against each other, paired, with a verdict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_loop.cli.options import batch_sizes, duration, percentage, seed, thread_count
+from mnist_loop.errors import UserError
+
+if TYPE_CHECKING:
+    from mnist_loop.measure.paired.comparison import Comparison
+    from mnist_loop.measure.paired.plan import Plan
+    from mnist_loop.measure.paired.session import Session
+    from mnist_loop.progress import Progress
+    from mnist_loop.statistics.judgement import Judged
+
+PARTS = ("step", "evaluation", "input pipeline", "end to end")
+FOLDER = Path(".benchmarks")
+FAILED, INTERRUPTED = 1, 130
+ENDED_WELL = ("certain", "budget")
+FAIL_ON = ("slower", "faster", "inconclusive")
+EXAMPLES = """\
+an arm is an environment (a tox environment, a venv, a Python), a checkout of the loop, . (this environment),
+settings, or ENVIRONMENT:SETTINGS:
+
+  mnist-loop compare .tox/py312-torch214 .tox/py312-torch215
+  mnist-loop compare py312-torch29 py312-torch215 --batch-sizes 16,64,256,1024,4096 --budget 10m
+  mnist-loop compare --set threads=1 --set threads=2
+  mnist-loop compare . .:dtype=bfloat16,batch_size=256
+  mnist-loop compare ../main ../my-branch --margin 3% --fail-on slower
+
+exit codes: 0 done, 1 a verdict of --fail-on or arms that do not compute the same, 2 misuse, 130 Ctrl-C;
+what was measured is stored and `mnist-loop compare --continue FILE` goes on with it
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``compare`` to the command line."""
+    parser = commands.add_parser(
+        "compare",
+        help="tell whether one environment or setting is slower than another",
+        description=(
+            "Measure the lesson in two or more environments or settings, block by block in turn, until the verdict is "
+            "certain or the budget is spent. A second copy of the first arm shows what identical code differs by."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("arms", nargs="*", metavar="ARM", help="the first is what the others are compared with")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="threads, device, dtype, batch_size, slowdown, or an environment variable in capitals: for all arms; "
+        "with fewer than two arms, an arm of its own each",
+    )
+    add("--part", choices=PARTS, default="step", help="of the lesson (default: step)")
+    add("--batch-sizes", type=batch_sizes, default=[64], metavar="LIST", help="default 64")
+    add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
+    add(
+        "--device", default="auto", metavar="NAME", help="where an arm sets none (default: CUDA if there, else the CPU)"
+    )
+    add("--threads", type=thread_count, metavar="N", help="CPU threads, where an arm sets none (default: all)")
+    add(
+        "--margin", type=percentage, default=0.01, metavar="PERCENT", help="a smaller difference is none (default: 1%%)"
+    )
+    add("--budget", type=duration, metavar="TIME", help="measure for no longer: 30s, 10m (default: 60s)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the order of the blocks (default: 0)")
+    add("--fail-on", choices=FAIL_ON, action="append", default=[], help="exit code 1 with such a verdict; repeatable")
+    add("-o", "--output", type=Path, metavar="FILE", help="where every block is stored (default: .benchmarks/)")
+    add("--continue", dest="go_on", type=Path, metavar="FILE", help="go on with a comparison that was interrupted")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare; return the exit code."""
+    from mnist_loop.measure.paired.comparison import LossesDiffer
+    from mnist_loop.measure.paired.crew import Crew
+    from mnist_loop.measure.paired.processes import WorkerLost
+    from mnist_loop.progress import Progress
+
+    session = _session(arguments)
+    comparison: Comparison | None = None
+    with Progress() as progress:
+        crew = Crew(session.arms, session.plan, progress.status)
+        try:
+            began = time.perf_counter()
+            crew.start()
+            progress.status("checking that all arms compute the same")
+            comparison = session.begin(crew, arguments.output, FOLDER, partial(_show, progress, session.plan))
+            progress.line(f"{crew.note}; {len(crew.hosts)} processes started in {time.perf_counter() - began:.0f} s")
+            why = comparison.run()
+        except LossesDiffer as error:
+            progress.line(str(error))
+            return FAILED
+        except WorkerLost as error:
+            why = str(error)
+        except KeyboardInterrupt:
+            why = "interrupted"
+        finally:
+            crew.close()
+    if comparison is None:
+        raise KeyboardInterrupt if why == "interrupted" else UserError(why)
+    comparison.journal.end(why, comparison.spent)
+    return _conclude(comparison.journal.path, why, arguments.fail_on)
+
+
+def _session(arguments: argparse.Namespace) -> Session:
+    from mnist_loop.measure.machine import available_cpus
+    from mnist_loop.measure.paired import session
+    from mnist_loop.measure.paired.plan import Plan
+
+    if arguments.go_on is not None:
+        if arguments.arms or arguments.set or arguments.output:
+            raise UserError("--continue FILE goes on with what is in FILE: it takes --budget and --fail-on alone")
+        return session.stored(arguments.go_on, arguments.budget)
+    plan = Plan(
+        part=arguments.part,
+        batch_sizes=tuple(arguments.batch_sizes),
+        data=arguments.data,
+        device=arguments.device,
+        threads=arguments.threads or available_cpus(),
+        margin=arguments.margin,
+        budget_s=arguments.budget or Plan.budget_s,
+        seed=arguments.seed,
+    )
+    return session.new(arguments.arms, arguments.set, plan)
+
+
+def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[Judged]) -> None:
+    """Say how far the comparison has come."""
+    undecided = sum(not one.certain for one in judged)
+    cells = f"{undecided} of {len(judged)} undecided, " if judged else ""
+    left = time.strftime("%M:%S", time.gmtime(max(0.0, plan.budget_s - spent)))
+    progress.status(f"measuring: {cells}at most {left} left")
+
+
+def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
+    """Print what the file says, as ``mnist-loop report`` does; return the exit code."""
+    from mnist_loop.cli.report import RENDERERS
+    from mnist_loop.report.reading import read
+
+    results = read([path])
+    sys.stdout.write(RENDERERS["terminal"](results))
+    sys.stdout.write(f"stored in {path}\n")
+    if why not in ENDED_WELL:
+        sys.stdout.write(f"{why}; mnist-loop compare --continue {path} goes on\n")
+    verdicts = {cell.verdict.value.lower() for comparison in results.comparisons for cell in comparison.cells}
+    if why == "interrupted":
+        return INTERRUPTED
+    return FAILED if why not in ENDED_WELL or verdicts & set(fail_on) else 0

@@ -1,0 +1,159 @@
+"""``mnist-loop report``: stored results, read and told: as tables, a page, plots, or another tool's format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_loop.errors import UserError
+
+if TYPE_CHECKING:
+    from mnist_loop.report.model import Results
+
+DONE, FOUND, MISUSED = 0, 1, 2
+BY_SUFFIX = {".html": "html", ".md": "markdown", ".csv": "csv", ".txt": "terminal"}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``report`` to the command line."""
+    parser = commands.add_parser(
+        "report",
+        help="tell what stored results say",
+        description=(
+            "Read results that `mnist-loop bench` and `mnist-loop compare` stored, on any machine, and tell what they "
+            "say. Only the same work is compared. A file that cannot be read is named, and the others are reported."
+        ),
+        epilog="Exit codes: 0 done, 1 --fail-on found something, 2 misuse, or nothing could be read.",
+    )
+    add = parser.add_argument
+    add("results", type=Path, nargs="+", metavar="RESULT", help="stored results, and folders of them")
+    add(
+        "--format",
+        choices=tuple(RENDERERS),
+        metavar="FORMAT",
+        help=f"{', '.join(RENDERERS)} (default: by the ending of --output, else terminal)",
+    )
+    add("-o", "--output", type=Path, metavar="FILE", help="write it there instead of printing it")
+    add("--plots", type=Path, metavar="FOLDER", help="write the plots there too, as PNG and SVG")
+    add("--fail-on", choices=("slower",), metavar="slower", help="exit with 1 if a paired comparison found SLOWER")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, tell, and return the exit code."""
+    # numpy and scipy are behind these: `mnist-loop --help` does not wait for them.
+    from mnist_loop.report.reading import read
+
+    kind = arguments.format or _kind(arguments.output)
+    results = read(arguments.results)
+    for refused in results.refused:
+        _say(f"mnist-loop: {refused.file}: {refused.reason}\n")
+    if not results.sweeps and not results.comparisons:
+        return MISUSED
+    text = RENDERERS[kind](results)
+    if arguments.output is not None:
+        _write(arguments.output, text)
+    elif sys.stdout is not None:  # None in a program that is started with its stdout closed
+        sys.stdout.write(_encodable(text))
+    if arguments.plots is not None:
+        _plot(results, arguments.plots)
+    return FOUND if arguments.fail_on and slower(results) else DONE
+
+
+def slower(results: Results) -> bool:
+    """Whether a paired comparison found that something is slower; stored sweeps prove too little to fail a run."""
+    from mnist_loop.statistics.verdict import Verdict
+
+    return any(cell.verdict is Verdict.SLOWER for found in results.comparisons for cell in found.cells)
+
+
+def _kind(output: Path | None) -> str:
+    if output is None:
+        return "terminal"
+    try:
+        return BY_SUFFIX[output.suffix.lower()]
+    except KeyError:
+        raise UserError(
+            f"{output}: what to write is not told by its ending: expected {', '.join(BY_SUFFIX)}, or --format"
+        ) from None
+
+
+def _terminal(results: Results) -> str:
+    from io import StringIO
+
+    from mnist_loop.report.tables import tables
+    from mnist_loop.report.tables.terminal import render
+
+    return render(tables(results), sys.stdout or StringIO())
+
+
+def _markdown(results: Results) -> str:
+    from mnist_loop.report.tables import tables
+    from mnist_loop.report.tables.markdown import render
+
+    return render(tables(results))
+
+
+def _csv(results: Results) -> str:
+    from mnist_loop.report.tables.tidy import render
+
+    return render(results)
+
+
+def _html(results: Results) -> str:
+    from mnist_loop.report.page import render
+
+    return render(results)
+
+
+def _export(kind: str) -> Callable[[Results], str]:
+    def render(results: Results) -> str:
+        from mnist_loop.report.exports import export
+
+        text: str = export(results, kind)
+        return text
+
+    return render
+
+
+RENDERERS: dict[str, Callable[[Results], str]] = {
+    "terminal": _terminal,
+    "markdown": _markdown,
+    "csv": _csv,
+    "html": _html,
+    **{kind: _export(kind) for kind in ("github", "bencher", "asv")},
+}
+
+
+def _plot(results: Results, folder: Path) -> None:
+    from mnist_loop.report.plots import save
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = save(results, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: plots cannot be written ({error.strerror})") from error
+    _say(f"{len(files)} file{'' if len(files) == 1 else 's'} in {folder}\n")
+
+
+def _write(file: Path, text: str) -> None:
+    from mnist_loop.files import write_atomically
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, text.encode())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}); what was there is untouched") from error
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(text)
+
+
+def _encodable(text: str) -> str:
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

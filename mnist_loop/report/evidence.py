@@ -1,0 +1,109 @@
+"""What runs that were stored one by one prove of a difference: mostly nothing, and this says why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean, variance
+
+from scipy.special import stdtrit
+
+from mnist_loop.statistics.verdict import Verdict
+
+# Two runs give their difference one degree of freedom, and an interval that is wider than any difference of interest.
+FEWEST_RUNS = 3
+# Identical worker processes differ by up to 3.2 % on a busy machine: a smaller difference is none of the code's.
+MARGIN = 0.032
+ADVICE = "`mnist-loop compare` measures both in turns and can tell"  # on one machine
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one contender beside the first.
+
+    Attributes:
+        ratio: time of the contender / time of the first; above 1 it is slower.
+        interval: of the ratio; None where nothing is known of it.
+        verdict: INCONCLUSIVE means that no difference can be told.
+        reason: in one sentence.
+    """
+
+    ratio: float
+    interval: tuple[float, float] | None
+    verdict: Verdict
+    reason: str
+
+
+def judge(
+    base: Mapping[datetime, float], rates: Mapping[datetime, float], confidence: float, *, same_machine: bool
+) -> Evidence:
+    """Compare the runs of a contender with those of the first.
+
+    Args:
+        base: images per second of each run of the first, by its start.
+        rates: those of the contender.
+        confidence: of the interval.
+        same_machine: whether the runs share one, so that a change of it between them would pass for a difference.
+    """
+    ratio = math.exp(_mean_log(base) - _mean_log(rates))
+    unknown = _unknown(base, rates, same_machine)
+    if unknown is not None:
+        return Evidence(ratio, None, Verdict.INCONCLUSIVE, unknown)
+    interval = welch(base, rates, confidence)
+    return Evidence(ratio, interval, *_verdict(interval, f"{_runs(base)} of the first and {_runs(rates)} of the other"))
+
+
+def _unknown(base: Mapping[datetime, float], rates: Mapping[datetime, float], same_machine: bool) -> str | None:
+    """Return why the runs cannot tell by how much separate runs differ; None if they can."""
+    if min(len(base), len(rates)) < FEWEST_RUNS:
+        return (
+            f"no difference can be told from {_runs(base)} of the first and {_runs(rates)} of the other: separate runs "
+            f"of identical code differ by up to 76 % on a shared machine. At least {FEWEST_RUNS} of each are needed"
+            + (f", in turns; {ADVICE}." if same_machine else ".")
+        )
+    if same_machine and (max(base) <= min(rates) or max(rates) <= min(base)):
+        return (
+            "no difference can be told: all runs of the one came before those of the other, and a change of the "
+            f"machine between them would look the same. Run them in turns; {ADVICE}."
+        )
+    if len({*base.values()}) == 1 or len({*rates.values()}) == 1:
+        return (
+            "no difference can be told: the runs of one side agree to the last digit, which none that are measured do."
+        )
+    return None
+
+
+def welch(base: Mapping[datetime, float], rates: Mapping[datetime, float], confidence: float) -> tuple[float, float]:
+    """Return the interval of the ratio of times: Welch's, of the means of the logarithms, one value a run.
+
+    What varies is the run, not the round in it: rounds of one run share its process and its moment.
+    """
+    shares = [variance(map(math.log, side.values())) / len(side) for side in (base, rates)]
+    error = math.sqrt(sum(shares))
+    centre = _mean_log(base) - _mean_log(rates)
+    weights = [share**2 / (len(side) - 1) for share, side in zip(shares, (base, rates), strict=True)]
+    freedom = error**4 / sum(weights)
+    reach = float(stdtrit(freedom, 1 - (1 - confidence) / 2)) * error
+    return math.exp(min(centre - reach, 700.0)), math.exp(min(centre + reach, 700.0))  # exp(710) is no float
+
+
+def _verdict(interval: tuple[float, float], told: str) -> tuple[Verdict, str]:
+    low, high = interval
+    if low > 1 + MARGIN:
+        return Verdict.SLOWER, f"slower by more than {MARGIN:.1%}, by {told}."
+    if high < 1 / (1 + MARGIN):
+        return Verdict.FASTER, f"faster by more than {MARGIN:.1%}, by {told}."
+    if low >= 1 / (1 + MARGIN) and high <= 1 + MARGIN:
+        return Verdict.SAME, f"the same to within {MARGIN:.1%}, by {told}."
+    return Verdict.INCONCLUSIVE, f"no difference can be told from {told}: they differ too much among themselves."
+
+
+def _mean_log(rates: Mapping[datetime, float]) -> float:
+    return fmean(map(math.log, rates.values()))
+
+
+def _runs(rates: Mapping[datetime, float]) -> str:
+    count = len(rates)
+    return f"{count} run" if count == 1 else f"{count} runs"

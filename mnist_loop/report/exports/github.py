@@ -1,0 +1,111 @@
+"""For github-action-benchmark: the list of values that its tool ``customBiggerIsBetter`` reads.
+
+All that it holds is the better the bigger: images per second, and how many times as fast an arm of a comparison is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypedDict
+
+from mnist_loop.report.exports.series import field, line, name_of, name_of_cell, nothing, number, unique
+from mnist_loop.report.model import Cell, Comparison, Machine, Measurement, Results, Sweep
+
+VERSIONS = ("torch", "python", "numpy", "cuda", "mnist_loop")  # what an upgrade changes, as far as it moves a number
+LINE_LENGTH = 300  # of a line of the tooltip
+DIGITS = 6  # shown as they are in a pull request; no measurement is as exact as that
+
+
+class Entry(TypedDict):
+    """One value, with its name, unit, uncertainty and what the tooltip says."""
+
+    name: str
+    unit: str
+    value: float
+    range: str
+    extra: str
+
+
+def export(results: Results) -> str:
+    """Return the JSON array, one entry for each measurement and each cell of a comparison.
+
+    Raises:
+        UserError: there is neither, one series has two values, or a value is not a finite number above zero.
+    """
+    entries = list(unique(_entries(results)).values())
+    if not entries:
+        raise nothing(results, "github", "a sweep or a comparison")
+    return json.dumps(entries, indent=1, allow_nan=False) + "\n"
+
+
+def _entries(results: Results) -> Iterator[tuple[str, Path, Entry]]:
+    for sweep in results.sweeps:
+        for measurement in sweep.measurements:
+            entry = _throughput(sweep, measurement)
+            yield entry["name"], sweep.file, entry
+    for comparison in results.comparisons:
+        for cell in comparison.cells:
+            entry = _speed(comparison, cell)
+            yield entry["name"], comparison.file, entry
+
+
+def _throughput(sweep: Sweep, of: Measurement) -> Entry:
+    name = f"{field(sweep.machine.name)}: {name_of(of)}"
+    value = number(of.median, name, sweep.file)
+    lines = [
+        _versions(sweep.software),
+        _hardware(sweep.machine),
+        f"median of {len(of.rates)} rounds, 95 % interval {_short(of.low)} to {_short(of.high)} images/s",
+        f"measured {sweep.when}",
+    ]
+    return _entry(name, "images/s", value, (of.low, of.high), lines)
+
+
+def _speed(comparison: Comparison, cell: Cell) -> Entry:
+    name = f"{field(comparison.machine.name)}: {name_of_cell(comparison, cell)}"
+    ratio = number(cell.ratio.estimate, name, comparison.file)
+    value = number(1 / ratio, name, comparison.file)
+    low, high = (1 / end if end > 0 else math.inf for end in (cell.ratio.high, cell.ratio.low))
+    arm, base = comparison.arms[cell.arm], comparison.arms[0]
+    lines = [
+        f"{cell.verdict.value}: {cell.reason}",
+        f"{arm.label}: {_versions(arm.software)}",
+        f"{base.label}: {_versions(base.software)}",
+        _hardware(comparison.machine),
+        f"measured {comparison.when}",
+    ]
+    return _entry(name, "times as fast", value, (low, high), lines)
+
+
+def _entry(name: str, unit: str, value: float, ends: tuple[float, float], lines: list[str]) -> Entry:
+    return {
+        "name": name,
+        "unit": unit,
+        "value": float(_short(value)),
+        "range": _range(value, *ends),
+        "extra": "\n".join(line(text, LINE_LENGTH) for text in lines if text),
+    }
+
+
+def _range(value: float, low: float, high: float) -> str:
+    """Return "± " and the distance to the farther end of the interval, so that it covers the interval.
+
+    The action takes a number alone after the sign. Without an interval it is empty, and the action shows none.
+    """
+    distance = max(high - value, value - low)
+    return f"± {_short(distance)}" if math.isfinite(distance) and distance >= 0 else ""
+
+
+def _short(value: float) -> str:
+    return f"{value:.{DIGITS}g}"
+
+
+def _versions(software: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {software[name]}" for name in VERSIONS if software.get(name))
+
+
+def _hardware(machine: Machine) -> str:
+    return ", ".join([*([machine.cpu] if machine.cpu else []), *machine.gpus])

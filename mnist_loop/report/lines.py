@@ -1,0 +1,49 @@
+"""The line T(b) = t0 + b / r of each arm of a comparison, and what changed: dispatch or arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mnist_loop.report.model import Cell, Comparison
+from mnist_loop.statistics.line import Line, fit
+
+FEWEST_BATCH_SIZES = 3
+
+
+def arm_lines(comparison: Comparison) -> list[Line | None]:
+    """Return the line of each arm; None for the control, and where there are too few batch sizes or no line fits."""
+    return [None if arm.control else _line(comparison, index) for index, arm in enumerate(comparison.arms)]
+
+
+def what_changed(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence for each other arm: whether t0 or r is beyond the interval of the first arm's."""
+    first, *others = arm_lines(comparison)
+    for arm, line in zip(comparison.arms[1:], others, strict=True):
+        if first is None or line is None:
+            continue
+        changes = [
+            _change("dispatch", first.dispatch_s_interval, line.dispatch_s_interval, "longer", "shorter"),
+            _change("arithmetic", first.rate_interval, line.rate_interval, "faster", "slower"),
+        ]
+        told = " and ".join(change for change in changes if change)
+        yield f"{arm.label}: {told or 'no change of dispatch or arithmetic can be told: their intervals overlap'}."
+
+
+def _line(comparison: Comparison, arm: int) -> Line | None:
+    cells = {cell.workload.batch_size: cell for cell in comparison.cells if cell.arm == (arm or cell.arm)}
+    if len(cells) < FEWEST_BATCH_SIZES:
+        return None
+    sizes = sorted(cells)
+    seconds = [size / (cells[size].rate if arm else cells[size].base_rate) for size in sizes]
+    return fit(sizes, seconds, [_error(cells[size]) for size in sizes])
+
+
+def _error(cell: Cell) -> float:
+    """Return the standard error of the logarithm of a time: that of a ratio, which is of two of them, is no less."""
+    return cell.ratio.standard_error
+
+
+def _change(name: str, before: tuple[float, float], after: tuple[float, float], more: str, less: str) -> str:
+    if after[0] > before[1]:
+        return f"{name} is {more}"
+    return f"{name} is {less}" if after[1] < before[0] else ""

@@ -1,0 +1,245 @@
+"""What a report is about, as plain data: stored sweeps, comparisons, and the files that were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnist_loop.statistics.ratio import Ratio
+from mnist_loop.statistics.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that something was measured on; what its system did not tell is None.
+
+    Attributes:
+        name: for people and files: model, number of CPUs, start of the hash.
+        hash: the same for one kind of machine.
+        cpu: model of the CPU.
+        logical_cores: of the machine, whatever affinity and control groups allow.
+        memory_gib: rounded up.
+        system: "Linux", say.
+        gpus: their models.
+    """
+
+    name: str
+    hash: str | None = None
+    cpu: str | None = None
+    logical_cores: int | None = None
+    memory_gib: int | None = None
+    system: str | None = None
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """What the machine itself can do, measured in the same run as what is reported.
+
+    Attributes:
+        gemm: rate of large float32 matrix products, FLOP/s.
+        copy: bandwidth of a large copy, bytes read and written a second.
+        dispatch: seconds for one operation on a tensor of one element.
+    """
+
+    gemm: float
+    copy: float
+    dispatch: float
+
+
+@dataclass(frozen=True, order=True)
+class Workload:
+    """What was done: only what has the same workload is compared."""
+
+    part: str
+    batch_size: int
+    data: str
+    model: str = "784-128-10"
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """How it was done, as far as that is chosen: what a comparison may change."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The throughput of one workload in one sweep.
+
+    Attributes:
+        workload: what was done.
+        setting: how.
+        rates: images per second, one a round, in the order of time.
+        median: images per second.
+        q1: lower quartile of the rates.
+        q3: upper quartile.
+        low: lower end of the 95 % interval of the median.
+        high: its upper end.
+        steps: batches in a round.
+        first_step_s: seconds of the first step of all.
+        warm_up_s: seconds of the warm-up, that step included.
+        memory_mib: the most that it added to the process's memory.
+    """
+
+    workload: Workload
+    setting: Setting
+    rates: tuple[float, ...]
+    median: float
+    q1: float
+    q3: float
+    low: float
+    high: float
+    steps: int | None = None
+    first_step_s: float | None = None
+    warm_up_s: float | None = None
+    memory_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How long the lesson took to learn on one device, as `benchmarks/test_time_to_accuracy.py` stored it."""
+
+    device: str
+    accuracy: float
+    epochs: int
+    training_s: float
+    evaluation_s: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One stored run of the benchmark suite on one machine.
+
+    Attributes:
+        file: where it is stored.
+        when: ISO 8601, of its first benchmark.
+        machine: where it was measured.
+        software: versions: ``torch``, ``python``, ... as strings.
+        measurements: in the order of the file.
+        ruler: of each device, where it was measured.
+        accuracies: time to accuracy, where it was measured.
+        planned: how many benchmarks there were to be.
+        facts: what else is known of the run (state, settings), name to value, for people.
+    """
+
+    file: Path
+    when: str
+    machine: Machine
+    software: Mapping[str, str]
+    measurements: tuple[Measurement, ...]
+    ruler: Mapping[str, Ruler] = field(default_factory=dict)
+    accuracies: tuple[Accuracy, ...] = ()
+    planned: int | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things that a comparison compares.
+
+    Attributes:
+        label: as the person named it.
+        software: as in `Sweep`.
+        settings: what was set for it, name to value.
+        control: whether it is a second copy of the first arm, which shows what identical code differs by.
+        ruler: measured in its worker.
+        first_step_s: seconds of its very first step, compilation included; by batch size.
+        warm_up_s: seconds until the change-point after which it is steady; by batch size.
+    """
+
+    label: str
+    software: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    control: bool = False
+    ruler: Ruler | None = None
+    first_step_s: Mapping[int, float] = field(default_factory=dict)
+    warm_up_s: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One ABBA round: when it began, in seconds since the start of the run, and log(time of the arm / of the first)."""
+
+    start: float
+    generation: int
+    log_ratio: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm beside the first one, at one batch size.
+
+    Attributes:
+        workload: what both did.
+        arm: index of the arm in the comparison.
+        ratio: time of the arm / time of the first arm, with its interval; above 1 the arm is slower.
+        verdict: what can be said of it.
+        reason: in one sentence, with figures.
+        detectable: the smallest change, as a share (0.02 for 2 %), that this run could have seen.
+        pairs: the series behind it.
+        control: the ratio of the second copy of the first arm to the first arm, in the same run.
+        control_pairs: the series behind that.
+        base_rate: images per second of the first arm, median of the blocks.
+        rate: images per second of the arm.
+    """
+
+    workload: Workload
+    arm: int
+    ratio: Ratio
+    verdict: Verdict
+    reason: str
+    detectable: float
+    pairs: tuple[Pair, ...]
+    control: Ratio | None
+    control_pairs: tuple[Pair, ...]
+    base_rate: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One stored paired run.
+
+    Attributes:
+        file: where it is stored.
+        when: ISO 8601.
+        machine: where it was measured.
+        arms: the first one is what the others are compared with; the control is the last.
+        cells: one for each other arm (but the control) and batch size.
+        margin: share below which a difference does not matter (0.01 for 1 %).
+        ended: "certain", "budget", "interrupted", or why else it stopped.
+        seconds: how long it measured.
+        facts: what else is known of the run, name to value, for people.
+    """
+
+    file: Path
+    when: str
+    machine: Machine
+    arms: tuple[Arm, ...]
+    cells: tuple[Cell, ...]
+    margin: float
+    ended: str
+    seconds: float
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that is not in the report, and why, in one sentence."""
+
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a report tells of."""
+
+    sweeps: tuple[Sweep, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    refused: tuple[Refused, ...] = ()

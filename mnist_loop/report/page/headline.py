@@ -1,0 +1,86 @@
+"""The first thing that the page says: what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mnist_loop.report.model import Comparison, Results, Sweep
+from mnist_loop.report.plots import findings, limits, words
+from mnist_loop.report.plots.configurations import subjects, version_key
+from mnist_loop.statistics.verdict import Verdict
+
+MOST_OTHERS = 4  # sentences below the first: more are read in their sections
+ENDS = {
+    "certain": "it ended when all verdicts were certain",
+    "budget": "it ended when its time was spent",
+    "interrupted": "it was interrupted",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of the page.
+
+    Attributes:
+        first: the finding.
+        others: findings of the other results.
+        counts: each verdict that occurs, and how often.
+        about: what the report is made of.
+    """
+
+    first: str
+    others: Sequence[str]
+    counts: Sequence[tuple[Verdict, int]]
+    about: str
+
+
+def headline(results: Results) -> Headline:
+    """Return what the page begins with: comparisons before sweeps, for they alone can decide."""
+    told = [f"{findings.of_comparison(one)}." for one in results.comparisons] + [
+        f"{one}." for one in _limits(results.sweeps)
+    ]
+    if not told:
+        told = ["Nothing was measured in these files." if results.sweeps else "There is nothing to report."]
+        if results.refused:
+            told = [f"Nothing could be reported: {_refused(results)}."]
+    others = told[1 : 1 + MOST_OTHERS]
+    if len(told) > 1 + MOST_OTHERS:
+        others.append(f"And {words.count(len(told) - 1 - MOST_OTHERS, 'finding')} more below.")
+    counts = Counter(cell.verdict for one in results.comparisons for cell in one.cells)
+    return Headline(
+        told[0], others, [(verdict, counts[verdict]) for verdict in Verdict if counts[verdict]], _about(results)
+    )
+
+
+def how_it_ended(comparison: Comparison) -> str:
+    """Say in one sentence how long a comparison measured, and why it stopped."""
+    why = ENDS.get(comparison.ended, f"it ended: {comparison.ended}")
+    return f"Measured in pairs for {comparison.seconds:.0f} s on {words.plain(comparison.machine.name)}; {why}."
+
+
+def _limits(sweeps: Sequence[Sweep]) -> list[str]:
+    """Return what limits training, with the newest torch on each machine and device."""
+    told = []
+    for configurations in subjects(sweeps).values():
+        newest = {(one.sweep.machine.name, one.setting.device): one for one in configurations}
+        for one in sorted(newest.values(), key=lambda one: version_key(one.torch), reverse=True):
+            where = f" ({words.plain(one.sweep.machine.name)}, {one.setting.device})" if len(newest) > 1 else ""
+            told.append(f"{limits.finding(one.parts)}{where}")
+    return told
+
+
+def _about(results: Results) -> str:
+    parts = [
+        words.count(len(found), name)
+        for found, name in ((results.comparisons, "paired comparison"), (results.sweeps, "stored sweep"))
+        if found
+    ]
+    if results.refused:
+        parts.append(_refused(results))
+    return ", ".join(parts)
+
+
+def _refused(results: Results) -> str:
+    return f"{words.count(len(results.refused), 'file')} refused"

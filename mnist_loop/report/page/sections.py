@@ -1,0 +1,133 @@
+"""The sections of the page: a finding each, its plots, its tables with what sorts them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mnist_loop.report import facts
+from mnist_loop.report.beside import beside
+from mnist_loop.report.page.headline import how_it_ended
+from mnist_loop.report.plots import findings, words
+from mnist_loop.report.tables.paired import paired
+from mnist_loop.report.tables.side_by_side import side_by_side
+from mnist_loop.report.tables.throughput import throughput
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from mnist_loop.report.model import Comparison, Results, Sweep
+    from mnist_loop.report.plots import Plot
+    from mnist_loop.report.tables.table import Table
+
+VERDICTS = {"SLOWER", "FASTER", "SAME", "INCONCLUSIVE"}
+MOST_OPEN = 3  # tables of sweeps that are open from the start; of more, each is a click away
+SCALES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "%": 1e-2}
+NUMBER = re.compile(r"([+\-\N{MINUS SIGN}]?\d+(?:\.\d+)?(?:e[+-]?\d+)?) ?([a-zA-Zµ%]*)")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot on the page: its id, its sentences, and the picture."""
+
+    name: str
+    finding: str
+    reading: str
+    picture: Markup
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table: its text, what sorts it, and the class of a verdict."""
+
+    text: str
+    key: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table on the page."""
+
+    title: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[Entry]]
+    caption: str
+    notes: Sequence[str]
+    is_open: bool = True
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading of its own."""
+
+    id: str
+    title: str
+    about: str
+    figures: Sequence[Figure] = ()
+    grids: Sequence[Grid] = ()
+    facts: Sequence[tuple[str, str]] = field(default=())
+
+
+def sections(results: Results, plots: Sequence[tuple[Plot, Markup]]) -> list[Section]:
+    """Return the comparisons, then all sweeps together."""
+    left = {plot.name: (plot, picture) for plot, picture in plots}
+    found = [_comparison(number, one, left) for number, one in enumerate(results.comparisons, start=1)]
+    if results.sweeps:
+        found.append(_sweeps(results.sweeps, _figures(list(left.values()))))
+    return found
+
+
+def _comparison(number: int, comparison: Comparison, left: dict[str, tuple[Plot, Markup]]) -> Section:
+    mine = [left.pop(name) for name, (plot, _) in list(left.items()) if plot.source is comparison]
+    arms = [findings.name(comparison, place) for place, arm in enumerate(comparison.arms) if not arm.control]
+    return Section(
+        id=f"comparison-{number}",
+        title=f"{words.listing(arms[1:])} beside {arms[0]}" if arms[1:] else arms[0],
+        about=f"{how_it_ended(comparison)} Stored in {comparison.file.name}, {_when(comparison.when)}.",
+        figures=_figures(mine),
+        grids=[grid(table) for table in paired(comparison)],
+    )
+
+
+def _sweeps(sweeps: Sequence[Sweep], figures: Sequence[Figure]) -> Section:
+    shared = facts.split([facts.of_sweep(one) for one in sweeps]).shared
+    several = len(sweeps) > 1
+    grids = [grid(table) for table in side_by_side(beside(sweeps))] if several else []
+    grids += [grid(throughput(one), is_open=place < MOST_OPEN) for place, one in enumerate(sweeps)]
+    about = (
+        "Each sweep was measured by itself, one after the other." if several else f"Measured {_when(sweeps[0].when)}."
+    )
+    return Section("sweeps", "Stored sweeps", about, figures, grids, list(shared.items()))
+
+
+def _figures(plots: Sequence[tuple[Plot, Markup]]) -> list[Figure]:
+    return [Figure(plot.name, plot.finding, plot.reading, picture) for plot, picture in plots]
+
+
+def grid(table: Table, is_open: bool = True) -> Grid:
+    """Return a table for the page."""
+    columns = [(column.heading, column.numbers) for column in table.columns]
+    rows = [[_entry(text) for text in row] for row in table.rows]
+    return Grid(table.title, columns, rows, table.caption, table.notes, is_open)
+
+
+def _entry(text: str) -> Entry:
+    return Entry(text, sort_key(text), text.lower() if text in VERDICTS else "")
+
+
+def sort_key(text: str) -> str:
+    """Return the number that a cell begins with, its unit counted in; empty where it begins with none."""
+    found = NUMBER.match(text)
+    if found is None:
+        return ""
+    unit = found[2]
+    scale = SCALES.get(unit) or (SCALES.get(unit[0], 1.0) if unit and unit[1:] in ("FLOP", "B") else 1.0)
+    return repr(float(found[1].replace("\N{MINUS SIGN}", "-")) * scale)
+
+
+def _when(moment: str) -> str:
+    """Write a moment in ISO 8601 without its seconds."""
+    return moment[:16].replace("T", " at ")

@@ -1,0 +1,35 @@
+"""What a training step needs in arithmetic, and the images per second that a machine could train at most."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+FLOP_PER_MULTIPLY_ADD = 2  # one product and one sum
+
+
+def flop_per_image(model: str) -> int | None:
+    """Return the floating-point operations that one training step spends on an image in the layers of an MLP.
+
+    For layers of n inputs and m outputs, forward takes n m multiply-adds, the gradient of the weights the same, and the
+    gradient of the inputs the same again, save in the first layer, whose inputs are data. For 784-128-10 that is
+    2 (2 (784 * 128 + 128 * 10) + 128 * 10). Biases, ReLU, loss and the update of the weights are left out: below 1 %
+    of it, and no matrix product.
+
+    Args:
+        model: widths of the layers, "784-128-10".
+
+    Returns:
+        None where ``model`` is no such list.
+    """
+    widths = model.split("-")
+    if len(widths) < 2 or not all(width.isascii() and width.isdigit() for width in widths):
+        return None
+    layers = [n * m for n, m in pairwise(map(int, widths))]
+    return FLOP_PER_MULTIPLY_ADD * (2 * sum(layers) + sum(layers[1:])) or None
+
+
+def ceiling(model: str, gemm: float) -> float | None:
+    """Return the images per second that matrix products of ``gemm`` FLOP/s allow, None where that is not known."""
+    flop = flop_per_image(model)
+    return gemm / flop if flop and math.isfinite(gemm) and gemm > 0 else None

@@ -1,0 +1,85 @@
+"""One line of throughput: medians with their ribbon, and the fit T(b) = t0 + b / r."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from mnist_loop.report.model import Measurement
+from mnist_loop.report.plots.axes import is_rate
+from mnist_loop.statistics.line import Line, fit
+
+# Half the width of a 95 % interval in standard errors.
+HALF_WIDTH = 1.96
+# Of the logarithm of a time. Even identical processes differ by more, so that no batch size may rule the fit alone.
+LEAST_ERROR = 0.001
+STEPS_OF_FIT = 60
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line to draw.
+
+    Attributes:
+        label: its name.
+        measured: one measurement a batch size, by rising batch size.
+        colour: of line, marks and ribbon.
+        marker: of the medians; none where it is empty.
+        strong: whether it has ribbon, fit and label.
+    """
+
+    label: str
+    measured: Sequence[Measurement]
+    colour: str
+    marker: str
+    strong: bool
+
+    @property
+    def points(self) -> list[Measurement]:
+        """The measurements that can be on a logarithmic axis."""
+        return [one for one in self.measured if is_rate(one.median) and one.workload.batch_size > 0]
+
+    @property
+    def last(self) -> float | None:
+        """The rate at the largest batch size."""
+        return self.points[-1].median if self.points else None
+
+
+def fitted(points: Sequence[Measurement]) -> Line | None:
+    """Return the line through the times of a step, None where there is none."""
+    sizes = [one.workload.batch_size for one in points]
+    return fit(sizes, [size / one.median for size, one in zip(sizes, points, strict=True)], [_error(p) for p in points])
+
+
+def draw_curve(axes: Axes, curve: Curve) -> None:
+    """Draw it."""
+    points = curve.points
+    if not points:
+        return
+    sizes = [one.workload.batch_size for one in points]
+    medians = [one.median for one in points]
+    if not curve.strong:
+        axes.plot(sizes, medians, color=curve.colour, linewidth=1.0, zorder=1)
+        return
+    low = [min(one.low, one.median) if is_rate(one.low) else one.median for one in points]
+    high = [max(one.high, one.median) if is_rate(one.high) else one.median for one in points]
+    axes.fill_between(sizes, low, high, color=curve.colour, alpha=0.22, linewidth=0, zorder=2)
+    if len(points) == 1:
+        axes.plot([sizes[0]] * 2, [low[0], high[0]], color=curve.colour, linewidth=1.6, zorder=2)
+    axes.plot(sizes, medians, color=curve.colour, marker=curve.marker, markersize=4.5, linewidth=1.7, zorder=3)
+    line = fitted(points)
+    if line is not None:
+        first, last = math.log(sizes[0]), math.log(sizes[-1])
+        grid = [math.exp(first + (last - first) * step / STEPS_OF_FIT) for step in range(STEPS_OF_FIT + 1)]
+        rates = [size / line.seconds(size) for size in grid]
+        axes.plot(grid, rates, color=curve.colour, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=2)
+
+
+def _error(one: Measurement) -> float:
+    """Return the standard error of the logarithm of a time, from the interval of its rate."""
+    if not (is_rate(one.low) and is_rate(one.high) and one.high > one.low):
+        return LEAST_ERROR
+    return max(math.log(one.high / one.low) / (2 * HALF_WIDTH), LEAST_ERROR)

@@ -1,0 +1,80 @@
+"""All plots of a report, and their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_loop.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mnist_loop.report.model import Comparison, Results
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot.
+
+    Attributes:
+        name: for its file: small letters, digits and hyphens.
+        finding: what it shows, in one sentence; the title.
+        reading: how to read it: what lines, shades and marks mean.
+        alt: what it shows for those who do not see it.
+        figure: with finding and reading above the picture.
+        head: height of these two, in points; the page shows them as text of its own and cuts them off.
+        source: the comparison that it is of; None for sweeps.
+    """
+
+    name: str
+    finding: str
+    reading: str
+    alt: str
+    figure: Figure
+    head: float
+    source: Comparison | None = None
+
+
+def figures(results: Results) -> list[Plot]:
+    """Draw what the results allow: comparisons first, then sweeps."""
+    from mnist_loop.report.plots import forest, heat, series, throughput
+    from mnist_loop.report.plots.ink import drawing
+
+    with drawing():
+        plots = [plot for one in results.comparisons for room in (forest, heat, series) for plot in room.of(one)]
+        plots += throughput.of(results.sweeps)
+        plots += heat.of_sweeps(results.sweeps)
+    return _named_apart(plots)
+
+
+def save(results: Results, folder: Path) -> list[Path]:
+    """Write each plot as PNG and as SVG, and return the files. The same results give the same SVG, byte for byte.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from mnist_loop.report.plots.files import png, svg
+
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for plot in figures(results):
+            for ending, content in (("png", png(plot)), ("svg", svg(plot))):
+                path = folder / f"{plot.name}.{ending}"
+                path.write_bytes(content)
+                written.append(path)
+    except OSError as error:
+        raise UserError(f"{folder}: plots cannot be written there ({error.strerror}); name another folder") from error
+    return written
+
+
+def _named_apart(plots: list[Plot]) -> list[Plot]:
+    """Number the names that occur more than once."""
+    seen: dict[str, int] = {}
+    named = []
+    for plot in plots:
+        seen[plot.name] = number = seen.get(plot.name, 0) + 1
+        named.append(plot if number == 1 else replace(plot, name=f"{plot.name}-{number}"))
+    return named

@@ -1,0 +1,112 @@
+"""A plot as PNG, as an SVG file, and as SVG inside the page, where its colours follow the page's."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from mnist_loop.report.plots.ink import PAPER, ROLES, drawing
+from mnist_loop.report.plots.words import plain
+
+if TYPE_CHECKING:
+    from mnist_loop.report.plots.draw import Plot
+
+DOTS_PER_INCH = 200  # a PNG is then 1500 pixels wide, enough for a screen of high density
+SVG, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+HREF = f"{{{LINK}}}href"
+REFERENCE = re.compile(r"url\(#(\w+)\)")
+LONGEST_ALT = 2000  # letters: an alternative text says what is seen, not all that was measured
+
+
+def png(plot: Plot) -> bytes:
+    """Return the plot on white."""
+    return _saved(plot, "png", {"Software": None}, dpi=DOTS_PER_INCH)
+
+
+def svg(plot: Plot) -> bytes:
+    """Return the plot on white; its letters are outlines, so that it looks the same everywhere."""
+    words = {"Title": plain(plot.finding, LONGEST_ALT), "Description": plain(plot.alt, LONGEST_ALT)}
+    return _saved(plot, "svg", {"Date": None, "Creator": None, **words})
+
+
+class Styles:
+    """The looks of all plots on a page: one class for each that occurs, so that no element needs a style of its own."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def name(self, style: str) -> str:
+        """Return the class for what stood in a ``style`` attribute."""
+        for colour, role in ROLES.items():
+            style = style.replace(colour, f"var(--{role})")
+        style = style.replace("'DejaVu Sans'", "var(--sans)")
+        return self._names.setdefault(style, f"p{len(self._names)}")
+
+    def sheet(self) -> str:
+        """Return the style sheet."""
+        return "\n".join(f".{name}{{{style}}}" for style, name in self._names.items())
+
+
+def inline(plot: Plot, styles: Styles) -> str:
+    """Return the plot for the page, without title and background, its letters as text and its looks by class.
+
+    The page says beside it what it shows, in words of its own: ``plot.alt`` becomes its label for screen readers.
+    """
+    text = _saved(plot, "svg", {"Date": None, "Creator": None}, letters="none")
+    ET.register_namespace("", SVG)
+    ET.register_namespace("xlink", LINK)
+    root = ET.fromstring(text)  # noqa: S314 - matplotlib has just written it
+    _cut(root, plot.head)
+    used = {name for element in root.iter() for name in _references(element)}
+    for element in root.iter():
+        _name_apart(element, plot.name, used)
+        if style := element.attrib.pop("style", None):
+            element.set("class", styles.name(style))
+        if path := element.get("d"):
+            element.set("d", " ".join(path.split()))
+        element.tail = None
+    root.set("role", "img")
+    root.set("aria-label", plain(plot.alt, LONGEST_ALT))
+    return ET.tostring(root, encoding="unicode")
+
+
+def _cut(root: ET.Element, head: float) -> None:
+    """Take away the title, the background, the page's own style sheet and the note of who made it."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            kind = child.tag.rpartition("}")[2]
+            background = kind == "path" and f"fill: {PAPER}" in child.get("style", "") and parent.get("id") == "patch_1"
+            if kind in ("metadata", "style", "title") or child.get("id") == "head" or background:
+                parent.remove(child)
+    _, _, width, height = map(float, root.get("viewBox", "0 0 0 0").split())
+    root.set("viewBox", f"0 {head:g} {width:g} {height - head:g}")
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+
+
+def _references(element: ET.Element) -> list[str]:
+    """Return the names that an element refers to."""
+    return [*REFERENCE.findall(" ".join(element.attrib.values())), *filter(None, [element.get(HREF, "")[1:]])]
+
+
+def _name_apart(element: ET.Element, prefix: str, used: set[str]) -> None:
+    """Put the plot's name before the names that are referred to, which are the same in several plots; drop the rest."""
+    name = element.attrib.pop("id", None)
+    if name in used:
+        element.set("id", f"{prefix}-{name}")
+    for key, value in element.attrib.items():
+        if key == HREF:
+            element.set(key, f"#{prefix}-{value[1:]}")
+        else:
+            element.set(key, REFERENCE.sub(rf"url(#{prefix}-\1)", value))
+
+
+def _saved(
+    plot: Plot, kind: str, metadata: dict[str, str | None], dpi: float | None = None, letters: str = "path"
+) -> bytes:
+    buffer = io.BytesIO()
+    with drawing(**{"svg.fonttype": letters}):
+        plot.figure.savefig(buffer, format=kind, metadata=metadata, dpi=dpi or "figure")
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""The cells of a comparison: what the statistics say of each arm and batch size, from all whole rounds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from mnist_loop.report.model import Cell, Pair, Workload
+from mnist_loop.report.reading.log import Log
+from mnist_loop.report.reading.node import Misfit
+from mnist_loop.statistics.judgement import judge
+from mnist_loop.statistics.pairing import Round, rounds
+
+MOST_GENERATIONS = 1000  # restarts in a comparison: the resampling takes 40 kB for each
+MOST_LOOKS = 100_000
+
+
+def cells(log: Log, workloads: Mapping[int, Workload]) -> Iterator[Cell]:
+    """Yield a cell for each other arm and batch size that was measured in at least two restarts.
+
+    The last arm is the control.
+
+    Raises:
+        Misfit: the plan is none, or there are more restarts than in any comparison of ours.
+    """
+    plan = log.header["plan"]
+    margin, confidence = plan["margin"].between(0.0, 1.0), plan["confidence"].between(0.5, 1.0)
+    looks = plan["looks"].count(most=MOST_LOOKS)
+    if len({block.generation for block in log.blocks}) > MOST_GENERATIONS:
+        raise Misfit(f"more than {MOST_GENERATIONS} restarts found: no comparison of mnist-loop has so many")
+    found = rounds(log.blocks, log.arms)
+    of_size: dict[int, list[Round]] = defaultdict(list)
+    for one in found:
+        of_size[one.batch_size].append(one)
+    rates = _rates(log)
+    for judged in judge(found, log.arms, list(workloads), margin, confidence, looks):
+        if judged.ratio is None:  # one restart says nothing of what restarts differ by
+            continue
+        size = judged.batch_size
+        yield Cell(
+            workload=workloads[size],
+            arm=judged.arm,
+            ratio=judged.ratio,
+            verdict=judged.verdict,
+            reason=judged.reason,
+            detectable=judged.detectable,
+            pairs=_pairs(of_size[size], judged.arm),
+            control=judged.control,
+            control_pairs=_pairs(of_size[size], log.arms - 1),
+            base_rate=rates[0, size],
+            rate=rates[judged.arm, size],
+        )
+
+
+def _rates(log: Log) -> dict[tuple[int, int], float]:
+    """Return the median images per second of each arm at each batch size."""
+    rates: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for block in log.blocks:
+        rates[block.arm, block.batch_size].append(block.images / block.seconds)
+    return {key: median(found) for key, found in rates.items()}
+
+
+def _pairs(found: Sequence[Round], arm: int) -> tuple[Pair, ...]:
+    return tuple(Pair(one.start, one.generation, one.log_ratio(arm)) for one in found)

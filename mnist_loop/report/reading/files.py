@@ -1,0 +1,120 @@
+"""The files of a report: which are meant, and their bytes, whatever they turn out to be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from mnist_loop.report.model import Refused
+from mnist_loop.report.reading.node import Misfit
+from mnist_loop.report.reading.text import clean
+
+SUFFIXES = {".json", ".jsonl"}
+MOST_FILES = 100_000
+DEEPEST = 30  # folders in folders: Python up to 3.11 walks them by recursion
+MIB = 2**20
+# A sweep of five batch sizes on one device takes 0.14 MiB, and JSON in memory up to thirty times its size.
+LARGEST_SWEEP = 16 * MIB
+# Half an hour of blocks of 25 ms, 200 bytes each, is 14 MiB.
+LARGEST_COMPARISON = 64 * MIB
+LONGEST_PATH = 300  # characters of a path that are shown
+
+
+def shown(path: Path) -> Path:
+    """Return a path for people: names of files can hold control characters too."""
+    return Path(clean(str(path), LONGEST_PATH) or "?")
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Path], list[Refused]]:
+    """Return the files that are meant, each once and in order, and what was refused of ``paths``.
+
+    A folder means all .json and .jsonl files in it and in its folders, but for hidden ones. Links to folders are not
+    followed: they can lead in a circle.
+    """
+    files: list[Path] = []
+    refused: list[Refused] = []
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        try:
+            found = _inside(path) if path.is_dir() else [path]
+        except (OSError, ValueError) as error:  # no permission; a null character in the name
+            refused.append(Refused(shown(path), _why(error)))
+            continue
+        if not found:
+            refused.append(Refused(shown(path), "no .json or .jsonl file in this folder: expected stored results"))
+        files += _new(found, seen)
+    for path in files[MOST_FILES:]:
+        refused.append(Refused(shown(path), f"left out: {MOST_FILES} files are read at most"))
+    return files[:MOST_FILES], refused
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading.
+
+    Raises:
+        Misfit: it is not there, not readable, or no regular file.
+    """
+    # Without waiting for the other end of a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        raise Misfit(_why(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Misfit("not a regular file: expected a result that mnist-loop stored")
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            yield file
+        except OSError as error:
+            raise Misfit(_why(error)) from error
+
+
+def whole(file: BinaryIO, largest: int = LARGEST_SWEEP) -> bytes:
+    """Return the content of a file from where it stands.
+
+    Raises:
+        Misfit: there is more than ``largest`` bytes.
+    """
+    content = file.read(largest + 1)
+    if len(content) > largest:
+        raise Misfit(f"larger than {largest // MIB} MiB: no result of mnist-loop is")
+    return content
+
+
+def _inside(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    with os.scandir(folder) as entries:  # which tells of a folder that may not be read; os.walk does not
+        any(entries)
+    for here, folders, names in os.walk(folder):
+        depth = len(Path(here).parts) - len(folder.parts)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < DEEPEST)
+        found += [
+            Path(here, name) for name in sorted(names) if not name.startswith(".") and Path(name).suffix in SUFFIXES
+        ]
+        if len(found) > MOST_FILES:
+            break
+    return found
+
+
+def _new(found: Iterable[Path], seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield those that are not the same file as one before."""
+    for path in found:
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            yield path  # to be refused, with the reason, when it is opened
+            continue
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            yield path
+
+
+def _why(error: OSError | ValueError) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else None) or clean(str(error), 80)
+    return f"cannot be read ({reason}): expected a result that mnist-loop stored"

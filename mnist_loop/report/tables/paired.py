@@ -1,0 +1,155 @@
+"""The tables of one comparison: the verdicts, the line through the times, the warm-up, and what the arms are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mnist_loop.report import facts
+from mnist_loop.report.facts import WITHOUT_VERDICT
+from mnist_loop.report.lines import arm_lines, what_changed
+from mnist_loop.report.model import Arm, Cell, Comparison
+from mnist_loop.report.tables.figures import interval, ratio, seconds, share, short
+from mnist_loop.report.tables.side_by_side import differences, shared
+from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.statistics.ratio import Ratio
+
+GAP = "-"
+
+
+def paired(comparison: Comparison) -> Iterator[Table]:
+    """Yield the tables of a comparison."""
+    yield verdicts(comparison)
+    if any(arm_lines(comparison)):
+        yield lines(comparison)
+    if any(arm.first_step_s or arm.warm_up_s for arm in comparison.arms):
+        yield warm_up(comparison)
+    yield arms(comparison)
+
+
+def verdicts(comparison: Comparison) -> Table:
+    """Return the arms beside the first one: ratio, verdict, and what the run could have seen."""
+    first = comparison.arms[0].label
+    headings = ("part", "batch size", "arm", "images/s", "time ratio", "verdict", "smallest visible change", "control")
+    text = {"part", "arm", "verdict"}
+    rows = []
+    for place, cell in enumerate(comparison.cells):
+        if not place or comparison.cells[place - 1].workload != cell.workload:
+            rows.append(_first_row(cell, first))
+        rows.append(_row(cell, comparison.arms[cell.arm]))
+    confidences = sorted({cell.ratio.confidence for cell in comparison.cells})
+    at = dict.fromkeys(f"{100 * one:.4g}" for one in (*confidences[:1], *confidences[-1:]))
+    told = f"; intervals at {' to '.join(at)} %" if at else ""
+    return Table(
+        title=f"{comparison.file.name}: {', '.join(arm.label for arm in _others(comparison.arms))} beside {first}",
+        columns=[Column(name, name not in text) for name in headings],
+        rows=rows,
+        caption=f"time ratio: time of the arm / time of {first}; above 1 it is slower{told}; margin "
+        f"{share(comparison.margin)}; the control is a second copy of {first}",
+        notes=(*_reasons(comparison), *_how_it_ended(comparison)),
+    )
+
+
+def lines(comparison: Comparison) -> Table:
+    """Return the line T(b) = t0 + b / r of each arm, and what changed."""
+    headings = ("arm", "dispatch t0", "95 % interval", "arithmetic r", "95 % interval", "half of r at batch", "misfit")
+    rows = []
+    for arm, line in zip(comparison.arms, arm_lines(comparison), strict=True):
+        if line is not None:
+            low, high = line.dispatch_s_interval
+            slow, fast = line.rate_interval
+            rows.append(
+                (
+                    arm.label,
+                    _time(line.dispatch_s),
+                    f"[{_time(low)}, {_time(high)}]",
+                    f"{short(line.rate)} images/s",
+                    f"[{short(slow)}, {short(fast)}]",
+                    f"{line.half_batch:.0f}",
+                    share(line.misfit),
+                )
+            )
+    return Table(
+        title="A step takes T(b) = t0 + b / r",
+        columns=[Column(name, name != "arm") for name in headings],
+        rows=rows,
+        caption="t0: what a step takes however small its batch b; r: images per second of a large batch; misfit: the "
+        "largest share by which a measured time differs from the line",
+        notes=tuple(what_changed(comparison)),
+    )
+
+
+def warm_up(comparison: Comparison) -> Table:
+    """Return what came before the blocks that count: the first step, and how long it took to become steady."""
+    sizes = sorted({size for arm in comparison.arms for size in (*arm.first_step_s, *arm.warm_up_s)})
+    return Table(
+        title="Before the measurement",
+        columns=(Column("arm", numbers=False), Column("batch size"), Column("first step"), Column("until steady")),
+        rows=[
+            (arm.label, str(size), _maybe(arm.first_step_s.get(size)), _maybe(arm.warm_up_s.get(size)))
+            for size in sizes
+            for arm in comparison.arms
+            if size in arm.first_step_s or size in arm.warm_up_s
+        ],
+        caption="first step: compilation included; until steady: the blocks before the change-point, median of the "
+        "restarts; none of it is part of a ratio",
+    )
+
+
+def arms(comparison: Comparison) -> Table:
+    """Return what the arms differ in, and their rulers."""
+    told = facts.split([facts.of_arm(arm) for arm in comparison.arms])
+    run = facts.of_machine(comparison.machine) | dict(comparison.facts)
+    caption = f"{shared(told)}; " + ", ".join(f"{name} {value}" for name, value in run.items())
+    labels = [arm.label for arm in comparison.arms]
+    return differences("What differs", labels, told, [arm.ruler for arm in comparison.arms], caption)
+
+
+def _first_row(cell: Cell, label: str) -> tuple[str, ...]:
+    rate = short(cell.base_rate)
+    return cell.workload.part, str(cell.workload.batch_size), label, rate, "1", "the first", GAP, GAP
+
+
+def _row(cell: Cell, arm: Arm) -> tuple[str, ...]:
+    return (
+        cell.workload.part,
+        str(cell.workload.batch_size),
+        arm.label,
+        short(cell.rate),
+        _ratio(cell.ratio),
+        cell.verdict.value,
+        share(cell.detectable),
+        GAP if cell.control is None else _ratio(cell.control),
+    )
+
+
+def _reasons(comparison: Comparison) -> Iterator[str]:
+    for cell in comparison.cells:
+        size = cell.workload.batch_size
+        yield f"{comparison.arms[cell.arm].label} at batch size {size}: {cell.verdict.value}: {cell.reason}"
+
+
+def _how_it_ended(comparison: Comparison) -> Iterator[str]:
+    if WITHOUT_VERDICT in comparison.facts:
+        yield f"Nothing can be told of what was {WITHOUT_VERDICT}: {comparison.facts[WITHOUT_VERDICT]}."
+    ended = {
+        "certain": "It ended when all verdicts were certain",
+        "budget": "It ended when its budget was spent",
+        "interrupted": "It was interrupted",
+    }.get(comparison.ended, f"It ended: {comparison.ended}")
+    yield f"{ended}, after {comparison.seconds:.0f} s."
+
+
+def _others(found: Sequence[Arm]) -> list[Arm]:
+    return [arm for arm in found[1:] if not arm.control]
+
+
+def _ratio(found: Ratio) -> str:
+    return f"{ratio(found.estimate)} {interval(found.low, found.high)}"
+
+
+def _maybe(value: float | None) -> str:
+    return GAP if value is None else seconds(value)
+
+
+def _time(value: float) -> str:
+    return seconds(value) if value >= 0 else f"-{seconds(-value)}"

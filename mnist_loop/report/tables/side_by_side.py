@@ -1,0 +1,126 @@
+"""The tables of sweeps beside each other: what differs, and what can be told of the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mnist_loop.report.beside import Beside, Entry, Family
+from mnist_loop.report.facts import Facts
+from mnist_loop.report.model import Machine, Ruler
+from mnist_loop.report.shares import Shares
+from mnist_loop.report.tables.figures import interval, quantity, ratio, seconds, share, short
+from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.statistics.verdict import Verdict
+
+GAP = "-"
+RULED = (
+    "of matrix products, of copy: share of the ruler that the products, and reading the images once, take; batch in "
+    "dispatches: operations on one element that could be started in the time of a batch"
+)
+MOST_COLUMNS = 6  # of results in the table of facts: more are wider than a screen, and it is left out
+
+
+def side_by_side(found: Beside) -> Iterator[Table]:
+    """Yield two tables for each family of sweeps, and the sentences about what is not compared with the last one."""
+    for family in found.families:
+        if len(family.contenders) > 1:
+            rulers = [one.ruler for one in family.contenders]
+            yield differences("What differs", family.labels, family.facts, rulers, _shared_by(family))
+        yield _rates(family)
+    if found.refused:
+        yield Table("Not compared", (), (), notes=found.refused)
+
+
+def differences(
+    title: str, labels: Sequence[str], found: Facts, rulers: Sequence[Ruler | None], caption: str = ""
+) -> Table:
+    """Return facts that differ, in a column for each result, with the rulers beneath; shared facts are the caption."""
+    columns = [Column("", numbers=False), *(Column(label, numbers=False) for label in labels)]
+    rows = [(name, *values) for name, values in found.differing.items()]
+    rows += list(_ruler_rows(rulers))
+    if len(labels) > MOST_COLUMNS:  # on its side
+        columns = [Column("", numbers=False), *(Column(row[0], numbers=False) for row in rows)]
+        rows = [(label, *(row[place + 1] for row in rows)) for place, label in enumerate(labels)]
+    return Table(title, columns, rows, caption or shared(found))
+
+
+def shared(found: Facts) -> str:
+    """Return the facts that all results share, in one sentence."""
+    return "the same for all: " + ", ".join(f"{name} {value}" for name, value in found.shared.items())
+
+
+def _shared_by(family: Family) -> str:
+    return f"{shared(family.facts)}, data {family.data}, model {family.model}"
+
+
+def _ruler_rows(rulers: Sequence[Ruler | None]) -> Iterator[tuple[str, ...]]:
+    if any(rulers):
+        yield "ruler: matrix products", *(quantity(one.gemm, "FLOP/s") if one else "not measured" for one in rulers)
+        yield "ruler: copy", *(quantity(one.copy, "B/s") if one else "not measured" for one in rulers)
+        yield "ruler: dispatch", *(seconds(one.dispatch) if one else "not measured" for one in rulers)
+
+
+def _rates(family: Family) -> Table:
+    labels = family.labels
+    ruled = any(entry.shares for entry in family.entries)
+    headings = ["part", "batch size", "result", "runs", "images/s"]
+    headings += ["of matrix products", "of copy", "batch in dispatches"] if ruled else []
+    text = {"part", "result", "verdict"}
+    columns = [Column(name, name not in text) for name in (*headings, "time ratio", "verdict")]
+    rows = [
+        (
+            entry.workload.part,
+            str(entry.workload.batch_size),
+            labels[entry.contender],
+            str(len(entry.rates)),
+            short(entry.rate),
+            *(_shares(entry.shares) if ruled else ()),
+            _ratio(entry),
+            verdict(entry),
+        )
+        for entry in family.entries
+    ]
+    confidence = "intervals are at a confidence that holds for all of them together, 95 %"
+    told = any(entry.evidence and entry.evidence.interval for entry in family.entries)
+    caption = f"time ratio: time of the result / time of {labels[0]}; above 1 it is slower"
+    caption += f"; {confidence}" if told else ""
+    caption += f"; {RULED}" if ruled else ""
+    title = f"Beside {labels[0]}" if len(labels) > 1 else f"{len(family.contenders[0].runs)} runs of {labels[0]}"
+    return Table(title, columns, rows, caption, (*_reasons(family), *family.notes))
+
+
+def _reasons(family: Family) -> Iterator[str]:
+    """Yield each reason once: that for "no difference can be told" is mostly the same for all."""
+    reasons = dict.fromkeys(
+        entry.evidence.reason
+        for entry in family.entries
+        if entry.evidence and entry.evidence.verdict is Verdict.INCONCLUSIVE
+    )
+    yield from (reason[:1].upper() + reason[1:] for reason in reasons)
+    machines: list[Machine] = [contender.machine for contender in family.contenders]
+    if len({machine.hash or machine.name for machine in machines}) > 1:
+        yield "Different machines: a ratio holds for them as busy as they were; the ruler tells what each can do."
+
+
+def verdict(entry: Entry) -> str:
+    """Return what is said of an entry beside the first."""
+    if entry.contender == 0:
+        return "the first"
+    if entry.evidence is None:
+        return GAP
+    told = entry.evidence.verdict
+    return "no difference can be told" if told is Verdict.INCONCLUSIVE else told.value
+
+
+def _ratio(entry: Entry) -> str:
+    if entry.evidence is None:
+        return GAP
+    found = entry.evidence
+    return ratio(found.ratio) + (f" {interval(*found.interval)}" if found.interval else "")
+
+
+def _shares(found: Shares | None) -> tuple[str, str, str]:
+    if found is None:
+        return GAP, GAP, GAP
+    gemm, copy = (GAP if one is None else share(one) for one in (found.gemm, found.copy))
+    return gemm, copy, short(found.dispatches)

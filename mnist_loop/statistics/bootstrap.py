@@ -1,0 +1,81 @@
+"""The cluster bootstrap of a trimmed mean: where the generations lie, and how far that can be off on either side.
+
+A generation is one restart of the processes that are compared. It is one value here, the median of its rounds: rounds
+share their processes, so only generations are independent. Resampling the rounds as well would count their noise
+twice, as it already shows in the medians (Davison and Hinkley, Bootstrap Methods and their Application, 1997, sec.
+3.8; Field and Welsh, J. R. Statist. Soc. B 69, 2007).
+
+A resample of n sorted values draws n of them with replacement, so its trimmed mean is a weighted sum of them, and the
+weights do not depend on the values: one matrix of weights does for all samples of a size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Array = npt.NDArray[np.float64]
+
+# Share of the generations that is left out at either end. More would protect better against spoiled generations, less
+# widens the interval less; of 10, 12.5, 15 and 20 % this is the share with which the 95 % interval covers between 93
+# and 97 % in all of docs/coverage.md. With 10 % it covers 91 % where a fifth of the generations is throttled; with
+# 20 % it covers 97.1 % of heavy tails at 10 generations.
+TRIM = 0.15
+RESAMPLES = 4_000  # the quantile of 10 generations, 2.7 %, then has 108 resamples beyond it: known to a tenth
+# Confidence at which the quantiles of the resamples are read; other intervals are scaled from it. At 95 % the quantiles
+# of 5 generations lie where hardly any resample reaches, and the interval covers 93 %; read at 80 %, those of heavy
+# tails cover more than 97 %.
+ANCHOR = 0.9
+CHUNK = 2_000_000  # resampled locations that are held at a time, 16 MB
+
+
+def locate(generations: Array, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Locate many samples of generations at once.
+
+    Args:
+        generations: one value for each generation, shape (samples, n), n at least 2.
+        seed: of the resampling.
+
+    Returns:
+        Three arrays of shape (samples,): the trimmed mean of each sample, and its standard errors towards low and
+        high values. The interval at confidence c is from location - t below to location + t above, with t the
+        quantile (1 + c) / 2 of Student's distribution with n - 1 degrees of freedom.
+    """
+    samples, n = generations.shape
+    ordered = np.sort(generations, axis=1)
+    location = ordered @ _weights(np.arange(n + 1.0), n)
+    matrix = _resampled_weights(n, seed)
+    t = special.stdtrit(n - 1, (1 + ANCHOR) / 2)
+    # Quantiles of the resamples alone cover too little, as they lack both the tails of t and sqrt(n / (n - 1)), which
+    # the spread of a sample falls short by: read them further out (Hesterberg, The American Statistician 69, 2015).
+    tail = special.ndtr(-t * np.sqrt(n / (n - 1)))
+    ends = np.empty((2, samples))
+    step = max(1, CHUNK // matrix.shape[1])
+    for start in range(0, samples, step):
+        resampled = ordered[start : start + step] @ matrix
+        ends[:, start : start + step] = np.quantile(resampled, [tail, 1 - tail], axis=1)
+    # The location is itself among what a resample can give, but need not lie between the quantiles to the last digit.
+    below, above = np.maximum(location - ends[0], 0.0) / t, np.maximum(ends[1] - location, 0.0) / t
+    return location, below, above
+
+
+def _weights(counts: Array, n: int) -> Array:
+    """Return how much of the mean of the middle each sorted value makes up, given how many draws are at or below it."""
+    kept = np.clip(counts, TRIM * n, (1 - TRIM) * n)
+    shares: Array = np.diff(kept, axis=-1) / (n * (1 - 2 * TRIM))
+    return shares
+
+
+@lru_cache(maxsize=16)
+def _resampled_weights(n: int, seed: int) -> Array:
+    """Return the weights of the n sorted values in each resample's trimmed mean, shape (n, RESAMPLES)."""
+    half = RESAMPLES // 2
+    drawn = np.random.default_rng([seed, n]).integers(n, size=(half, n)) + n * np.arange(half)[:, None]
+    counts = np.zeros((half, n + 1))
+    np.cumsum(np.bincount(drawn.ravel(), minlength=half * n).reshape(half, n), axis=1, out=counts[:, 1:])
+    weights = _weights(counts, n)
+    # Each resample comes with its mirror image, so that B beside A says just the opposite of A beside B.
+    return np.ascontiguousarray(np.concatenate([weights, weights[:, ::-1]]).T)

@@ -1,0 +1,21 @@
+"""Holm's procedure: at which level each of several questions is answered, so that one error bound holds for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def levels(p_values: Sequence[float], level: float) -> list[tuple[bool, float]]:
+    """Return for each p-value whether it is rejected, and the level that it was held to.
+
+    The smallest is held to level / k, the next to level / (k - 1), and so on to the first that fails; all that are
+    left are held to the level of that one. The chance of any false rejection is at most ``level``, whatever the
+    dependence (Holm, Scand. J. Statist. 6, 1979).
+    """
+    decided: list[tuple[bool, float]] = [(False, level)] * len(p_values)
+    left, failed = len(p_values), False
+    for index in sorted(range(len(p_values)), key=lambda i: p_values[i]):
+        failed = failed or p_values[index] >= level / left
+        decided[index] = (not failed, level / left)
+        left -= not failed
+    return decided

@@ -1,0 +1,150 @@
+"""The line T(b) = t0 + b / r through the seconds of a step by batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+FEWEST_BATCH_SIZES = 3  # two points lie on a line whatever they are
+CONFIDENCE = 0.95
+# Of a logarithm: a block of 25 ms, timed by a clock that is read in about a microsecond at either end, is not known
+# better. Without it a point whose rounds happened to agree would decide the line alone.
+LEAST_ERROR = 1e-4
+
+
+@dataclass(frozen=True)
+class Line:
+    """Dispatch and arithmetic of a step.
+
+    Attributes:
+        dispatch_s: t0, seconds that a step takes however small its batch.
+        rate: r, images per second that a large batch approaches.
+        dispatch_s_interval: 95 % interval of t0.
+        rate_interval: 95 % interval of r; its upper end is infinite where the batches are too small to tell.
+        misfit: largest share by which a measured time differs from the line.
+    """
+
+    dispatch_s: float
+    rate: float
+    dispatch_s_interval: tuple[float, float]
+    rate_interval: tuple[float, float]
+    misfit: float
+
+    @property
+    def half_batch(self) -> float:
+        """n_half = t0 r: the batch size at which half of r is reached."""
+        return self.dispatch_s * self.rate
+
+    def seconds(self, batch_size: float) -> float:
+        """Return T(b), seconds a step."""
+        return self.dispatch_s + batch_size / self.rate
+
+
+def fit(batch_sizes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]) -> Line | None:
+    """Fit the line, so that the relative errors count: a step of 50 us says as much as one of 50 ms.
+
+    The intervals are those of the linearised model, by the errors that are known or by the scatter of the times about
+    the line, whichever gives the wider ones.
+
+    Args:
+        batch_sizes: at least three different ones.
+        seconds: of a step, for each batch size.
+        errors: standard error of the logarithm of each of them; where it is not known, not finite.
+
+    Returns:
+        None where there are fewer than three batch sizes with a time, or no line with a positive rate fits.
+
+    Raises:
+        ValueError: the three are not of one length.
+    """
+    points = [(b, s, e) for b, s, e in zip(batch_sizes, seconds, errors, strict=True) if _positive(b) and _positive(s)]
+    if len({b for b, _, _ in points}) < FEWEST_BATCH_SIZES:
+        return None
+    b, measured, error = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    known = error[np.isfinite(error)]
+    error = np.where(np.isfinite(error), error, known.max() if known.size else 0.0)
+    error = np.maximum(error, LEAST_ERROR)
+
+    # Both unknowns in units of their own size, so that the steps of the search mean something.
+    unit = np.array([measured.min(), np.median(measured / b)])
+    design = np.stack([np.ones_like(b), b], axis=1) * unit
+
+    def misfit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        residual: npt.NDArray[np.float64] = (np.log(design @ x) - np.log(measured)) / error
+        return residual
+
+    def slope(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        jacobian: npt.NDArray[np.float64] = design / (design @ x)[:, None] / error[:, None]
+        return jacobian
+
+    found = optimize.least_squares(misfit, [0.5, 0.5], slope, bounds=(0.0, np.inf), xtol=1e-12, ftol=1e-12)
+    arithmetic = design[:, 1] * found.x[1] / (design @ found.x)
+    if not found.success or arithmetic.max() < LEAST_ERROR:
+        return None
+    half = _half_widths(slope(found.x), 2 * found.cost, len(points) - 2)
+    (dispatch, per_image), (dispatch_half, per_image_half) = found.x * unit, half * unit
+    fastest = per_image - per_image_half
+    return Line(
+        float(dispatch),
+        float(1 / per_image),
+        (float(max(dispatch - dispatch_half, 0.0)), float(dispatch + dispatch_half)),
+        (float(1 / (per_image + per_image_half)), float(1 / fastest) if fastest > 0 else math.inf),
+        float(np.abs(measured / (design @ found.x) - 1).max()),
+    )
+
+
+def difference(before: Line, after: Line) -> str:
+    """Say in a sentence what changed from one line to another: dispatch, arithmetic, both, or neither.
+
+    Only what the intervals allow: two that overlap are not told apart.
+    """
+    parts = []
+    if _apart(before.dispatch_s_interval, after.dispatch_s_interval):
+        parts.append(
+            f"dispatch {_more(after.dispatch_s, before.dispatch_s, 'longer', 'shorter')} "
+            f"({1e6 * before.dispatch_s:.3g} to {1e6 * after.dispatch_s:.3g} microseconds a step)"
+        )
+    if _apart(before.rate_interval, after.rate_interval):
+        parts.append(
+            f"arithmetic {_more(after.rate, before.rate, 'faster', 'slower')} "
+            f"({before.rate:,.0f} to {after.rate:,.0f} images/s)"
+        )
+    if not parts:
+        return "no change of dispatch or of arithmetic can be told"
+    if len(parts) == 1:
+        other = "arithmetic" if parts[0].startswith("dispatch") else "dispatch"
+        parts.append(f"no change of {other} can be told")
+        return ", ".join(parts)
+    return " and ".join(parts)
+
+
+def _half_widths(jacobian: npt.NDArray[np.float64], chi_squared: float, freedom: int) -> npt.NDArray[np.float64]:
+    """Return half the width of the interval of each unknown.
+
+    An error that is known takes the normal quantile; one that is estimated from the scatter, with few degrees of
+    freedom, takes Student's.
+    """
+    variance = np.diag(np.linalg.inv(jacobian.T @ jacobian))
+    tail = (1 + CONFIDENCE) / 2
+    by_scatter = math.sqrt(chi_squared / freedom) * special.stdtrit(freedom, tail)
+    half: npt.NDArray[np.float64] = np.sqrt(variance) * max(special.ndtri(tail), by_scatter)
+    return half
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[1] < other[0] or other[1] < one[0]
+
+
+def _more(after: float, before: float, more: str, less: str) -> str:
+    if before <= 0:
+        return more
+    return f"{100 * abs(after / before - 1):.2g} % {more if after > before else less}"

@@ -1,0 +1,393 @@
+"""Tables of results: one sweep, sweeps beside each other, comparisons; for a terminal, Markdown and CSV."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnist_loop.measure import table as old_table
+from mnist_loop.measure.results import read as read_document
+from mnist_loop.report.model import Arm, Measurement, Results, Setting, Workload
+from mnist_loop.report.reading import read_one
+from mnist_loop.report.tables import MOST_SWEEPS, figures, markdown, tables, terminal, tidy
+from mnist_loop.report.tables.paired import lines, verdicts
+from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.report.tables.throughput import limit, notes, throughput
+from mnist_loop.statistics.verdict import Verdict
+from tests import results_maker
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def plain(*shown):
+    return terminal.render(shown, io.StringIO())
+
+
+def column(table, heading):
+    place = [found.heading for found in table.columns].index(heading)
+    return [row[place] for row in table.rows]
+
+
+def of(part, median, batch_size=64, spread=0.1, **more):
+    rates = (median,) * 6
+    workload, setting = Workload(part, batch_size, "Digits"), Setting("cpu", 2)
+    return Measurement(
+        workload, setting, rates, median, median * (1 - spread / 2), median * (1 + spread / 2), median, median, **more
+    )
+
+
+def sweep_of(*measurements):
+    return replace(results_maker.sweep(), measurements=measurements, planned=None)
+
+
+# One sweep
+
+
+def test_the_table_of_a_sweep_is_that_of_the_readme(request):
+    """For every stored result of this repository, what the older module prints, to the letter."""
+    stored = sorted((request.config.rootpath / "benchmarks" / "results").glob("*_cpu_*.json"))
+    assert stored
+    for file in stored:
+        document = read_document(file)
+        sweep = read_one(file)
+        assert markdown.bare(throughput(sweep)) == old_table.as_markdown(document)
+        assert notes(sweep) == old_table.footnotes(document)
+
+
+def test_a_row_has_the_parts_side_by_side():
+    """Each batch size is a row in rising order, each part a column, with the interquartile range in per cent."""
+    table = throughput(
+        sweep_of(
+            of("step", 90_000.0, 256),
+            of("step", 50_000.0, memory_mib=3.2),
+            of("input pipeline", 10_000.0, memory_mib=1.0),
+            of("end to end", 8_000.0),
+            of("evaluation", 200_000.0),
+        )
+    )
+    first, second = table.rows
+    assert first == ("cpu", "64", "10k [10%]", "50k [10%]", "8k [10%]", "200k [10%]", "3 MiB", "input 83%")
+    assert second == ("cpu", "256", "-", "90k [10%]", "-", "-", "-", "")
+
+
+def test_a_part_of_another_suite_has_a_column_of_its_own():
+    """Nothing that was measured is left out."""
+    table = throughput(sweep_of(of("step", 1.0), of("compilation", 5.0)))
+    assert column(table, "compilation") == ["5 [10%]"]
+
+
+@given(pipeline=st.floats(1.0, 1e9), step=st.floats(1.0, 1e9))
+def test_the_slower_part_limits(pipeline, step):
+    """What limits is the part that takes the larger share of the time, and its share is at least a half."""
+    name, share = limit({"input pipeline": of("input pipeline", pipeline), "step": of("step", step)}).split()
+    assert name == ("input" if pipeline < step else "step") or pipeline == step
+    assert 50 <= int(share.rstrip("%")) <= 100
+
+
+def test_the_caption_says_machine_software_and_data():
+    """Nobody has to ask where a table was measured; a GPU that was not used is no part of it."""
+    text = plain(throughput(results_maker.sweep(machine=replace(results_maker.GPU, cpu="A CPU"))))
+    for fact in ("A CPU", "16 logical cores", "CPU threads: 2", "torch 2.15.0", "Python 3.12.1", "data: Digits"):
+        assert fact in text
+    assert "A GPU" not in text
+    assert "A GPU" in plain(throughput(results_maker.sweep(machine=results_maker.GPU, device="cuda:0")))
+
+
+def test_what_else_there_is_to_say_of_a_sweep():
+    """A noisy machine, a sweep that was cut short, and how long the lesson took to learn."""
+    quiet = sweep_of(of("step", 1.0, spread=0.25))
+    assert notes(quiet) == []
+    noisy = replace(sweep_of(of("step", 1.0, spread=0.26), of("evaluation", 1.0)), planned=20)
+    first, second = notes(noisy)
+    assert first.startswith("1 of 2 benchmarks have an interquartile range above 25%: something else used the machine")
+    assert second == "incomplete: 2 of 20 benchmarks were measured"
+    (learned,) = notes(results_maker.results().sweeps[0])[:1]
+    assert learned == "cpu: 92.1% test accuracy after 4 epochs: 30.1 s of training, 4.0 s of evaluation"
+
+
+def test_hundreds_of_sweeps_have_no_tables_of_their_own():
+    """Where they are left out, that is said, and how to see all; side by side they are there."""
+    sweeps = [results_maker.sweep(f"{n}.json", batch_sizes=(16,), seed=n) for n in range(MOST_SWEEPS + 1)]
+    text = plain(*tables(Results(tuple(sweeps))))
+    assert "51 sweeps" in text
+    assert "--format csv" in text
+    assert "51 runs of a-cpu-2cpu-1a2b3c" in text
+    assert "0.json" in plain(*tables(Results(tuple(sweeps[:-1]))))
+
+
+# Side by side
+
+
+def test_shared_facts_are_told_once_and_differences_in_columns():
+    """Two torch versions on one machine: the machine is in the caption, torch in the columns."""
+    found = tables(Results((results_maker.sweep("a.json", torch="2.4"), results_maker.sweep("b.json", torch="2.15"))))
+    table = next(table for table in found if table.title == "What differs")
+    assert [one.heading for one in table.columns] == ["", "torch 2.4", "torch 2.15"]
+    assert ("torch", "2.4", "2.15") in table.rows
+    assert table.caption.count("machine a-cpu-2cpu-1a2b3c") == 1
+    assert "data Digits" in table.caption
+
+
+def test_no_difference_can_be_told_is_an_answer():
+    """Two single runs have a ratio, that verdict, and one sentence of advice."""
+    sweeps = (results_maker.sweep("a.json", torch="2.4"), results_maker.sweep("b.json", torch="2.15", speed=1.1))
+    table = next(table for table in tables(Results(sweeps)) if table.title == "Beside torch 2.4")
+    assert set(column(table, "verdict")) == {"the first", "no difference can be told"}
+    assert [ratio for ratio in column(table, "time ratio") if ratio != "-"]
+    assert len(table.notes) == 1
+
+
+def test_machines_are_compared_with_their_rulers_shown():
+    """With both rulers there are their figures, the shares and a ratio; without one a sentence, and no ratio."""
+    cpu, gpu = results_maker.sweep("a.json"), results_maker.sweep("b.json", machine=results_maker.GPU, device="cuda")
+    text = plain(*tables(Results((cpu, gpu))))
+    for shown in ("ruler: matrix products", "150 GFLOP/s", "12 GB/s", "4 µs", "of matrix products", "Beside cpu"):
+        assert shown in text
+    blind = replace(gpu, ruler={})
+    *_, table = tables(Results((cpu, blind)))
+    assert set(column(table, "time ratio")) == {"-"}
+    assert "there is no ruler of cuda" in "".join(table.notes)
+    assert "not measured" in plain(*tables(Results((cpu, blind))))
+
+
+def test_different_work_is_named_and_not_compared():
+    """MNIST beside Digits has one sentence and no table."""
+    *_, last = tables(Results((results_maker.sweep("a.json", data="MNIST"), results_maker.sweep("b.json"))))
+    assert last.rows == ()
+    assert last.notes == ("b.json measures Digits, a.json MNIST: different work is not compared.",)
+    assert "different work" in plain(last)
+    assert "different work" in markdown.render([last])
+
+
+def test_many_results_are_laid_on_their_side():
+    """More columns than a screen has room for become rows."""
+    many = [results_maker.sweep(f"{n}.json", torch=f"2.{n}", batch_sizes=(16,)) for n in range(9)]
+    table = next(table for table in tables(Results(tuple(many))) if table.title == "What differs")
+    assert len(table.rows) == 9
+    assert column(table, "torch") == [f"2.{n}" for n in range(9)]
+
+
+# Comparisons
+
+
+def test_a_comparison_has_a_row_for_each_arm_and_batch_size():
+    """The first arm, then the others, with ratio, interval, verdict, what could have been seen, and the control."""
+    comparison = results_maker.comparison()
+    table = verdicts(comparison)
+    assert column(table, "arm") == ["torch214", "torch215"] * 4
+    assert column(table, "verdict")[1::2] == ["SLOWER", "FASTER", "SAME", "INCONCLUSIVE"]
+    assert column(table, "time ratio")[:2] == ["1", "1.050 [1.040, 1.060]"]
+    assert column(table, "smallest visible change")[1] == "1.5%"
+    assert column(table, "control")[1].startswith("1.00")
+    assert "margin 1%" in table.caption
+    assert "95 %" in table.caption
+    assert len(table.notes) == 5
+    assert table.notes[0].startswith("torch215 at batch size 16: SLOWER: 1.050 times")
+    assert table.notes[-1] == "It ended when all verdicts were certain, after 60 s."
+
+
+def test_the_line_says_dispatch_or_arithmetic():
+    """An arm whose every step takes 5 % longer has a longer dispatch and a slower arithmetic."""
+    cells = tuple(results_maker.cell(size, half_width=0.002) for size in results_maker.BATCH_SIZES)
+    table = lines(results_maker.comparison(cells=cells))
+    assert column(table, "arm") == ["torch214", "torch215"], "the control has no line"
+    assert column(table, "dispatch t0") == ["400 µs", "420 µs"]
+    assert column(table, "arithmetic r") == ["450k images/s", "429k images/s"]
+    assert table.notes == ("torch215: dispatch is longer and arithmetic is slower.",)
+    same = tuple(results_maker.cell(size, estimate=1.0) for size in results_maker.BATCH_SIZES)
+    (note,) = lines(results_maker.comparison(cells=same)).notes
+    assert "no change of dispatch or arithmetic can be told" in note
+
+
+def test_two_batch_sizes_have_no_line():
+    """Through two points there is always one."""
+    cells = tuple(results_maker.cell(size) for size in (16, 64))
+    titles = [table.title for table in tables(Results(comparisons=(results_maker.comparison(cells=cells),)))]
+    assert not any("T(b)" in title for title in titles)
+
+
+def test_warm_up_is_told_apart():
+    """First step and time until steady, of each arm and batch size that tells them."""
+    found = list(tables(Results(comparisons=(results_maker.comparison(),))))
+    table = next(table for table in found if table.title == "Before the measurement")
+    assert column(table, "first step") == ["20 ms", "30 ms"] * 4
+
+
+def test_a_comparison_without_cells_says_so():
+    """A run that was killed at once."""
+    empty = replace(
+        results_maker.comparison(), cells=(), ended="killed", facts={"measured in fewer than two restarts": "b at 64"}
+    )
+    text = plain(*tables(Results(comparisons=(empty,))))
+    assert "Nothing can be told of what was measured in fewer than two restarts: b at 64." in text
+    assert "It ended: killed" in text
+
+
+# Figures
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(0.5, "0.5"), (987.0, "987"), (999.4, "999"), (999.6, "1k"), (12_345.0, "12.3k"), (7.891e6, "7.89M"), (2e9, "2G")],
+)
+def test_rates_have_three_digits(rate, text):
+    """A rate is written with three digits and its unit."""
+    assert figures.short(rate) == text
+
+
+@given(value=st.floats(1e-30, 1e30))
+def test_every_figure_can_be_written(value):
+    """Whatever leaves the reader has a text of a dozen characters, from which it can be told within 1 %."""
+    for text in (figures.short(value), figures.seconds(value), figures.share(value), figures.ratio(value)):
+        assert 0 < len(text) <= 16
+    digits, unit = re.fullmatch(r"([0-9.e+-]+?)([kMGT]?)", figures.short(value)).groups()
+    assert float(digits) * 1000 ** figures.UNITS.index(unit) == pytest.approx(value, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12.34, "12.3 s"), (0.99999, "1 s"), (0.0045, "4.5 ms"), (7.89e-7, "789 ns"), (2e-6, "2 µs")]
+)
+def test_seconds_have_a_unit(value, text):
+    """The unit is the largest of which there is at least one."""
+    assert figures.seconds(value) == text
+
+
+# Terminal, Markdown, CSV
+
+STRANGER = "<script>[b]x[/b] | `a` *b* [c](http://d) \\ &amp;"
+HOSTILE = Table(STRANGER, (Column(STRANGER, numbers=False),), [(STRANGER,)], STRANGER, (STRANGER,))
+
+
+def test_a_terminal_shows_strangers_text_as_it_is():
+    """Brackets are no markup, in colour or not."""
+    assert plain(HOSTILE).count(STRANGER) == 5
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.render([HOSTILE], Screen()))
+    assert shown.count("[b]x[/b]") == 5
+
+
+def test_colour_is_for_terminals_alone():
+    """A file has no escape sequences; a terminal shows a red verdict in red."""
+    table = verdicts(results_maker.comparison())
+    assert "\x1b" not in plain(table)
+    assert "\x1b[1;31mSLOWER" in terminal.render([table], Screen())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_every_encoding_will_do(encoding):
+    """What an old terminal lacks is spelt out."""
+    for stream in (io.TextIOWrapper(io.BytesIO(), encoding), type("Old", (Screen,), {"encoding": encoding})()):
+        text = terminal.render(tables(results_maker.results()), stream)
+        assert text.encode(encoding)
+
+
+def test_plain_columns_are_aligned():
+    """Numbers to the right, words to the left, wide characters counted as two."""
+    table = Table("t", (Column("a", numbers=False), Column("b")), [("x", "1"), ("日本", "22")])
+    assert plain(table).splitlines()[1:] == ["a      b", "----  --", "x      1", "日本  22"]
+
+
+def test_markdown_takes_a_strangers_text_for_text():
+    """No tag, no cell's end, no code, no emphasis, no link."""
+    text = markdown.render([HOSTILE])
+    assert "<script" not in text
+    assert "](" not in text.replace(r"\](", "")
+    assert not re.search(r"(?<!\\)[`]", text)
+    row = next(line for line in text.splitlines() if line.startswith("| &lt;"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 2
+
+
+def test_markdown_has_every_table():
+    """With its title, and as many cells in each row as there are columns."""
+    found = list(tables(results_maker.results()))
+    text = markdown.render(found)
+    for table in found:
+        assert table.title.replace("_", r"\_") in text or table.title in text
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(blocks) == len(found)
+    for block in blocks:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1
+
+
+def csv_rows(results):
+    return list(csv.DictReader(io.StringIO(tidy.render(results))))
+
+
+def test_the_csv_has_every_measurement_and_every_cell():
+    """One row each, numbers to the last digit."""
+    results = results_maker.results()
+    rows = csv_rows(results)
+    by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("measurement", "accuracy", "cell")}
+    assert len(by_kind["measurement"]) == sum(len(sweep.measurements) for sweep in results.sweeps)
+    assert len(by_kind["cell"]) == sum(len(found.cells) for found in results.comparisons)
+    assert len(by_kind["accuracy"]) == 1
+    assert sum(map(len, by_kind.values())) == len(rows)
+    first, found = by_kind["measurement"][0], results.sweeps[0].measurements[0]
+    assert float(first["images_per_s"]) == found.median
+    assert (first["torch"], first["part"], first["batch_size"], first["rounds"]) == (
+        "2.4.1",
+        "input pipeline",
+        "16",
+        "12",
+    )
+    cell = results.comparisons[0].cells[0]
+    row = by_kind["cell"][0]
+    assert (float(row["time_ratio"]), float(row["ratio_low"]), row["verdict"]) == (
+        cell.ratio.estimate,
+        cell.ratio.low,
+        "SLOWER",
+    )
+    assert (row["arm"], row["base"], row["torch"], row["device"]) == ("torch215", "torch214", "2.15.0", "cpu")
+    assert float(row["control_ratio"]) == cell.control.estimate
+
+
+def test_the_csvs_columns_are_documented():
+    """Each column is in the table of the module's docstring."""
+    documented = re.findall(r"^\| ([a-z_0-9, ]+) \|", tidy.__doc__, re.MULTILINE)[1:]
+    assert {name for names in documented for name in names.split(", ")} == set(tidy.COLUMNS)
+
+
+@pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "|calc", "%x", "\uff1d1", " =1", "'=1", '"=1'])
+def test_no_text_is_a_formula(start):
+    """A label that a spreadsheet would run has an apostrophe before it; numbers stay numbers."""
+    comparison = results_maker.comparison()
+    arms = (comparison.arms[0], Arm(start, {"torch": start}), comparison.arms[2])
+    row = csv_rows(Results(comparisons=(replace(comparison, arms=arms),)))[0]
+    for cell in (row["arm"], row["torch"]):
+        assert cell == start if start[0] in "'\"" else cell == f"'{start}"
+    assert float(row["time_ratio"]) == comparison.cells[0].ratio.estimate
+
+
+def test_line_ends_and_quotes_in_a_text_do_not_break_the_csv():
+    """The reader removes them; even if not, a row stays a row."""
+    comparison = results_maker.comparison()
+    arms = (comparison.arms[0], Arm('a"b,c\nd'), comparison.arms[2])
+    rows = csv_rows(Results(comparisons=(replace(comparison, arms=arms),)))
+    assert len(rows) == len(comparison.cells)
+    assert rows[0]["arm"] == 'a"b,c\nd'
+
+
+def test_facts_of_arms_are_side_by_side():
+    """What differs between arms, and their rulers."""
+    *_, table = tables(Results(comparisons=(results_maker.comparison(),)))
+    assert table.title == "What differs"
+    assert ("torch", "2.14.0", "2.15.0", "2.14.0") in table.rows
+    assert table.rows[-1][0] == "ruler: dispatch"
+
+
+def test_every_verdict_has_a_colour():
+    """No verdict is told by colour alone, and each has one."""
+    assert set(terminal.STYLES) == {verdict.value for verdict in Verdict}
+
+
+def test_a_file_name_is_the_title():
+    """Which file a table is of is the first that is said of it."""
+    assert plain(throughput(results_maker.sweep("x/y.json"))).startswith("y.json\n")
