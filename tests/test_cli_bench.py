@@ -1,11 +1,8 @@
-"""``mnist-loop bench``: the options it hands to pytest, stored results shown, exit codes."""
-
-import json
+"""``mnist-loop bench``: the options it hands to pytest, exit codes."""
 
 import pytest
 
 from mnist_loop.cli import bench, main
-from tests.test_table import benchmark, document
 
 
 @pytest.fixture
@@ -50,32 +47,6 @@ def test_exit_codes_are_those_of_the_command_line(handed_over, pytests, ours):
     _, calls_return = handed_over
     calls_return["code"] = pytests
     assert main(["bench"]) == ours
-
-
-def test_a_stored_result_is_shown(tmp_path, capsys, monkeypatch):
-    """--show prints the table of a file and runs nothing; --markdown prints it for a README."""
-    monkeypatch.setattr(pytest, "main", lambda arguments: pytest.fail("nothing was to be run"))
-    stored = document(benchmark("step", 64, 50_000.0))
-    stored["mnist_loop"]["schema"] = 1
-    file = tmp_path / "result.json"
-    file.write_text(json.dumps(stored))
-    assert main(["bench", "--show", str(file)]) == 0
-    shown = capsys.readouterr().out
-    assert "50k" in shown
-    assert "A CPU" in shown
-    assert main(["bench", "--show", str(file), "--markdown"]) == 0
-    assert "| cpu | 64 | - | 50k [10%] |" in capsys.readouterr().out
-
-
-def test_a_file_that_is_no_result_is_one_sentence(tmp_path, capsys):
-    """Exit code 2, the file, what was expected."""
-    file = tmp_path / "other.json"
-    file.write_text("{}")
-    assert main(["bench", "--show", str(file)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("mnist-loop: ")
-    assert str(file) in error
-    assert error.count("\n") == 1
 
 
 def test_missing_benchmarks_are_told(tmp_path, monkeypatch):

@@ -133,6 +133,16 @@ def test_exports_are_asked_for_by_name(stored, capsys, stand_in, kind):
     assert json.loads(capsys.readouterr().out) == [kind, 1]
 
 
+def test_asv_has_a_folder(stored, tmp_path, stand_in):
+    """Where --output has no ending, or is a folder, all files that asv keeps are written into it."""
+    stand_in("exports", export_folder=lambda results, kind: {"benchmarks.json": kind, "machine/x.json": "{}"})
+    for folder in (tmp_path / "new", tmp_path / "there.d"):
+        (tmp_path / "there.d").mkdir(exist_ok=True)
+        assert call(stored, "--format", "asv", "-o", folder) == 0
+        assert (folder / "benchmarks.json").read_text() == "asv"
+        assert (folder / "machine" / "x.json").read_text() == "{}"
+
+
 def test_plots_go_into_their_folder(stored, tmp_path, capsys, stand_in):
     """--plots FOLDER makes the folder and says how many files there are, beside whatever else is told."""
 

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from mnist_loop.cli import main
-from mnist_loop.measure.results import read
-from mnist_loop.measure.table import as_markdown
+from mnist_loop.report.reading import read
+from mnist_loop.report.tables.markdown import bare
+from mnist_loop.report.tables.throughput import throughput
 
 
 @pytest.fixture(scope="session")
@@ -15,15 +16,16 @@ def readme(request):
 
 
 def test_the_table_is_that_of_the_stored_result(readme, request):
-    """No number is typed by hand: ``mnist-loop bench --show FILE --markdown`` prints the table."""
+    """No number is typed by hand: ``mnist-loop report FILE --format markdown`` prints the table."""
     marked = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", readme, re.DOTALL)
     assert marked is not None
-    assert marked[2] == as_markdown(read(request.config.rootpath / marked[1]))
+    (sweep,) = read([request.config.rootpath / marked[1]]).sweeps
+    assert marked[2] == bare(throughput(sweep))
 
 
 def test_its_options_exist(readme, capsys, request):
     """Each option after ``mnist-loop COMMAND`` is one that the command has; each after ``pytest`` is pytest's."""
-    for command in ("train", "bench"):
+    for command in ("train", "bench", "verify", "compare", "report"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

@@ -443,12 +443,13 @@ def test_a_margin_that_cannot_be_is_refused(tmp_path, margin):
     assert "margin" in read_one(stored(tmp_path, lines)).reason
 
 
-def test_endless_lines_are_refused(tmp_path):
-    """A line of a gigabyte is not read to its end."""
+@pytest.mark.parametrize("size", [2 * 2**20, 2**30])
+def test_endless_lines_are_refused(tmp_path, size):
+    """A line of a gigabyte is not read to its end, and one of two MiB is not taken for a cut one."""
     path = tmp_path / "x.jsonl"
     with path.open("wb") as file:
         file.write(json.dumps(results_maker.comparison_lines(**SMALL)[0]).encode() + b"\n")
-        file.truncate(2**30)
+        file.truncate(size)
     assert "too long" in read_one(path).reason
 
 

@@ -333,6 +333,7 @@ def test_the_version_is_in_what_the_tooltip_says():
 
 
 @example(["%0A", "\n"])
+@example(["\ud800", "\ud801"])
 @example(["a" * 500 + "b", "a" * 500 + "c"])
 @given(st.lists(texts, min_size=2, max_size=2, unique=True))
 def test_two_texts_are_two_parts_of_a_name(pair):
@@ -345,6 +346,18 @@ def test_two_texts_are_two_parts_of_a_name(pair):
 @given(st.lists(texts.filter(lambda text: "_" not in text), min_size=2, max_size=2, unique=True))
 def test_two_texts_are_two_words_of_a_path(pair):
     assert word(pair[0]) != word(pair[1])
+
+
+def test_the_longest_name_is_short_enough_for_bencher():
+    long = "\n" * 500
+    made = comparison(cells=comparison().cells[:1])
+    arms = tuple(
+        replace(arm, label=long, settings=dict.fromkeys(("device", "threads", "dtype", "engine"), long + arm.label))
+        for arm in made.arms
+    )
+    workload = replace(made.cells[0].workload, part=long, data=long, model=long, batch_size=2**31)
+    cells = (replace(made.cells[0], workload=workload),)
+    as_bencher_reads(export(only(comparisons=(replace(made, arms=arms, cells=cells),)), "bencher"))
 
 
 def benchmark_names(text):

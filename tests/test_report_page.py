@@ -269,7 +269,7 @@ def test_every_colour_of_the_plots_has_a_value_in_light_and_in_dark(page):
         assert by_choice[role] != colour
 
 
-def test_a_thousand_sweeps_are_one_page():
+def test_a_hundred_sweeps_are_one_page():
     """Twenty plots at most, and all but the first tables folded."""
     many = Results(tuple(sweep(f"{n}.json", batch_sizes=(64,), seed=n) for n in range(100)))
     reader = Reader(render(many))

@@ -120,6 +120,13 @@ def test_a_sweep_is_read(tmp_path):
     assert sweep.when == results_maker.WHEN
 
 
+def test_the_commit_is_a_fact(tmp_path):
+    """That of the repository, if it is one: asv files results by it."""
+    for commit, facts in (("a" * 40, {"commit": "a" * 40}), ("unversioned", {}), (3, {}), ("A" * 40, {})):
+        sweep = read_one(stored(tmp_path, changed("commit_info", "id", commit)))
+        assert {name: value for name, value in sweep.facts.items() if name == "commit"} == facts
+
+
 def test_schema_1_has_no_ruler(tmp_path):
     """An older result is read as a newer one without what was not measured then."""
     old = read_one(stored(tmp_path, results_maker.sweep_document(schema=1)))
@@ -182,7 +189,9 @@ def test_a_folder_means_all_results_in_it(tmp_path):
 def test_one_run_counts_once(tmp_path):
     """The same file named twice is read once, and a copy of it is no second run."""
     file = stored(tmp_path, VALID)
-    assert len(read([file, tmp_path, file]).sweeps) == 1
+    found = read([file, tmp_path, file])
+    assert len(found.sweeps) == 1
+    assert not found.refused
     stored(tmp_path, json.dumps(VALID, indent=3), "copy.json")
     found = read([tmp_path])
     assert len(found.sweeps) == 1

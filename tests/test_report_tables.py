@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_loop.measure import table as old_table
-from mnist_loop.measure.results import read as read_document
 from mnist_loop.report.model import Arm, Measurement, Results, Setting, Workload
-from mnist_loop.report.reading import read_one
 from mnist_loop.report.tables import MOST_SWEEPS, figures, markdown, tables, terminal, tidy
 from mnist_loop.report.tables.paired import lines, verdicts
 from mnist_loop.report.tables.table import Column, Table
@@ -50,17 +47,6 @@ def sweep_of(*measurements):
 
 
 # One sweep
-
-
-def test_the_table_of_a_sweep_is_that_of_the_readme(request):
-    """For every stored result of this repository, what the older module prints, to the letter."""
-    stored = sorted((request.config.rootpath / "benchmarks" / "results").glob("*_cpu_*.json"))
-    assert stored
-    for file in stored:
-        document = read_document(file)
-        sweep = read_one(file)
-        assert markdown.bare(throughput(sweep)) == old_table.as_markdown(document)
-        assert notes(sweep) == old_table.footnotes(document)
 
 
 def test_a_row_has_the_parts_side_by_side():

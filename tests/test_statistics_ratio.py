@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mnist_loop.statistics import bootstrap
 from mnist_loop.statistics.bootstrap import locate
 from mnist_loop.statistics.ratio import at, p_faster, p_slower, paired_ratio, reach
 from tests.coverage_study import HIGHEST, LOWEST, page, simulate, within
@@ -97,6 +98,25 @@ def test_one_spoiled_round_or_generation_does_not_move_the_estimate_far():
     assert paired_ratio(spoiled.tolist()).estimate == pytest.approx(paired_ratio(series.tolist()).estimate, abs=0.004)
     spoiled[1] = 3.0
     assert paired_ratio(spoiled.tolist()).estimate == pytest.approx(paired_ratio(series.tolist()).estimate, abs=0.01)
+
+
+def test_the_ends_are_the_expanded_percentiles_of_a_bootstrap(monkeypatch):
+    """A bootstrap written out, with 20 generations, of which 3 are trimmed at either end."""
+    n, resamples = 20, 200_000
+    monkeypatch.setattr(bootstrap, "RESAMPLES", resamples)
+    bootstrap._resampled_weights.cache_clear()
+    draw = np.random.default_rng(0)
+    values = draw.standard_t(3, n)
+    _, below, above = locate(values[None, :])
+    bootstrap._resampled_weights.cache_clear()
+    drawn = np.sort(draw.choice(values, (resamples, n)), axis=1)[:, 3:-3].mean(axis=1)
+    t = stats.t.ppf(0.95, n - 1)
+    tail = stats.norm.cdf(-t * math.sqrt(n / (n - 1)))
+    centre = np.sort(values)[3:-3].mean()
+    expected = (centre - np.quantile(drawn, tail)) / t, (np.quantile(drawn, 1 - tail) - centre) / t
+    # A quantile with 4 % beyond it is known to 0.3 % of its distance with so many resamples; dropping
+    # sqrt(n / (n - 1)) moves it by 2.6 %.
+    assert (below[0], above[0]) == pytest.approx(expected, rel=0.013)
 
 
 def test_more_rounds_in_a_generation_do_not_pass_for_more_generations():

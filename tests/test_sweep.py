@@ -16,7 +16,7 @@ from mnist_loop import idx
 from mnist_loop.cli.bench import ISOLATED, benchmarks_folder
 from mnist_loop.errors import UserError
 from mnist_loop.measure import clock, ruler
-from mnist_loop.measure.results import ResultFile, read
+from mnist_loop.measure.results import ResultFile
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def sweep(pytester, tiny_data, monkeypatch):
             no_reraise_ctrlc=True,
         )
         files = sorted(pytester.path.glob(".benchmarks/*.json"))
-        return result, [read(file) for file in files]
+        return result, [json.loads(file.read_text()) for file in files]
 
     return run
 
@@ -80,7 +80,7 @@ def test_a_sweep_measures_prints_and_stores(sweep):
 def test_pytest_benchmark_reads_seconds_per_image(sweep):
     """Its statistics are per image, whatever the length of a block: OPS is images per second."""
     _, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", "--benchmark-json", "theirs.json")
-    theirs = read(Path("theirs.json"))
+    theirs = json.loads(Path("theirs.json").read_text())
     for benchmark, same in zip(document["benchmarks"], theirs["benchmarks"], strict=True):
         stats, info = benchmark["stats"], benchmark["extra_info"]
         assert stats["data"] == [entry["seconds"] / info["images"] for entry in info["rounds"]]

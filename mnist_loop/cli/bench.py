@@ -1,10 +1,9 @@
-"""``mnist-loop bench``: the benchmark suite, run here or shown from a stored result."""
+"""``mnist-loop bench``: the benchmark suite."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from mnist_loop.cli.options import batch_sizes, positive_int
@@ -23,7 +22,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="measure images per second by batch size",
         description=(
             "Measure the lesson's throughput: input pipeline, step, both together, and evaluation, by batch size. "
-            "This is `pytest --benchmark-only` on the benchmark suite. The result is stored under .benchmarks/."
+            "This is `pytest --benchmark-only` on the benchmark suite. The result is stored under .benchmarks/, "
+            "where `mnist-loop report` finds it."
         ),
         epilog="Exit codes: 0 done, 1 a wrong result, 2 misuse, 130 Ctrl-C; what was measured before is stored.",
     )
@@ -33,17 +33,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--time-to-accuracy", action="store_true", help="measure too how long the lesson takes to 92 %% test accuracy")
-    add("--show", type=Path, nargs="+", metavar="FILE", help="run nothing: show the tables of stored results")
-    add("--markdown", action="store_true", help="with --show: print the table as Markdown")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the benchmarks, or show a stored result; return the exit code."""
-    if arguments.show is not None:
-        for file in arguments.show:
-            _show(file, arguments.markdown)
-        return 0
+    """Run the benchmarks; return the exit code."""
     import pytest
 
     # The configuration of whatever project this is called in is none of the benchmarks' business.
@@ -71,18 +65,3 @@ def benchmarks_folder() -> Path:
             return folder
     raise UserError(f"the benchmarks are not in {package}: install mnist_loop anew")
 
-
-def _show(file: Path, markdown: bool) -> None:
-    from rich.console import Console
-
-    from mnist_loop.measure.results import read
-    from mnist_loop.measure.table import as_markdown, as_rich, footnotes
-
-    document = read(file)
-    if markdown:
-        sys.stdout.write(as_markdown(document))
-        return
-    console = Console(highlight=False)
-    console.print(as_rich(document))
-    for note in footnotes(document):
-        console.print(note)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mnist_loop.report.model import Results
 
 DONE, FOUND, MISUSED = 0, 1, 2
+FOLDERS = ("asv",)  # formats of several files: a folder where --output names one
 BY_SUFFIX = {".html": "html", ".md": "markdown", ".csv": "csv", ".txt": "terminal"}
 
 
@@ -36,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FORMAT",
         help=f"{', '.join(RENDERERS)} (default: by the ending of --output, else terminal)",
     )
-    add("-o", "--output", type=Path, metavar="FILE", help="write it there instead of printing it")
+    add("-o", "--output", type=Path, metavar="FILE", help="write it there instead of printing it (asv: a folder)")
     add("--plots", type=Path, metavar="FOLDER", help="write the plots there too, as PNG and SVG")
     add("--fail-on", choices=("slower",), metavar="slower", help="exit with 1 if a paired comparison found SLOWER")
     parser.set_defaults(run=run)
@@ -53,14 +54,25 @@ def run(arguments: argparse.Namespace) -> int:
         _say(f"mnist-loop: {refused.file}: {refused.reason}\n")
     if not results.sweeps and not results.comparisons:
         return MISUSED
-    text = RENDERERS[kind](results)
-    if arguments.output is not None:
-        _write(arguments.output, text)
-    elif sys.stdout is not None:  # None in a program that is started with its stdout closed
-        sys.stdout.write(_encodable(text))
+    _tell(results, kind, arguments.output)
     if arguments.plots is not None:
         _plot(results, arguments.plots)
     return FOUND if arguments.fail_on and slower(results) else DONE
+
+
+def _tell(results: Results, kind: str, output: Path | None) -> None:
+    """Print what the results say, or write it where it is asked for."""
+    if output is not None and kind in FOLDERS and (output.is_dir() or not output.suffix):
+        from mnist_loop.report.exports import export_folder
+
+        for name, text in export_folder(results, kind).items():
+            _write(output / name, text)
+        return
+    text = RENDERERS[kind](results)
+    if output is not None:
+        _write(output, text)
+    elif sys.stdout is not None:  # None in a program that is started with its stdout closed
+        sys.stdout.write(_encodable(text))
 
 
 def slower(results: Results) -> bool:

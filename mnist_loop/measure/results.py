@@ -75,26 +75,6 @@ def per_image(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a stored result.
-
-    Raises:
-        UserError: it is not there, damaged, or not a result of this suite.
-    """
-    expected = "expected a result that mnist-loop bench stored"
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}), {expected}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}), {expected}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("mnist_loop"), dict):
-        raise UserError(f"{path}: JSON of another kind, {expected}")
-    if document["mnist_loop"].get("schema") != SCHEMA:
-        raise UserError(f"{path}: schema {document['mnist_loop'].get('schema')} found, expected {SCHEMA}")
-    return document
-
-
 def _unused(folder: Path, stem: str) -> Path:
     path, number = folder / f"{stem}.json", 2
     while path.exists():

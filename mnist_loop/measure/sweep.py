@@ -11,12 +11,16 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from mnist_loop.errors import UserError
 from mnist_loop.measure import machine
 from mnist_loop.measure.results import ResultFile, per_image
-from mnist_loop.measure.table import PARTS, as_rich, footnotes, short
+from mnist_loop.report.beside import PARTS
+from mnist_loop.report.reading.node import Misfit
+from mnist_loop.report.reading.sweep import sweep as read_sweep
+from mnist_loop.report.tables.figures import short
+from mnist_loop.report.tables.terminal import render
+from mnist_loop.report.tables.throughput import throughput
 
 FILE_STORAGE = "file://"
 DEFAULT_FOLDER = Path(".benchmarks")
@@ -85,19 +89,12 @@ class Sweep:
         """Print the table, where it is stored, and what is missing."""
         if self.results is None:
             return
-        document = self.results.document
-        console = Console(
-            file=terminalreporter._tw._file, width=max(terminalreporter._tw.fullwidth, 100), highlight=False
-        )
         terminalreporter.section("images per second", sep="=")
-        console.print(as_rich(document))
-        for note in footnotes(document):
-            console.print(note, style="dim")
-        if not document["mnist_loop"]["complete"]:
-            stored = len(document["benchmarks"])
-            terminalreporter.write_line(
-                f"incomplete: {stored} of {len(self.to_do)} benchmarks were measured", yellow=True
-            )
+        try:
+            table = throughput(read_sweep(self.results.document, self.results.path))
+            terminalreporter.write(render([table], terminalreporter._tw._file))
+        except Misfit as error:  # benchmarks of another kind alone
+            terminalreporter.write_line(str(error))
         if self.problem:
             terminalreporter.write_line(f"not stored: {self.problem}", red=True)
         else:

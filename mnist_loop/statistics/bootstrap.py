@@ -19,10 +19,9 @@ from scipy import special
 
 Array = npt.NDArray[np.float64]
 
-# Share of the generations that is left out at either end. More would protect better against spoiled generations, less
-# widens the interval less; of 10, 12.5, 15 and 20 % this is the share with which the 95 % interval covers between 93
-# and 97 % in all of docs/coverage.md. With 10 % it covers 91 % where a fifth of the generations is throttled; with
-# 20 % it covers 97.1 % of heavy tails at 10 generations.
+# Share of the generations that is left out at either end, where somebody else's work may have spoiled them. With 20 %
+# the 95 % interval of 6 or 10 generations covers more than 97 % (97.1 to 97.3) in five of the scenarios of
+# docs/coverage.md, which is of 15 %; with 10 % it covers as well, but withstands fewer spoiled generations.
 TRIM = 0.15
 RESAMPLES = 4_000  # the quantile of 10 generations, 2.7 %, then has 108 resamples beyond it: known to a tenth
 # Confidence at which the quantiles of the resamples are read; other intervals are scaled from it. At 95 % the quantiles

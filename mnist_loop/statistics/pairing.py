@@ -52,7 +52,7 @@ class Round:
 
 
 def rounds(blocks: Iterable[Block], arms: int) -> list[Round]:
-    """Pair ``blocks`` of ``arms`` arms into whole rounds, in the order of time; a round that was cut short is left out."""
+    """Pair ``blocks`` of ``arms`` arms into whole rounds, in the order of time; one that was cut short is left out."""
     of_round: dict[tuple[int, int, int, int], list[Block]] = defaultdict(list)
     for block in blocks:
         of_round[block.run, block.generation, block.batch_size, block.round].append(block)

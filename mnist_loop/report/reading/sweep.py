@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mnist_loop.report.reading.upgrade import SECTION, upgrade
 MOST_BENCHMARKS = 10_000
 MOST_ROUNDS = 10_000
 MOST_RULERS = 64
+COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 LARGEST_BATCH = 2**31
 TIME_TO_ACCURACY = "time to accuracy"
 MODEL, DTYPE, DEVICE = "784-128-10", "float32", "cpu"  # of results that do not say
@@ -40,7 +42,7 @@ def sweep(document: Any, file: Path) -> Sweep:
         ruler=_rulers(section["ruler"]),
         accuracies=tuple(_accuracy(info) for info in infos if info["part"].value == TIME_TO_ACCURACY),
         planned=None if section["planned"].missing else len(list(section["planned"])),
-        facts=_facts(section, measurements),
+        facts=_facts(section, measurements) | _commit(root),
     )
 
 
@@ -127,6 +129,13 @@ def _facts(section: Node, measurements: tuple[Measurement, ...]) -> dict[str, st
     facts = run.state(section["state"].value)
     threads = sorted({str(found.setting.threads) for found in measurements if found.setting.threads})
     return {"CPU threads": ", ".join(threads), **facts} if threads else facts
+
+
+def _commit(root: Node) -> dict[str, str]:
+    """Return the commit of the repository in which it was measured, where pytest-benchmark found one."""
+    info = root["commit_info"]
+    commit = info["id"].text_or_none() if isinstance(info.value, dict) else None
+    return {"commit": commit} if commit and COMMIT.fullmatch(commit) else {}
 
 
 def _node_name(root: Node) -> str | None:
