@@ -247,6 +247,15 @@ def test_asv_holds_the_seconds_of_a_batch_and_their_quartiles(a_sweep):
         assert (values["stats_ci_99_a"], values["stats_ci_99_b"]) == (-math.inf, math.inf)
 
 
+def test_asv_has_each_time_at_its_batch_size():
+    a_sweep = at_commit(sweep())
+    (loaded,) = as_asv_reads(export_folder(only(a_sweep), "asv")).values()
+    for of in a_sweep.measurements:
+        name = f"{of.workload.part.replace(' ', '_')}.cpu.threads_2.float32.Digits.784-128-10"
+        batch_size = of.workload.batch_size
+        assert loaded[name, str(batch_size)]["result"] == batch_size / of.median
+
+
 def test_memory_that_is_not_known_is_not_said():
     a_sweep = sweep(batch_sizes=(16,))
     bare = replace(a_sweep, measurements=tuple(replace(of, memory_mib=None) for of in a_sweep.measurements))
@@ -348,8 +357,8 @@ def test_two_texts_are_two_words_of_a_path(pair):
     assert word(pair[0]) != word(pair[1])
 
 
-def test_the_longest_name_is_short_enough_for_bencher():
-    long = "\n" * 500
+@pytest.mark.parametrize("long", ["\n" * 500, "x" * FIELD_BYTES, "x" * 100, "é" * 100])
+def test_the_longest_name_is_short_enough_for_bencher(long):
     made = comparison(cells=comparison().cells[:1])
     arms = tuple(
         replace(arm, label=long, settings=dict.fromkeys(("device", "threads", "dtype", "engine"), long + arm.label))
@@ -358,6 +367,11 @@ def test_the_longest_name_is_short_enough_for_bencher():
     workload = replace(made.cells[0].workload, part=long, data=long, model=long, batch_size=2**31)
     cells = (replace(made.cells[0], workload=workload),)
     as_bencher_reads(export(only(comparisons=(replace(made, arms=arms, cells=cells),)), "bencher"))
+
+
+@pytest.mark.parametrize("text", ["-rf", ".hidden", "..", "", "-"])
+def test_no_word_of_a_path_is_an_option_or_a_hidden_file(text):
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", word(text, "."))
 
 
 def benchmark_names(text):

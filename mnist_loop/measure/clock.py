@@ -89,7 +89,6 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
         "part": workload.part,
         "batch_size": workload.batch_size,
         "device": str(workload.device),
-        "dtype": str(workload.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "data": workload.data.name,
         "steps": warm.steps,

@@ -23,6 +23,7 @@ from mnist_loop.report.tables.terminal import render
 from mnist_loop.report.tables.throughput import throughput
 
 FILE_STORAGE = "file://"
+DTYPE = "float32"  # of the lesson, and of all its benchmarks
 DEFAULT_FOLDER = Path(".benchmarks")
 
 
@@ -143,6 +144,7 @@ class Sweep:
             "devices": devices,
             "data": benchmark.extra_info.get("data"),
             "threads": benchmark.extra_info.get("threads"),
+            "dtype": DTYPE,
             "ruler": {device: asdict(measure_ruler(device)) for device in devices},
         }
         stem = f"{machine.name(devices[-1])}_{'+'.join(devices)}_torch-{software['torch']}"

@@ -1,1 +1,1 @@
-"""What the numbers say: ratios with intervals, verdicts, warm-up, and the line through times by batch size. No torch."""
+"""What the numbers say: ratios with intervals, verdicts, warm-up, the line through times by batch size. No torch."""

@@ -77,4 +77,4 @@ def _resampled_weights(n: int, seed: int) -> Array:
     np.cumsum(np.bincount(drawn.ravel(), minlength=half * n).reshape(half, n), axis=1, out=counts[:, 1:])
     weights = _weights(counts, n)
     # Each resample comes with its mirror image, so that B beside A says just the opposite of A beside B.
-    return np.ascontiguousarray(np.concatenate([weights, weights[:, ::-1]]).T)
+    return np.concatenate([weights, weights[:, ::-1]]).T
