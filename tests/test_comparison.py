@@ -10,15 +10,14 @@ import pytest
 from mnist_loop.errors import UserError
 from mnist_loop.measure.paired import comparison as comparison_module
 from mnist_loop.measure.paired.arms import Arm
-from mnist_loop.measure.paired.comparison import BUDGET, CERTAIN, Comparison, LossesDiffer, spent
+from mnist_loop.measure.paired.comparison import BUDGET, CERTAIN, MOST_STEPS, Comparison, LossesDiffer, spent
 from mnist_loop.measure.paired.journal import Journal, blocks, stored, unused
-from mnist_loop.measure.paired.plan import LOOKS, Plan
+from mnist_loop.measure.paired.plan import Plan
 from mnist_loop.measure.paired.processes import WorkerLost
 from mnist_loop.statistics.pairing import rounds
 from mnist_loop.statistics.verdict import Verdict
 
 TOLERANCE = 1e-6
-MOST_STEPS = 4096
 START_S = 0.02  # seconds that a restart takes
 
 
@@ -33,10 +32,10 @@ class Clock:
 
 
 class FakeWorker:
-    """A worker whose step takes ``step_s`` seconds, give or take ``noise``, twice as long while it is cold."""
+    """A worker whose step takes a known time, give or take ``noise``, and twice as long in its first blocks."""
 
     def __init__(self, crew, arm):
-        self.crew, self.arm, self.cold = crew, arm, 3
+        self.crew, self.arm, self.cold, self.steps = crew, arm, 3, 0
 
     def ask(self, do, **details):
         crew = self.crew
@@ -47,14 +46,22 @@ class FakeWorker:
             return {"expected": 1.0}
         if do == "ruler":
             return {"gemm": 1e11, "copy": 1e10, "dispatch": 1e-6}
-        assert do == "block"
-        if crew.ends_at is not None and crew.asked["block"] > crew.ends_at:
+        if do == "begin":
+            self.steps = details["steps"]
+            self.left = details["most"] - details["lead_in"]
+            return {"ready": True}
+        if do == "end":
+            return {"found": crew.found}
+        assert do == "go"
+        self.left -= self.steps
+        assert self.left >= 0, "more steps than there are to be"
+        if crew.ends_at is not None and crew.asked["go"] > crew.ends_at:
             raise crew.error
-        seconds = crew.step_s(self.arm) * details["steps"] * crew.random.lognormvariate(0, crew.noise)
+        seconds = crew.step_s(self.arm) * self.steps * crew.random.lognormvariate(0, crew.noise)
         seconds *= 2 if self.cold > 0 else 1
         self.cold -= 1
-        crew.clock.now += seconds
-        return {"seconds": seconds, "found": crew.found}
+        crew.clock.now += 1.1 * seconds
+        return {"seconds": 1.1 * seconds, "undisturbed": seconds}
 
 
 class FakeCrew:
@@ -65,7 +72,7 @@ class FakeCrew:
         self.random, self.asked = random.Random(0), Counter()  # noqa: S311  # no secret
         self.loss, self.found = [2.3] * len(self.ratios), 1.0
         self.workers, self.orders, self.restarts = [], [], 0
-        self.ends_at, self.error = None, None
+        self.ends_at, self.error, self.most_steps = None, None, 4096
         self.arms = [Arm(f"arm {index}", control=index == len(self.ratios) - 1) for index in range(len(self.ratios))]
 
     def step_s(self, arm):
@@ -78,7 +85,7 @@ class FakeCrew:
         self.orders.append(list(order))
         self.clock.now += START_S
         self.workers = [FakeWorker(self, arm) for arm in range(len(self.ratios))]
-        return [{"first_step_s": 0.5, "most_steps": MOST_STEPS} for _ in self.workers]
+        return [{"first_step_s": 0.5, "most_steps": self.most_steps} for _ in self.workers]
 
     def restart(self):
         self.restarts += 1
@@ -199,20 +206,51 @@ def test_rounds_are_palindromes_in_random_order(compare):
 
 
 def test_a_block_takes_as_long_as_it_should(compare):
-    """25 ms for a short budget, up to 100 ms for a long one; the same steps in all arms that are about as fast."""
-    for budget_s, block_s in ((10.0, 0.025), (60.0, 0.05), (600.0, 0.1)):
-        plan = Plan(budget_s=budget_s)
-        assert plan.block_s == pytest.approx(block_s)
-        assert len(plan.looks) == LOOKS
-        assert plan.looks[-1] == budget_s
-        assert plan.looks == sorted(plan.looks)
+    """About 5 ms, in the same steps in all arms that are about as fast, and in steps of its own in one that is not."""
     run = compare(1.02, 4.0)
+    run.crew.step_s = lambda arm: 1e-4 * (1.0, 1.02, 4.0, 1.0)[arm]
     run.run()
     measured = [event for event in events(run) if event["event"] == "block"]
-    steps = [{event["steps"] for event in measured if event["arm"] == arm} for arm in (0, 1, 2)]
-    assert len(steps[0]) == len(steps[2]) == 1
-    assert 40 <= max(steps[0]) <= 55
-    assert 10 <= max(steps[2]) <= 14, "an arm that is four times as slow has blocks of a quarter of the steps"
+    steps = [{event["steps"] for event in measured if event["arm"] == arm} for arm in range(4)]
+    assert all(len(of_arm) == 1 for of_arm in steps)
+    (first,), (second,), (slow,), (control,) = steps
+    assert 40 <= first <= 55
+    assert 10 <= slow <= 14
+    assert control == first
+    assert abs(second - first) <= 2
+
+
+def test_a_training_starts_anew_before_its_rounding_grows(compare):
+    """However fast the steps are; a generation has as many trainings as fit into it."""
+    run = compare(1.0)
+    run.crew.step_s = lambda arm: 1e-5
+    run.run()
+    (cell,) = run.cells.values()
+    assert cell.most(0) <= MOST_STEPS
+    assert cell.trainings >= 1
+    assert run.crew.asked["begin"] > run.crew.asked["end"] / 2 > 10
+
+
+def test_generations_are_as_long_as_the_budget_allows(clock):
+    """About 30 to a budget, between 0.3 and 3 seconds each."""
+    assert [Plan(budget_s=budget).generation_s for budget in (1, 10, 60, 600)] == [0.3, pytest.approx(1 / 3), 2.0, 3.0]
+
+
+def test_an_epoch_of_one_batch_cannot_take_turns(compare):
+    """One sentence says so."""
+    run = compare(1.0)
+    run.crew.most_steps = 1
+    with pytest.raises(UserError, match=r"^batch size 64: an epoch has one batch, expected two or more"):
+        run.run()
+
+
+@pytest.mark.parametrize("most", [2, 3, 5, 17])
+def test_an_epoch_of_few_batches_is_enough(compare, most):
+    """Blocks, rounds and lead-in are as many as fit into it."""
+    run = compare(1.05)
+    run.crew.most_steps = most
+    assert run.run() == CERTAIN
+    assert all(run.cells[64].most(arm) <= most for arm in range(3))
 
 
 def test_arms_that_compute_something_else_are_never_timed(compare):
@@ -222,7 +260,7 @@ def test_arms_that_compute_something_else_are_never_timed(compare):
     with pytest.raises(LossesDiffer, match=r"^arm 1 does not compute what arm 0 does: after 1 steps the mean loss is"):
         run.run()
     assert run.blocks == []
-    assert run.crew.asked["block"] == 0
+    assert run.crew.asked["go"] == 0
 
 
 def test_arms_may_differ_by_rounding(compare):
@@ -242,7 +280,7 @@ def test_arms_with_a_batch_size_of_their_own_are_held_to_float64_alone(compare):
     assert run.judge()[0].verdict is Verdict.SAME
 
 
-def test_a_block_that_computes_something_else_does_not_count(compare):
+def test_a_training_that_computes_something_else_does_not_count(compare):
     """However late it comes."""
     run = compare(1.0)
     run.crew.found = 1.0 + 3 * TOLERANCE
@@ -255,12 +293,13 @@ def test_a_block_that_computes_something_else_does_not_count(compare):
 def test_what_was_measured_is_kept_and_gone_on_with(compare, error):
     """After a lost worker or Ctrl-C: the file has every block, and the next run adds to them, within the budget."""
     run = compare(1.01, budget_s=30.0)
-    run.crew.ends_at, run.crew.error = 200, error
+    run.crew.ends_at, run.crew.error = 2000, error
     with pytest.raises(type(error)):
         run.run()
     kept = blocks(events(run))
     assert kept == run.blocks
-    assert 60 < len(kept) < 200
+    assert 500 < len(kept) < 2000
+    assert len(kept) % 6 == 0
 
     again = compare(1.01, budget_s=30.0, found=kept, already=spent(events(run)))
     assert again.run() == BUDGET

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import statistics
 import time
 
 import psutil
@@ -11,9 +12,11 @@ import torch
 from mnist_loop.data import load_data
 from mnist_loop.errors import UserError
 from mnist_loop.measure.paired.arms import PACKAGE, parse
+from mnist_loop.measure.paired.comparison import LEAD_IN
 from mnist_loop.measure.paired.crew import Crew
 from mnist_loop.measure.paired.plan import Plan
 from mnist_loop.measure.paired.processes import Host, WorkerLost
+from mnist_loop.measure.paired.worker import _lower_quartile
 from mnist_loop.measure.workloads import Step
 
 STEPS = 5
@@ -38,7 +41,13 @@ def workers(crew):
 
 def prepare(worker, **settings):
     defaults = {"part": "step", "batch_size": 16, "device": "cpu", "threads": 1, "dtype": "float32", "slowdown": 0.0}
-    return worker.ask("prepare", **{**defaults, **settings})
+    return worker.ask("prepare", **{**defaults, "cpus": [], **settings})
+
+
+def train(worker, blocks=2, steps=STEPS, lead_in=LEAD_IN):
+    """Train in turns; return the answers to each."""
+    assert worker.ask("begin", lead_in=lead_in, steps=steps, most=lead_in + blocks * steps) == {"ready": True}
+    return [*(worker.ask("go") for _ in range(blocks)), worker.ask("end")]
 
 
 def test_arms_of_one_environment_share_a_host(crew):
@@ -47,34 +56,75 @@ def test_arms_of_one_environment_share_a_host(crew):
     assert crew.data_name == "Digits"
 
 
-def test_a_block_computes_what_the_loop_computes(workers, digits):
-    """Bitwise the loss of the reference loop on the same batches, in every worker, at each block."""
+def test_a_training_in_turns_computes_what_the_loop_computes(workers, digits):
+    """Bitwise the loss of the reference loop on the same batches, in every worker, at each training."""
     workload = Step(digits, 16, torch.device("cpu"))
-    expected = workload.prepare(STEPS + 2)()
-    found = [worker.ask("block", steps=STEPS)["found"] for worker in workers for _ in range(2)]
-    assert found == [expected] * 4
-    assert workers[0].ask("expected", steps=STEPS)["expected"] == workload.expected(STEPS + 2)
+    expected = workload.prepare(LEAD_IN + 2 * STEPS)()
+    assert [train(worker)[-1]["found"] for worker in workers for _ in range(2)] == [expected] * 4
+    steps = LEAD_IN + 2 * STEPS
+    assert workers[0].ask("expected", steps=steps)["expected"] == workload.expected(steps)
     losses = workers[0].ask("losses")["losses"]
     assert losses == [workload.prepare(count)() for count in range(1, len(losses) + 1)]
 
 
+def test_a_training_that_ends_early_has_computed_what_it_did(workers, digits):
+    """Only the batches that it was its turn for."""
+    assert workers[0].ask("begin", lead_in=1, steps=STEPS, most=1000) == {"ready": True}
+    workers[0].ask("go")
+    assert workers[0].ask("end")["found"] == Step(digits, 16, torch.device("cpu")).prepare(1 + STEPS)()
+
+
+def test_each_arm_trains_while_the_other_waits(workers, digits):
+    """Block by block, in any order: what one does changes nothing of what the other computes."""
+    expected = Step(digits, 16, torch.device("cpu")).prepare(LEAD_IN + 2 * STEPS)()
+    for worker in workers:
+        worker.ask("begin", lead_in=LEAD_IN, steps=STEPS, most=LEAD_IN + 2 * STEPS)
+    for index in (0, 1, 1, 0):
+        assert workers[index].ask("go")["seconds"] > 0
+    assert [worker.ask("end")["found"] for worker in workers] == [expected] * 2
+
+
+def test_a_block_counts_by_its_undisturbed_steps(workers):
+    """The lower quartile of the steps' times, for all of them: at most what the block took."""
+    for reply in train(workers[0], blocks=20)[:-1]:
+        assert 0 < reply["undisturbed"] <= reply["seconds"]
+    assert _lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
+    assert _lower_quartile([7.0]) == 7.0
+
+
 def test_a_slowdown_takes_its_share_of_each_step(workers):
-    """A block with a slowdown of 300 % takes four times as long: the fastest of each, by turns."""
-    prepare(workers[1], slowdown=3.0, batch_size=1024)
-    prepare(workers[0], batch_size=1024)
-    times = [[worker.ask("block", steps=4)["seconds"] for worker in workers] for _ in range(10)]
-    plain, slow = (min(column) for column in zip(*times, strict=True))
+    """With a slowdown of 300 % a block takes four times as long, by the median of many turns."""
+    prepare(workers[1], slowdown=3.0, batch_size=256)
+    prepare(workers[0], batch_size=256)
+    for worker in workers:
+        worker.ask("begin", lead_in=LEAD_IN, steps=2, most=100)
+    times = [[worker.ask("go")["undisturbed"] for worker in workers] for _ in range(40)]
+    plain, slow = (statistics.median(column) for column in zip(*times, strict=True))
     assert 2 < slow / plain < 8
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+def test_arms_with_as_many_threads_are_held_to_the_same_cpus(crew):
+    """Those of this process, the last ones of them; one with more threads has more."""
+    allowed = sorted(os.sched_getaffinity(0))
+    assert crew.cpus(1) == allowed[-1:]
+    assert crew.cpus(len(allowed)) == crew.cpus(10_000) == allowed
+    crew.generation(16, [0, 1])
+    host = psutil.Process(crew.hosts[crew.arms[0].host].process.pid)
+    affinities = [child.cpu_affinity() for child in host.children()]
+    crew.dismiss()
+    assert affinities == [allowed[-1:]] * 2
+    assert host.cpu_affinity() == allowed
 
 
 def test_settings_are_taken(workers):
     """Threads, dtype and part: the answer says what holds."""
     assert prepare(workers[0], threads=2)["threads"] == 2
     prepare(workers[0], dtype="float64")
-    exact = workers[0].ask("block", steps=STEPS)["found"]
-    assert abs(exact - workers[0].ask("expected", steps=STEPS)["expected"]) < 1e-12
+    steps = LEAD_IN + 2 * STEPS
+    assert abs(train(workers[0])[-1]["found"] - workers[0].ask("expected", steps=steps)["expected"]) < 1e-12
     prepare(workers[0], part="input pipeline")
-    assert workers[0].ask("block", steps=STEPS)["found"] == workers[0].ask("expected", steps=STEPS)["expected"]
+    assert train(workers[0])[-1]["found"] == workers[0].ask("expected", steps=steps)["expected"]
 
 
 def test_the_facts_are_those_of_the_arm(crew):
@@ -101,16 +151,17 @@ def test_a_worker_that_is_killed_is_missed_at_once(crew):
         psutil.Process(crew.hosts[crew.arms[0].host].process.pid).children(), key=lambda one: one.create_time()
     )
     victim.send_signal(signal.SIGKILL)
-    with pytest.raises(WorkerLost, match=r"^\.: its process ended while asked for 'block'"):
-        crew.workers[0].ask("block", steps=1)
-    assert crew.workers[1].ask("block", steps=1)["seconds"] > 0
+    with pytest.raises(WorkerLost, match=r"^\.: its process ended while asked for 'begin'"):
+        train(crew.workers[0])
+    assert train(crew.workers[1])[0]["seconds"] > 0
     crew.dismiss()
 
 
 def test_a_worker_that_hangs_is_given_up(workers):
     """After the time limit, not before."""
-    with pytest.raises(WorkerLost, match=r"^\.: no answer for 0 s when asked for 'block'"):
-        workers[0].ask("block", timeout_s=0.01, steps=4000)
+    workers[0].ask("begin", lead_in=1, steps=4000, most=4001)
+    with pytest.raises(WorkerLost, match=r"^\.: no answer for 0 s when asked for 'go'"):
+        workers[0].ask("go", timeout_s=0.01)
 
 
 def test_a_generation_leaves_no_process_behind(crew):

@@ -64,4 +64,3 @@ def benchmarks_folder() -> Path:
         if (folder / "test_step.py").is_file():
             return folder
     raise UserError(f"the benchmarks are not in {package}: install mnist_loop anew")
-

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import math
+import operator
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
+from mnist_loop.errors import UserError
 from mnist_loop.measure.paired.arms import Arm
 from mnist_loop.measure.paired.crew import Crew
 from mnist_loop.measure.paired.journal import Journal
-from mnist_loop.measure.paired.plan import Plan
+from mnist_loop.measure.paired.plan import BLOCK_S, LOOKS, LOOKS_AT, Plan
 from mnist_loop.measure.paired.processes import Peer
 from mnist_loop.statistics.judgement import Judged, judge
-from mnist_loop.statistics.pairing import Block, rounds
+from mnist_loop.statistics.pairing import BLOCKS_A_ROUND, Block, rounds
 from mnist_loop.statistics.steady import steady_from
 
 FIRST, CONFIRMING = 1, 2
 CERTAIN, BUDGET = "certain", "budget"
-WARM_UP_BLOCK_S = 0.025
-WARM_UP_BLOCKS = 12  # fewer tell no change-point from noise
+LEAD_IN = 2  # steps before the first block: they make gradients and buffers
+# Steps of a training before it starts anew: so few that its rounding stays within what a loss may differ by. In float32
+# that is 1e-8 after 100 steps, but 1e-5 after 3,000, when a ReLU or two has flipped; the tolerance is 7e-6.
+MOST_STEPS = 256
+LONGEST_CALIBRATION_S = 0.5
+CALIBRATIONS = 32  # steps; by the lower quartile of their times the length of a block is chosen
+WARM_UP_BLOCKS = 40  # at a time: fewer tell no change-point from noise
 LONGEST_WARM_UP = 1 / 6  # of the budget, for all arms of a cell together
-LATER_WARM_UP_BLOCKS = 2  # at least, in the restarts that follow: threads, caches and pages of a new process
-ROUNDS = range(2, 9)  # in a generation: so many that starting it takes less time than they do
+LATER_WARM_UP_BLOCKS = range(4, 41)  # in the restarts that follow: threads, caches and pages of a new process
 APART = 1.5  # arms whose steps differ by more have blocks of their own numbers of steps
-CALIBRATIONS = 4  # a disturbance lasts longer than one block, and rarely as long as five
 FIRST_SHARE = 0.6  # of the budget after which a red is confirmed rather than the rest measured
 
 
@@ -36,15 +42,33 @@ class LossesDiffer(Exception):
 
 @dataclass
 class Cell:
-    """What is known of one batch size: the number of steps in each arm's block, and how long it takes to start."""
+    """How one batch size is measured.
+
+    Attributes:
+        batch_size: of the sweep.
+        own: the batch size of each arm, which may be its own.
+        steps: in each arm's block.
+        rounds: in a training, before it starts anew.
+        trainings: in a generation.
+        lead_in: steps of a training before its first block.
+        expected: what each arm's training must compute.
+        tolerance: by which share of that it may differ.
+        warm_up: blocks in a generation before those that count.
+    """
 
     batch_size: int
+    own: list[int]
     steps: list[int]
-    images: list[int]
-    found: list[float]
+    rounds: int
+    lead_in: int
     tolerance: list[float]
-    warm_up_blocks: list[int]
-    rounds: int = ROUNDS[0]
+    expected: list[float] = field(default_factory=list)
+    trainings: int = 1
+    warm_up: int = LATER_WARM_UP_BLOCKS[0]
+
+    def most(self, index: int) -> int:
+        """Return the steps of one training."""
+        return self.lead_in + BLOCKS_A_ROUND * self.rounds * self.steps[index]
 
 
 @dataclass
@@ -98,12 +122,12 @@ class Comparison:
         """Say what can be said by now, of each arm at each batch size."""
         found = rounds(self.blocks, len(self.arms))
         plan = self.plan
-        self.judged = judge(found, len(self.arms), plan.batch_sizes, plan.margin, plan.confidence, len(plan.looks))
+        self.judged = judge(found, len(self.arms), plan.batch_sizes, plan.margin, plan.confidence, LOOKS)
         return self.judged
 
     def _measure(self) -> str:
-        looks = [look for look in self.plan.looks if look > self.spent]
         run = max((block.run for block in self.blocks), default=FIRST)
+        looked = self._due(run, self.plan.batch_sizes)
         turn = 0
         open_ = list(self.plan.batch_sizes)
         while True:
@@ -113,70 +137,78 @@ class Comparison:
             self._generation(self.cells[batch_size], run)
             self._count()
             over = self.spent + (self.spent - before) > self.plan.budget_s  # the next one would not fit
-            if over or self.spent >= looks[0]:
-                looks = [look for look in looks if look > self.spent]
+            due = self._due(run, open_)
+            if over or due > looked:
+                looked = due
                 judged = self.judge()
                 red = {one.batch_size for one in judged if one.unconfirmed}
                 undecided = {one.batch_size for one in judged if not one.certain} - red
-                if over:
-                    return BUDGET if red | undecided else CERTAIN
-                if not red and not undecided:
-                    return CERTAIN
+                if over or not (red or undecided):
+                    return BUDGET if red or undecided else CERTAIN
                 if run == FIRST and red and (not undecided or self.spent > FIRST_SHARE * self.plan.budget_s):
-                    run = CONFIRMING
+                    run, looked = CONFIRMING, 0
                     if self.crew.apart:
                         self._pause(self.crew.restart)
                 open_ = [size for size in self.plan.batch_sizes if size in (red if run == CONFIRMING else undecided)]
                 if not open_:
-                    return CERTAIN if not undecided else BUDGET
+                    return BUDGET
             self.tell(self.spent, self.judged)
 
+    def _due(self, run: int, open_: Sequence[int]) -> int:
+        """Return how many looks are due, by the restarts of the batch size that has the fewest."""
+        restarts = {size: {block.generation for block in self._of(run, size)} for size in open_}
+        fewest = min(len(of_size) for of_size in restarts.values())
+        return sum(fewest >= at for at in LOOKS_AT)
+
+    def _of(self, run: int, batch_size: int) -> Iterator[Block]:
+        return (block for block in self.blocks if (block.run, block.batch_size) == (run, batch_size))
+
     def _agree(self, batch_size: int) -> None:
-        """Check that all arms compute the same, and count the steps of a block."""
+        """Check that all arms compute the same, and count the steps of a block and the rounds of a training."""
         prepared = self.crew.generation(batch_size, range(len(self.arms)))
-        answers = [worker.ask("losses") for worker in self.crew.workers]
-        for index, (arm, answer) in enumerate(zip(self.arms, answers, strict=True)):
-            self.journal.write({"event": "losses", "arm": index, "batch_size": batch_size, "losses": answer["losses"]})
-            if "batch_size" not in arm.settings and "batch_size" not in self.arms[0].settings:
-                check_losses(self.arms[0].label, answers[0], arm.label, answer)
+        workers = self.crew.workers
+        answers = [worker.ask("losses") for worker in workers]
         own = [self.crew.settings(arm, batch_size)["batch_size"] for arm in self.arms]
-        steps = [
-            _steps(worker, self.plan.block_s, one["most_steps"])
-            for worker, one in zip(self.crew.workers, prepared, strict=True)
-        ]
+        for index, answer in enumerate(answers):
+            event = {"event": "losses", "arm": index, "batch_size": batch_size, "losses": answer["losses"]}
+            self.journal.write(event)
+            if own[index] == own[0]:
+                check_losses(self.arms[0].label, answers[0], self.arms[index].label, answer)
+        most = min(MOST_STEPS, *(one["most_steps"] for one in prepared))
+        if most < BLOCKS_A_ROUND:
+            raise UserError(f"batch size {batch_size}: an epoch has one batch, expected two or more to take turns with")
+        longest = most // BLOCKS_A_ROUND
+        step_s = [_step_s(worker, most) for worker in workers]
+        steps = [max(1, min(round(BLOCK_S / one), longest)) for one in step_s]
         if len(set(own)) == 1 and max(steps) <= APART * min(steps):
             steps = [min(steps)] * len(steps)
-        expected = [worker.ask("expected", steps=count) for worker, count in zip(self.crew.workers, steps, strict=True)]
-        self.cells[batch_size] = Cell(
-            batch_size,
-            steps,
-            [count * size for count, size in zip(steps, own, strict=True)],
-            [one["expected"] for one in expected],
-            [one["tolerance"] for one in answers],
-            [LATER_WARM_UP_BLOCKS] * len(steps),
-        )
+        wanted = math.ceil(self.plan.generation_s / (BLOCKS_A_ROUND * sum(map(operator.mul, steps, step_s))))
+        rounds = min(max(1, (most - LEAD_IN) // (BLOCKS_A_ROUND * max(steps))), wanted)
+        lead_in = min(LEAD_IN, most - BLOCKS_A_ROUND * rounds * max(steps))
+        cell = Cell(batch_size, own, steps, rounds, lead_in, [answer["tolerance"] for answer in answers])
+        kinds = [(own[index], cell.most(index)) for index in range(len(self.arms))]
+        found = {kind: workers[kinds.index(kind)].ask("expected", steps=kind[1])["expected"] for kind in set(kinds)}
+        cell.expected = [found[kind] for kind in kinds]
+        self.cells[batch_size] = cell
         for index, one in enumerate(prepared):
-            self.journal.write(
-                {"event": "prepared", "arm": index, "batch_size": batch_size, **one, "steps": steps[index]}
-            )
+            event = {"event": "prepared", "arm": index, "batch_size": batch_size, **one, "steps": steps[index]}
+            self.journal.write(event)
 
     def _warm_up(self, batch_size: int) -> None:
-        """Find out after how many blocks each arm of a new generation is steady."""
+        """Find out after how many blocks each arm of a new generation is steady, and how long a generation is to be."""
         cell = self.cells[batch_size]
         generation = self._next()
         prepared = self.crew.generation(batch_size, self._order())
         longest = LONGEST_WARM_UP * self.plan.budget_s / (len(self.arms) * len(self.plan.batch_sizes))
+        blocks_s, warm = 0.0, []
         for index in self._order():
-            steps = max(1, round(cell.steps[index] * WARM_UP_BLOCK_S / self.plan.block_s))
             seconds: list[float] = []
             steady = None
-            while len(seconds) < WARM_UP_BLOCKS or (steady is None and sum(seconds) < longest):
-                for _ in range(WARM_UP_BLOCKS):
-                    seconds.append(self.crew.workers[index].ask("block", steps=steps)["seconds"])
+            while not seconds or (steady is None and sum(seconds) < longest):
+                seconds += self._unchecked(cell, index, WARM_UP_BLOCKS)
                 steady = steady_from(seconds)
-            blocks = len(seconds) // 2 if steady is None else steady
-            warm = blocks * WARM_UP_BLOCK_S / self.plan.block_s
-            cell.warm_up_blocks[index] = max(LATER_WARM_UP_BLOCKS, math.ceil(warm))
+            warm.append(len(seconds) // 2 if steady is None else steady)
+            blocks_s += median(seconds)
             first = prepared[index]["first_step_s"]
             self.journal.write(
                 {
@@ -186,47 +218,66 @@ class Comparison:
                     "run": FIRST,
                     "generation": generation,
                     "first_step_s": first,
-                    "seconds": first + sum(seconds[:blocks]),
-                    "steady_from": steady,
-                    "blocks": seconds,
+                    "seconds": first + sum(seconds[: warm[-1]]),
+                    "steady": steady is not None,
+                    "steady_from": warm[-1],
+                    "blocks": [round(one, 9) for one in seconds],
                 }
             )
+        cell.warm_up = min(max(*warm, LATER_WARM_UP_BLOCKS[0]), LATER_WARM_UP_BLOCKS[-1])
+        training_s = blocks_s * BLOCKS_A_ROUND * cell.rounds
+        cell.trainings = max(1, round(self.plan.generation_s / training_s))
         self._count()
 
     def _generation(self, cell: Cell, run: int) -> None:
-        """Restart all workers, warm them up, and let them take turns for some rounds."""
-        began = time.perf_counter()
+        """Restart all workers, warm them up, and let them take turns."""
         generation = self._next()
         self.crew.generation(cell.batch_size, self._order())
         for index in self._order():
-            for _ in range(cell.warm_up_blocks[index]):
-                self._block(cell, index)
-        started = time.perf_counter()
+            self._unchecked(cell, index, cell.warm_up)
+        for number in range(cell.trainings):
+            self._training(cell, run, generation, number * cell.rounds)
+        self.crew.dismiss()
+
+    def _training(self, cell: Cell, run: int, generation: int, first_round: int) -> None:
+        """Let all arms train from the same state, by turns; it counts only if each computed what it had to."""
+        workers = self.crew.workers
+        for index in self._order():
+            self._begin(cell, index, cell.most(index))
+        blocks = []
         for number in range(cell.rounds):
             order = self._order()
             for index in (*order, *reversed(order)):
-                self._timed(cell, index, run, generation, number)
-        one_round = (time.perf_counter() - started) / cell.rounds
-        cell.rounds = min(max(math.ceil((started - began) / one_round), ROUNDS[0]), ROUNDS[-1])
-        self.crew.dismiss()
+                start = self._now()
+                seconds = workers[index].ask("go")["undisturbed"]
+                images = cell.steps[index] * cell.own[index]
+                where = (index, cell.batch_size, run, generation, first_round + number)
+                blocks.append(Block(*where, round(start, 6), round(seconds, 9), images))
+        for index, worker in enumerate(workers):
+            found, expected = worker.ask("end")["found"], cell.expected[index]
+            if not abs(found - expected) <= cell.tolerance[index] * abs(expected):
+                raise LossesDiffer(
+                    f"{self.arms[index].label}: a training computed {found!r}, but should have computed {expected!r} "
+                    f"to within {cell.tolerance[index]:.1e} of it; what it measured does not count"
+                )
+        self.blocks += blocks
+        for block in blocks:
+            self.journal.write({"event": "block", **vars(block), "steps": cell.steps[block.arm]})
 
-    def _timed(self, cell: Cell, index: int, run: int, generation: int, number: int) -> None:
-        start = self._now()
-        seconds = self._block(cell, index)
-        block = Block(index, cell.batch_size, run, generation, number, start, seconds, cell.images[index])
-        self.blocks.append(block)
-        self.journal.write({"event": "block", **vars(block), "steps": cell.steps[index]})
+    def _unchecked(self, cell: Cell, index: int, blocks: int) -> list[float]:
+        """Let one arm work for some blocks that do not count; return their seconds."""
+        seconds: list[float] = []
+        worker, most = self.crew.workers[index], cell.most(index)
+        while len(seconds) < blocks:
+            self._begin(cell, index, most)
+            turns = min(BLOCKS_A_ROUND * cell.rounds, blocks - len(seconds))
+            seconds += [worker.ask("go")["seconds"] for _ in range(turns)]
+            worker.ask("end")
+        return seconds
 
-    def _block(self, cell: Cell, index: int) -> float:
-        """Let one arm work for a block; its time counts only if it computed what it had to."""
-        reply = self.crew.workers[index].ask("block", steps=cell.steps[index])
-        expected, tolerance = cell.found[index], cell.tolerance[index]
-        if not abs(reply["found"] - expected) <= tolerance * abs(expected):
-            raise LossesDiffer(
-                f"{self.arms[index].label}: a block computed {reply['found']!r}, but should have computed "
-                f"{expected!r} to within {tolerance:.1e} of it; nothing it measured counts"
-            )
-        return float(reply["seconds"])
+    def _begin(self, cell: Cell, index: int, most: int) -> None:
+        steps = cell.steps[index]
+        self.crew.workers[index].ask("begin", lead_in=cell.lead_in, steps=steps, most=most)
 
     def _rule(self) -> None:
         """Measure the ruler in a worker of each arm but the control, which would say the same again."""
@@ -277,14 +328,17 @@ def check_losses(first: str, expected: dict[str, Any], label: str, found: dict[s
             )
 
 
-def _steps(worker: Peer, block_s: float, most: int) -> int:
-    """Count the steps of a block that takes ``block_s`` seconds, by the fastest of some that are about as long."""
-    steps, seconds = 1, float(worker.ask("block", steps=1)["seconds"])
-    while seconds < block_s / 2 and steps < most:
-        steps = min(max(1, math.floor(steps * min(block_s / seconds, 10))), most)
-        seconds = worker.ask("block", steps=steps)["seconds"]
-    fastest = min(seconds, *(float(worker.ask("block", steps=steps)["seconds"]) for _ in range(CALIBRATIONS)))
-    return max(1, min(round(steps * block_s / fastest), most))
+def _step_s(worker: Peer, most: int) -> float:
+    """Return the seconds of a step that nothing disturbs, as near as a few of them tell."""
+    lead_in = min(LEAD_IN, most - 1)
+    steps = min(most - lead_in, CALIBRATIONS)
+    worker.ask("begin", lead_in=lead_in, steps=1, most=lead_in + steps)
+    seconds: list[float] = []
+    began = time.perf_counter()
+    while len(seconds) < steps and (not seconds or time.perf_counter() - began < LONGEST_CALIBRATION_S):
+        seconds.append(float(worker.ask("go")["seconds"]))
+    worker.ask("end")
+    return sorted(seconds)[(len(seconds) - 1) // 4]
 
 
 def spent(events: Iterable[dict[str, Any]]) -> float:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from typing import Any
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
-LEAD_IN = 2  # steps of a block before its clock starts: the first ones make gradients and buffers
+PADDINGS, PADDING = 16, range(64, 300_000)  # pieces and bytes: up to beyond the lesson's largest tensor
 LOSSES = 10  # steps whose losses must be the same in each arm
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's libraries do not survive it
 
@@ -54,6 +56,8 @@ def answer(connection: Connection, handle: Callable[[Request], Answer]) -> None:
             return
         try:
             reply = handle(request)
+        except EOFError:  # the other end has gone in the middle of a training
+            return
         except Exception as error:  # noqa: BLE001  # whatever it is, the comparison must hear of it
             reply = {"error": _sentence(error), "traceback": traceback.format_exc()}
         try:
@@ -65,13 +69,13 @@ def answer(connection: Connection, handle: Callable[[Request], Answer]) -> None:
 class Host:
     """Holds what is slow to import, and forks workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Connection) -> None:
         import torch
 
         torch.set_num_threads(1)  # threads that run at a fork are lost in it, and the child would wait for them
         parameter = torch.nn.Parameter(torch.zeros(1))
         torch.optim.SGD([parameter], lr=1.0).zero_grad()  # the first optimizer of a process imports much
-        self.worker = Worker()
+        self.worker = Worker(connection)
 
     def handle(self, request: Request) -> Answer:
         """Fork a worker, or be one."""
@@ -85,7 +89,9 @@ class Host:
         if process == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
-                answer(Client(request["address"]), self.worker.handle)
+                random.seed()  # or all workers of a host would draw the same
+                self.worker.connection = connection = Client(request["address"])
+                answer(connection, self.worker.handle)
             finally:
                 os._exit(0)  # nothing of the host's is ended twice
         return {"forked": True, "process": process}
@@ -94,11 +100,13 @@ class Host:
 class Worker:
     """Does one arm's work in one generation."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self.data: Any = None
         self.stocked: dict[tuple[str, int, str], Any] = {}
         self.workload: Any = None
         self.slowdown = 0.0
+        self.padding: list[bytearray] = []
 
     def handle(self, request: Request) -> Answer:
         """Do what is asked for; return what came out."""
@@ -109,7 +117,7 @@ class Worker:
             "prepare": self.prepare,
             "losses": self.losses,
             "expected": self.expected,
-            "block": self.block,
+            "begin": self.begin,
             "ruler": self.ruler,
         }
         return do[request["do"]](request)
@@ -144,6 +152,8 @@ class Worker:
         """Make the workload; return the seconds of its first step."""
         import torch
 
+        if request["cpus"] and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, request["cpus"])
         torch.set_num_threads(request["threads"])
         key = request["part"], request["batch_size"], request["dtype"]
         self.workload = (self.stocked.get(key) if request["device"] == "cpu" else None) or self._make(request)
@@ -151,7 +161,7 @@ class Worker:
         batches = self.workload.batches(1)
         started = time.perf_counter()
         self._number(self.workload.work_on(batches)())
-        self._wait()
+        self.wait()
         return {
             "first_step_s": time.perf_counter() - started,
             "device": str(self.workload.device),
@@ -178,18 +188,26 @@ class Worker:
         return {"losses": found, "tolerance": loss_tolerance(self.workload.device, self.workload.dtype)}
 
     def expected(self, request: Request) -> Answer:
-        """Return what a block must compute, in float64 or by other means."""
-        return {"expected": self._number(self.workload.expected(request["steps"] + self._lead_in(request["steps"])))}
+        """Return what a training of ``steps`` steps must compute, in float64 or by other means."""
+        return {"expected": self._number(self.workload.expected(request["steps"]))}
 
-    def block(self, request: Request) -> Answer:
-        """Do ``steps`` steps from fresh state, after a lead-in; return their seconds and what they computed."""
-        steps = request["steps"]
-        block = _Block(self.workload.batches(steps + self._lead_in(steps)), self._lead_in(steps), self)
-        work = self.workload.work_on(block)
-        found = work()
-        self._wait()
-        seconds = time.perf_counter() - block.started
-        return {"seconds": seconds, "found": self._number(found)}
+    def begin(self, request: Request) -> Answer:
+        """Train from fresh state, in turns: each "go" is a block of ``steps`` steps, until "end".
+
+        ``most`` is how many steps there are to be at most, the lead-in of ``lead_in`` included. The answer comes in
+        parts: one when the lead-in is done, one for each block, and one at the end with what was computed.
+        """
+        # Where tensors lie changes how fast they are: let chance decide it anew for each training, so that it is part of
+        # the noise, and no difference between the arms (Curtsinger and Berger, "Stabilizer", 2013).
+        self.padding = [bytearray(size) for size in random.choices(PADDING, k=PADDINGS)]  # noqa: S311  # no secret
+        turns = Turns(self, request["lead_in"], request["steps"], request["most"])
+        return {"found": self._number(self.workload.work_on(iter(turns))())}
+
+    def wait(self) -> None:
+        """Wait until the device has done all that it was given."""
+        from mnist_loop.device import synchronise
+
+        synchronise(self.workload.device)
 
     def ruler(self, _: Request) -> Answer:
         """Measure what the machine itself can do."""
@@ -199,38 +217,55 @@ class Worker:
 
         return dataclasses.asdict(ruler.measure(self.workload.device))
 
-    def _lead_in(self, steps: int) -> int:
-        most: int = self.workload.most_steps
-        return min(LEAD_IN, max(0, most - steps))
-
-    def _wait(self) -> None:
-        from mnist_loop.device import synchronise
-
-        synchronise(self.workload.device)
-
     @staticmethod
     def _number(found: Any) -> float:
         """Turn what a block computed, a loss or a batch of images and labels, into one number."""
         return found if isinstance(found, float) else float(sum(tensor.double().sum().item() for tensor in found))
 
 
-class _Block:
-    """The batches of a block; the clock starts after its lead-in, and each later step may be made slower."""
+class Turns:
+    """The batches of a training that goes on block by block, each when it is this arm's turn.
 
-    def __init__(self, batches: Iterator[Any], lead_in: int, worker: Worker) -> None:
-        self.batches, self.lead_in, self.worker = batches, lead_in, worker
-        self.started = 0.0
+    Between two blocks the training loop waits for its next batch, and here that is until the comparison says go.
+    """
+
+    def __init__(self, worker: Worker, lead_in: int, steps: int, most: int) -> None:
+        self.worker, self.lead_in, self.steps = worker, lead_in, steps
+        self.batches = worker.workload.batches(most)
 
     def __iter__(self) -> Iterator[Any]:
+        yield from islice(self.batches, self.lead_in)
+        self.worker.wait()
+        self._send({"ready": True})
+        while json.loads(self.worker.connection.recv_bytes())["do"] == "go":
+            yield from self._block()
+
+    def _block(self) -> Iterator[Any]:
+        """Yield the batches of a block, and send its times.
+
+        ``seconds`` is all of it. ``undisturbed`` is what it would be if each step took what the fastest quarter takes
+        at most: the lower quartile of the steps' times, where the CPU does the work itself and knows when a step ends.
+        """
         slowdown = self.worker.slowdown
-        for number, batch in enumerate(self.batches):
-            if number == self.lead_in:
-                self.worker._wait()
-                self.started = time.perf_counter()
-            began = time.perf_counter()
+        times = [time.perf_counter()]
+        for batch in islice(self.batches, self.steps):
             yield batch
             if slowdown:
-                _spin(slowdown * (time.perf_counter() - began))
+                _spin(slowdown * (time.perf_counter() - times[-1]))
+            times.append(time.perf_counter())
+        self.worker.wait()
+        times[-1] = time.perf_counter()
+        seconds = undisturbed = times[-1] - times[0]
+        if self.worker.workload.device.type == "cpu":
+            undisturbed = self.steps * _lower_quartile([end - start for start, end in pairwise(times)])
+        self._send({"seconds": seconds, "undisturbed": undisturbed})
+
+    def _send(self, answer: Answer) -> None:
+        self.worker.connection.send_bytes(json.dumps(answer).encode())
+
+
+def _lower_quartile(values: list[float]) -> float:
+    return sorted(values)[(len(values) - 1) // 4]
 
 
 def _spin(seconds: float) -> None:
@@ -258,7 +293,7 @@ def main(address: str, package: str, measure: str) -> None:
     connection = Client(address)
     try:
         take_packages(Path(package), Path(measure))
-        host = Host()
+        host = Host(connection)
     except Exception as error:  # noqa: BLE001  # whatever is wrong with that environment, the comparison must hear of it
         connection.send_bytes(json.dumps({"error": _sentence(error), "traceback": traceback.format_exc()}).encode())
         return
