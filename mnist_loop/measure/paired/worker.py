@@ -197,8 +197,8 @@ class Worker:
         ``most`` is how many steps there are to be at most, the lead-in of ``lead_in`` included. The answer comes in
         parts: one when the lead-in is done, one for each block, and one at the end with what was computed.
         """
-        # Where tensors lie changes how fast they are: let chance decide it anew for each training, so that it is part of
-        # the noise, and no difference between the arms (Curtsinger and Berger, "Stabilizer", 2013).
+        # Where tensors lie changes how fast they are: let chance decide it anew for each training, so that it is part
+        # of the noise, and no difference between the arms (Curtsinger and Berger, "Stabilizer", 2013).
         self.padding = [bytearray(size) for size in random.choices(PADDING, k=PADDINGS)]  # noqa: S311  # no secret
         turns = Turns(self, request["lead_in"], request["steps"], request["most"])
         return {"found": self._number(self.workload.work_on(iter(turns))())}
