@@ -16,7 +16,7 @@ from benchmarks.studies.summary import as_markdown, read
 from mnist_loop.cli.options import duration, percentage, positive_int, thread_count
 from mnist_loop.errors import UserError
 
-RESULTS = Path("benchmarks/results/studies")
+RESULTS = Path("benchmarks/studies/results")
 
 
 def main() -> int:
