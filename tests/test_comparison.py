@@ -232,8 +232,8 @@ def test_a_training_starts_anew_before_its_rounding_grows(compare):
 
 
 def test_generations_are_as_long_as_the_budget_allows(clock):
-    """About 30 to a budget, between 0.3 and 3 seconds each."""
-    assert [Plan(budget_s=budget).generation_s for budget in (1, 10, 60, 600)] == [0.3, pytest.approx(1 / 3), 2.0, 3.0]
+    """About 50 to a budget, between 0.2 and 3 seconds each."""
+    assert [Plan(budget_s=budget).generation_s for budget in (1, 10, 60, 600)] == [0.2, 0.2, 1.2, 3.0]
 
 
 def test_an_epoch_of_one_batch_cannot_take_turns(compare):

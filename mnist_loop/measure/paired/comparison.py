@@ -31,7 +31,9 @@ LONGEST_CALIBRATION_S = 0.5
 CALIBRATIONS = 32  # steps; by the lower quartile of their times the length of a block is chosen
 WARM_UP_BLOCKS = 40  # at a time: fewer tell no change-point from noise
 LONGEST_WARM_UP = 1 / 6  # of the budget, for all arms of a cell together
-LATER_WARM_UP_BLOCKS = range(4, 41)  # in the restarts that follow: threads, caches and pages of a new process
+# In the restarts that follow: threads, caches and pages of a forked process, which take some 50 ms where it was looked
+# at; what else the first series has for a beginning, a compiler or a clock that rises, is over then.
+LATER_WARM_UP_BLOCKS = range(4, 13)
 APART = 1.5  # arms whose steps differ by more have blocks of their own numbers of steps
 FIRST_SHARE = 0.6  # of the budget after which a red is confirmed rather than the rest measured
 

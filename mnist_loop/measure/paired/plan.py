@@ -14,8 +14,8 @@ BLOCK_S = 0.005
 # confidence; each of these comes when the run is about 1.6 times as long as at the one before.
 LOOKS_AT = (5, 8, 13, 21, 34, 55, 89)
 LOOKS = 2 * (len(LOOKS_AT) + 1)  # in the first run and in the one that confirms
-GENERATIONS = 30  # restarts that a budget is divided into: enough to tell what they differ by
-SHORTEST_GENERATION_S, LONGEST_GENERATION_S = 0.3, 3.0  # beside the 0.3 s that a restart takes; and beside a drift
+GENERATIONS = 50  # restarts that a budget is divided into: enough to tell what they differ by
+SHORTEST_GENERATION_S, LONGEST_GENERATION_S = 0.2, 3.0  # beside the 0.3 s that a restart takes; and beside a drift
 
 
 @dataclass(frozen=True)
