@@ -1,6 +1,7 @@
 """Studies of the comparison: what they store, that they go on, and what their table says."""
 
 import json
+import re
 import sys
 import time
 
@@ -104,6 +105,14 @@ def test_the_command_prints_what_is_stored(study, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", ["studies", "--show", "--folder", str(tmp_path)])
     assert command.main() == 0
     assert capsys.readouterr().out == as_markdown(read(tmp_path))
+
+
+def test_the_page_has_the_table_of_the_stored_studies(request):
+    """No number is typed by hand."""
+    root = request.config.rootpath
+    page = (root / "docs" / "compare.md").read_text()
+    (table,) = re.findall(r"<!-- studies: \S+ -->\n(.*?)<!-- end of studies -->", page, re.DOTALL)
+    assert table == as_markdown(read(root / "benchmarks" / "studies" / "results"))
 
 
 def test_the_load_is_there_and_goes():
