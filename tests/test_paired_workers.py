@@ -16,7 +16,7 @@ from mnist_loop.measure.paired.comparison import LEAD_IN
 from mnist_loop.measure.paired.crew import Crew
 from mnist_loop.measure.paired.plan import Plan
 from mnist_loop.measure.paired.processes import Host, WorkerLost
-from mnist_loop.measure.paired.worker import _lower_quartile
+from mnist_loop.measure.paired.worker import lower_quartile
 from mnist_loop.measure.workloads import Step
 
 STEPS = 5
@@ -88,8 +88,8 @@ def test_a_block_counts_by_its_undisturbed_steps(workers):
     """The lower quartile of the steps' times, for all of them: at most what the block took."""
     for reply in train(workers[0], blocks=20)[:-1]:
         assert 0 < reply["undisturbed"] <= reply["seconds"]
-    assert _lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
-    assert _lower_quartile([7.0]) == 7.0
+    assert lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
+    assert lower_quartile([7.0]) == 7.0
 
 
 def test_a_slowdown_takes_its_share_of_each_step(workers):

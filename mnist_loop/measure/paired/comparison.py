@@ -17,6 +17,7 @@ from mnist_loop.measure.paired.crew import Crew
 from mnist_loop.measure.paired.journal import Journal
 from mnist_loop.measure.paired.plan import BLOCK_S, LOOKS, LOOKS_AT, Plan
 from mnist_loop.measure.paired.processes import Peer
+from mnist_loop.measure.paired.worker import lower_quartile
 from mnist_loop.statistics.judgement import Judged, judge
 from mnist_loop.statistics.pairing import BLOCKS_A_ROUND, Block, rounds
 from mnist_loop.statistics.steady import steady_from
@@ -245,7 +246,7 @@ class Comparison:
         """Let all arms train from the same state, by turns; it counts only if each computed what it had to."""
         workers = self.crew.workers
         for index in self._order():
-            self._begin(cell, index, cell.most(index))
+            self._begin(cell, index)
         blocks = []
         for number in range(cell.rounds):
             order = self._order()
@@ -269,16 +270,16 @@ class Comparison:
     def _unchecked(self, cell: Cell, index: int, blocks: int) -> list[float]:
         """Let one arm work for some blocks that do not count; return their seconds."""
         seconds: list[float] = []
-        worker, most = self.crew.workers[index], cell.most(index)
+        worker = self.crew.workers[index]
         while len(seconds) < blocks:
-            self._begin(cell, index, most)
+            self._begin(cell, index)
             turns = min(BLOCKS_A_ROUND * cell.rounds, blocks - len(seconds))
             seconds += [worker.ask("go")["seconds"] for _ in range(turns)]
             worker.ask("end")
         return seconds
 
-    def _begin(self, cell: Cell, index: int, most: int) -> None:
-        steps = cell.steps[index]
+    def _begin(self, cell: Cell, index: int) -> None:
+        steps, most = cell.steps[index], cell.most(index)
         self.crew.workers[index].ask("begin", lead_in=cell.lead_in, steps=steps, most=most)
 
     def _rule(self) -> None:
@@ -340,7 +341,7 @@ def _step_s(worker: Peer, most: int) -> float:
     while len(seconds) < steps and (not seconds or time.perf_counter() - began < LONGEST_CALIBRATION_S):
         seconds.append(float(worker.ask("go")["seconds"]))
     worker.ask("end")
-    return sorted(seconds)[(len(seconds) - 1) // 4]
+    return lower_quartile(seconds)
 
 
 def spent(events: Iterable[dict[str, Any]]) -> float:

@@ -18,7 +18,7 @@ from mnist_loop.errors import UserError
 from mnist_loop.measure.paired.arms import PACKAGE, Arm
 
 START_S = 300.0  # importing torch takes 2 to 20 s; a minute or more from a cold network disk
-ANSWER_S = 300.0  # a block takes 0.05 s; on a machine that swaps or hangs much more
+ANSWER_S = 300.0  # a block takes 0.005 s; on a machine that swaps or hangs much more
 END_S = 5.0
 MOST_TOLD = 2000  # characters of what a worker printed, when it ended
 UNWANTED = ("PYTHONHOME", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")  # they would bend another Python to this one's library
@@ -51,7 +51,9 @@ class Peer:
             self.connection.send_bytes(json.dumps({"do": do, **details}).encode())
             return self.hear(timeout_s, do)
         except (EOFError, OSError) as error:
-            raise WorkerLost(f"{self.label}: its process ended while asked for {do!r}{self._said()}") from error
+            raise WorkerLost(
+                f"{self.label}: its process ended while asked for {do!r}{_last_words(self.log)}"
+            ) from error
 
     def hear(self, timeout_s: float, do: str) -> dict[str, Any]:
         """Wait for one answer."""
@@ -66,13 +68,6 @@ class Peer:
         """End the conversation; the other end then ends too."""
         with suppress(OSError):
             self.connection.close()
-
-    def _said(self) -> str:
-        with suppress(OSError):
-            text = self.log.read_text(errors="replace")[-MOST_TOLD:].strip()
-            if text:
-                return f"; its last words: {text.splitlines()[-1]}"
-        return ""
 
 
 class Host:
@@ -163,10 +158,17 @@ class Host:
             if self.process.poll() is not None:
                 break
         code = self.process.poll()
-        said = Peer.__new__(Peer)
-        said.log = self.log
         why = f"ended with exit code {code}" if code is not None else f"is not ready after {START_S:.0f} s"
-        raise WorkerLost(f"{self.arm.label}: {self.arm.python} {why}{said._said()}")
+        raise WorkerLost(f"{self.arm.label}: {self.arm.python} {why}{_last_words(self.log)}")
+
+
+def _last_words(log: Path) -> str:
+    """Return the last line that a process printed, for the end of a sentence."""
+    with suppress(OSError):
+        text = log.read_text(errors="replace")[-MOST_TOLD:].strip()
+        if text:
+            return f"; its last words: {text.splitlines()[-1]}"
+    return ""
 
 
 def _variables(own: Mapping[str, str]) -> dict[str, str]:

@@ -257,14 +257,15 @@ class Turns:
         times[-1] = time.perf_counter()
         seconds = undisturbed = times[-1] - times[0]
         if self.worker.workload.device.type == "cpu":
-            undisturbed = self.steps * _lower_quartile([end - start for start, end in pairwise(times)])
+            undisturbed = self.steps * lower_quartile([end - start for start, end in pairwise(times)])
         self._send({"seconds": seconds, "undisturbed": undisturbed})
 
     def _send(self, answer: Answer) -> None:
         self.worker.connection.send_bytes(json.dumps(answer).encode())
 
 
-def _lower_quartile(values: list[float]) -> float:
+def lower_quartile(values: list[float]) -> float:
+    """Return the value that a quarter of ``values`` does not exceed."""
     return sorted(values)[(len(values) - 1) // 4]
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
-FLOP_PER_MULTIPLY_ADD = 2  # one product and one sum
+from mnist_loop.report.shares import flops_an_image, layer_sizes
 
 
 def flop_per_image(model: str) -> int | None:
@@ -22,11 +21,7 @@ def flop_per_image(model: str) -> int | None:
     Returns:
         None where ``model`` is no such list.
     """
-    widths = model.split("-")
-    if len(widths) < 2 or not all(width.isascii() and width.isdigit() for width in widths):
-        return None
-    layers = [n * m for n, m in pairwise(map(int, widths))]
-    return FLOP_PER_MULTIPLY_ADD * (2 * sum(layers) + sum(layers[1:])) or None
+    return flops_an_image("step", layer_sizes(model))
 
 
 def ceiling(model: str, gemm: float) -> float | None:
