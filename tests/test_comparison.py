@@ -67,28 +67,32 @@ class FakeWorker:
 class FakeCrew:
     """The crew of `FakeWorker`s: what each of the arms takes for a step is given."""
 
-    def __init__(self, clock, plan, *ratios, noise=0.002, apart=True):
+    def __init__(self, clock, plan, *ratios, noise=0.002, apart=False):
         self.clock, self.plan, self.ratios, self.noise, self.apart = clock, plan, (1.0, *ratios, 1.0), noise, apart
         self.random, self.asked = random.Random(0), Counter()  # noqa: S311  # no secret
         self.loss, self.found = [2.3] * len(self.ratios), 1.0
         self.workers, self.orders, self.restarts = [], [], 0
+        self.served, self.bias_sd, self.bias = [[]], 0.0, [1.0] * len(self.ratios)
         self.ends_at, self.error, self.most_steps = None, None, 4096
         self.arms = [Arm(f"arm {index}", control=index == len(self.ratios) - 1) for index in range(len(self.ratios))]
 
     def step_s(self, arm):
-        return 1e-3 * self.ratios[arm]
+        return 1e-3 * self.ratios[arm] * self.bias[arm]
 
     def settings(self, arm, batch_size):
         return {"batch_size": batch_size, **arm.settings}
 
     def generation(self, batch_size, order):
         self.orders.append(list(order))
+        self.served[-1].append(batch_size)
         self.clock.now += START_S
         self.workers = [FakeWorker(self, arm) for arm in range(len(self.ratios))]
         return [{"first_step_s": 0.5, "most_steps": self.most_steps} for _ in self.workers]
 
     def restart(self):
         self.restarts += 1
+        self.served.append([])
+        self.bias = [self.random.lognormvariate(0, self.bias_sd) for _ in self.ratios]
         self.clock.now += 20.0
 
     def dismiss(self):
@@ -107,7 +111,7 @@ def compare(clock, tmp_path):
     """Make a comparison of arms that take these multiples of the first one's time."""
     journals = []
 
-    def make(*ratios, path=tmp_path / "run.jsonl", found=(), already=0.0, noise=0.002, apart=True, **plan):
+    def make(*ratios, path=tmp_path / "run.jsonl", found=(), already=0.0, noise=0.002, apart=False, **plan):
         plan = Plan(device="cpu", **plan)
         crew = FakeCrew(clock, plan, *ratios, noise=noise, apart=apart)
         head = {"plan": plan.as_stored(), "arms": [arm.label for arm in crew.arms]}
@@ -147,25 +151,60 @@ def test_what_lies_at_the_margin_is_inconclusive(compare):
 
 
 def test_a_red_is_confirmed_by_a_second_run(compare):
-    """With new processes where the arms have environments of their own, whose start no budget pays for."""
+    """Whose generations all come after those of the first."""
     run = compare(1.1)
     run.run()
     assert {block.run for block in run.blocks} == {1, 2}
-    assert run.crew.restarts == 1
-    assert run.spent < 20
+    assert run.spent < 60
     assert max(block.generation for block in run.blocks if block.run == 1) < min(
         block.generation for block in run.blocks if block.run == 2
     )
-    same_environment = compare(1.1, path=run.journal.path.with_name("other.jsonl"), apart=False)
-    same_environment.run()
-    assert {block.run for block in same_environment.blocks} == {1, 2}
-    assert same_environment.crew.restarts == 0
+
+
+def test_between_environments_each_generation_has_processes_of_its_own(compare):
+    """No two of one batch size have the same, whose start no budget pays for; a sweep shares them among its cells."""
+    run = compare(1.0, 1.05, batch_sizes=(16, 64, 256), budget_s=240.0, apart=True, ruler=False)
+    before = run.crew.clock.now
+    run.run()
+    later = run.crew.served[1:]
+    assert len(later) == run.crew.restarts >= 9
+    assert all(len(set(sizes)) == len(sizes) for sizes in later)
+    assert {16, 64, 256} == set(later[0])
+    assert run.crew.clock.now - before > run.spent + 20.0 * run.crew.restarts
+
+
+def test_settings_of_one_environment_are_forked_from_one_process(compare):
+    """What that process has for life all its arms have, in the run that confirms as well."""
+    run = compare(1.1)
+    run.run()
+    assert {block.run for block in run.blocks} == {1, 2}
+    assert run.crew.restarts == 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_processes_differ_by_for_life_is_no_finding(compare, seed):
+    """Identical code, in processes that differ by 1 % as long as they live, where 0.5 % would be one."""
+    run = compare(1.0, margin=0.005, apart=True)
+    run.crew.random.seed(seed)
+    run.crew.bias_sd = 0.01
+    run.crew.restart()
+    run.run()
+    (judged,) = run.judge()
+    assert judged.verdict not in {Verdict.SLOWER, Verdict.FASTER}
+    assert judged.ratio.low < 1 < judged.ratio.high
 
 
 def test_a_red_that_does_not_come_again_is_not_called(compare, monkeypatch):
     """What was slow in the first run and is not in the second is no finding."""
     run = compare(1.1, budget_s=20.0)
-    monkeypatch.setattr(run.crew, "restart", lambda: setattr(run.crew, "ratios", (1.0, 1.0, 1.0)))
+    start = run.crew.generation
+
+    def generation(*asked):
+        if any(block.generation for block in run.blocks) and run.judge()[0].unconfirmed:
+            run.crew.ratios = (1.0, 1.0, 1.0)
+        return start(*asked)
+
+    monkeypatch.setattr(run.crew, "generation", generation)
     assert run.run() == BUDGET
     (judged,) = run.judge()
     assert judged.verdict is Verdict.INCONCLUSIVE
@@ -232,8 +271,11 @@ def test_a_training_starts_anew_before_its_rounding_grows(compare):
 
 
 def test_generations_are_as_long_as_the_budget_allows(clock):
-    """About 50 to a budget, between 0.2 and 3 seconds each."""
-    assert [Plan(budget_s=budget).generation_s for budget in (1, 10, 60, 600)] == [0.2, 0.2, 1.2, 3.0]
+    """About 50 forks to a budget, or 10 new processes; between 0.2 or 0.5 and 3 seconds each; more in a sweep."""
+    assert [Plan(budget_s=budget).generation_s(apart=False) for budget in (1, 10, 60, 600)] == [0.2, 0.2, 1.2, 3.0]
+    assert [Plan(budget_s=budget).generation_s(apart=True) for budget in (1, 10, 60, 600)] == [0.5, 1.0, 3.0, 3.0]
+    sweep = Plan(budget_s=60, batch_sizes=(16, 64, 256, 1024))
+    assert (sweep.generation_s(apart=False), sweep.generation_s(apart=True)) == (1.2, 1.5)
 
 
 def test_an_epoch_of_one_batch_cannot_take_turns(compare):

@@ -11,6 +11,7 @@ import torch
 
 from mnist_loop.data import load_data
 from mnist_loop.errors import UserError
+from mnist_loop.measure.paired import crew as crew_module
 from mnist_loop.measure.paired.arms import PACKAGE, parse
 from mnist_loop.measure.paired.comparison import LEAD_IN
 from mnist_loop.measure.paired.crew import Crew
@@ -39,6 +40,10 @@ def workers(crew):
     crew.dismiss()
 
 
+def host_of(crew):
+    return crew.hosts[crew.key(crew.arms[0])]
+
+
 def prepare(worker, **settings):
     defaults = {"part": "step", "batch_size": 16, "device": "cpu", "threads": 1, "dtype": "float32", "slowdown": 0.0}
     return worker.ask("prepare", **{**defaults, "cpus": [], **settings})
@@ -54,6 +59,25 @@ def test_arms_of_one_environment_share_a_host(crew):
     """The import of torch is paid for once, and the data are read once."""
     assert len(crew.hosts) == 1
     assert crew.data_name == "Digits"
+
+
+def test_the_control_is_to_the_first_arm_as_the_others_are():
+    """In its host where they are settings of one environment; else in one of its own; without fork each has its own."""
+    arm, other, elsewhere = parse("."), parse("threads=2"), parse(".:OMP_NUM_THREADS=2")
+    settings = Crew([arm, other, arm.again()], Plan(), lambda _: None)
+    assert not settings.apart
+    assert len({settings.key(one) for one in settings.arms}) == 1
+    environments = Crew([arm, elsewhere, arm.again()], Plan(), lambda _: None)
+    assert environments.apart
+    assert len({environments.key(one) for one in environments.arms}) == 3
+
+
+def test_without_fork_each_arm_has_a_process_of_its_own(monkeypatch):
+    """Which ends with the generation; the others live on."""
+    monkeypatch.setattr(crew_module, "CAN_FORK", False)
+    arm, other = parse("."), parse("threads=2")
+    made = Crew([arm, other, arm.again()], Plan(), lambda _: None)
+    assert len({made.key(one) for one in made.arms}) == 3
 
 
 def test_a_training_in_turns_computes_what_the_loop_computes(workers, digits):
@@ -110,7 +134,7 @@ def test_arms_with_as_many_threads_are_held_to_the_same_cpus(crew):
     assert crew.cpus(1) == allowed[-1:]
     assert crew.cpus(len(allowed)) == crew.cpus(10_000) == allowed
     crew.generation(16, [0, 1])
-    host = psutil.Process(crew.hosts[crew.arms[0].host].process.pid)
+    host = psutil.Process(host_of(crew).process.pid)
     affinities = [child.cpu_affinity() for child in host.children()]
     crew.dismiss()
     assert affinities == [allowed[-1:]] * 2
@@ -147,9 +171,7 @@ def test_what_an_arm_cannot_do_is_one_sentence(workers):
 def test_a_worker_that_is_killed_is_missed_at_once(crew):
     """By the sentence that says which, and the others live on."""
     crew.generation(16, [0, 1])
-    victim = min(
-        psutil.Process(crew.hosts[crew.arms[0].host].process.pid).children(), key=lambda one: one.create_time()
-    )
+    victim = min(psutil.Process(host_of(crew).process.pid).children(), key=lambda one: one.create_time())
     victim.send_signal(signal.SIGKILL)
     with pytest.raises(WorkerLost, match=r"^\.: its process ended while asked for 'begin'"):
         train(crew.workers[0])
@@ -166,7 +188,7 @@ def test_a_worker_that_hangs_is_given_up(workers):
 
 def test_a_generation_leaves_no_process_behind(crew):
     """Workers end when their connection is closed, and are no zombies."""
-    host = psutil.Process(crew.hosts[crew.arms[0].host].process.pid)
+    host = psutil.Process(host_of(crew).process.pid)
     for _ in range(3):
         crew.generation(16, [0, 1])
     crew.dismiss()

@@ -74,18 +74,34 @@ def test_a_study_goes_on_where_it_was(study, tmp_path):
     assert FakeCrew.started == before
 
 
+def test_a_study_can_be_made_in_parts(study, tmp_path):
+    """The numbers of the comparisons begin where they are told to."""
+    study(["SAME"] * 2, comparisons=12).run(tmp_path / "a", lambda _: None, first=10)
+    (file,) = (tmp_path / "a").iterdir()
+    assert [json.loads(line)["number"] for line in file.read_text().splitlines()] == [10, 11]
+
+
 def test_studies_of_different_kinds_have_files_of_their_own():
     """By slowdown, budget, margin, threads and load: no comparison is counted among others."""
-    changes = [{}, {"slowdown": 0.03}, {"budget_s": 60.0}, {"margin": 0.03}, {"threads": 2}, {"loaded": True}]
+    changes = [
+        {},
+        {"slowdown": 0.03},
+        {"budget_s": 60.0},
+        {"margin": 0.03},
+        {"threads": 2},
+        {"loaded": True},
+        {"apart": True},
+    ]
     assert len({Study(**{**PLAIN, "restart_every": 1, **change}).name for change in changes}) == len(changes)
 
 
-def test_identical_code_runs_in_processes_of_its_own():
-    """As two environments do; a slowdown is a setting in one."""
-    first, second = Study(**PLAIN, restart_every=1).arms
-    assert run.session.parse_all([first, second], [])[0].host != run.session.parse_all([first, second], [])[1].host
-    plain, slow = Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms
-    assert run.session.parse_all([plain, slow], [])[1].settings == {"slowdown": 0.03}
+def test_arms_are_as_two_environments_are_or_as_two_settings():
+    """With hosts of their own, or one; and with the slowdown in either."""
+    together = run.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms, [])
+    apart = run.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1, apart=True).arms, [])
+    assert together[0].host == together[1].host
+    assert apart[0].host != apart[1].host
+    assert [arm.settings.get("slowdown", 0.0) for arm in (*together, *apart)] == [0.0, 0.03] * 2
 
 
 def test_the_table_counts_what_was_wrong_and_what_was_seen(study, tmp_path):
@@ -94,9 +110,11 @@ def test_the_table_counts_what_was_wrong_and_what_was_seen(study, tmp_path):
     study(["SLOWER"] * 3 + ["SAME"], slowdown=0.03).run(tmp_path, lambda _: None)
     identical, slow = as_markdown(read(tmp_path)).splitlines()[2:]
     assert identical.startswith(
-        "| identical | 10 s | 1 % | as it was | 4 | 1 | 1 | 1 | 1 | wrong 50.0% (6.8% to 93.2%)"
+        "| identical | settings | 10 s | 1 % | as it was | 4 | 1 | 1 | 1 | 1 | wrong 50.0% (6.8% to 93.2%)"
     )
-    assert slow.startswith("| 3% slower | 10 s | 1 % | as it was | 4 | 3 | 0 | 1 | 0 | SLOWER 75.0% (19.4% to 99.4%)")
+    assert slow.startswith(
+        "| 3% slower | settings | 10 s | 1 % | as it was | 4 | 3 | 0 | 1 | 0 | SLOWER 75.0% (19.4% to 99.4%)"
+    )
 
 
 def test_the_command_prints_what_is_stored(study, tmp_path, monkeypatch, capsys):

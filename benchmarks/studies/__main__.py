@@ -1,7 +1,7 @@
 """``python -m benchmarks.studies``: many comparisons whose truth is known, and how often the verdict was right.
 
-The second arm is the first one with a busy wait in each step, or, at 0 %, the same again in a process of its own. Each
-comparison is one line of the result, written as soon as it ends, so that a study can be interrupted and go on.
+The second arm is the first one with a busy wait in each step, or, at 0 %, the same again. Each comparison is one line
+of the result, written as soon as it ends, so that a study can be interrupted and go on.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ def main() -> int:
     add = parser.add_argument
     add("--slowdown", type=float, default=0.0, metavar="PERCENT", help="of the second arm (default: 0, identical code)")
     add("--comparisons", type=positive_int, default=40, metavar="N", help="in all, those already stored included")
+    add("--first", type=int, default=0, metavar="N", help="number of the first: to make some elsewhere (default: 0)")
     add("--budget", type=duration, default=10.0, metavar="TIME", help="of each (default: 10s)")
     add("--margin", type=percentage, default=0.01, metavar="PERCENT", help="default 1%%")
     add("--threads", type=thread_count, default=1, metavar="N", help="default 1")
+    add("--apart", action="store_true", help="the arms as two environments are: no process in common")
     add("--load", action="store_true", help="another process keeps one core busy now and then")
     add(
         "--restart-every", type=positive_int, default=10, metavar="N", help="comparisons between new hosts (default 10)"
@@ -45,11 +47,12 @@ def main() -> int:
         margin=asked.margin,
         threads=asked.threads,
         loaded=asked.load,
-        restart_every=asked.restart_every,
+        restart_every=1 if asked.apart else asked.restart_every,
+        apart=asked.apart,
     )
     try:
         with load(asked.load):
-            study.run(asked.folder, lambda text: print(text, flush=True))  # noqa: T201  # a command's output
+            study.run(asked.folder, lambda text: print(text, flush=True), asked.first)  # noqa: T201  # a command's output
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

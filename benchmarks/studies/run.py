@@ -17,8 +17,7 @@ from mnist_loop.measure.paired.crew import Crew
 from mnist_loop.measure.paired.plan import Plan
 from mnist_loop.statistics.pairing import generations, rounds
 
-# Two variables that nothing reads, so that the arms have hosts of their own, as two environments have.
-APART = ".:MNIST_LOOP_STUDY=a", ".:MNIST_LOOP_STUDY=b"
+VARIABLE = "MNIST_LOOP_STUDY"  # nothing reads it: arms for which it differs have hosts of their own, as environments do
 BATCH_SIZE = 64
 RUNS = (1, 2)
 ARM = 1
@@ -29,13 +28,14 @@ class Study:
     """Comparisons of one kind.
 
     Attributes:
-        slowdown: of the second arm: 0.03 for 3 %; 0 for identical code in a process of its own.
+        slowdown: of the second arm: 0.03 for 3 %; 0 for identical code.
         comparisons: how many, in all.
         budget_s: of each.
         margin: of each.
         threads: of each arm.
         loaded: whether a load in the background comes and goes.
         restart_every: comparisons after which new hosts are started.
+        apart: whether the arms are as two environments are, and not as two settings of one.
     """
 
     slowdown: float
@@ -45,24 +45,26 @@ class Study:
     threads: int
     loaded: bool
     restart_every: int
+    apart: bool = False
 
     @property
     def name(self) -> str:
         """The name of its file."""
-        load = "_loaded" if self.loaded else ""
+        suffix = "_apart" * self.apart + "_loaded" * self.loaded
         kind = f"slowdown-{100 * self.slowdown:g}pc" if self.slowdown else "identical"
-        return f"{kind}_{self.budget_s:g}s_margin-{100 * self.margin:g}pc_threads-{self.threads}{load}.jsonl"
+        return f"{kind}_{self.budget_s:g}s_margin-{100 * self.margin:g}pc_threads-{self.threads}{suffix}.jsonl"
 
     @property
     def arms(self) -> tuple[str, str]:
         """The two arms, as a person would name them."""
-        return (".", f".:slowdown={self.slowdown}") if self.slowdown else APART
+        first, second = (f".:{VARIABLE}={name if self.apart else 'both'}" for name in ("first", "second"))
+        return first, f"{second},slowdown={self.slowdown}"
 
-    def run(self, folder: Path, say: Callable[[str], object]) -> None:
-        """Make the comparisons that are not in ``folder`` yet."""
+    def run(self, folder: Path, say: Callable[[str], object], first: int = 0) -> None:
+        """Make the comparisons from number ``first`` on that are not in ``folder`` yet."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / self.name
-        done = len(path.read_text().splitlines()) if path.exists() else 0
+        done = first + len(path.read_text().splitlines()) if path.exists() else first
         crew: Crew | None = None
         try:
             for number in range(done, self.comparisons):

@@ -13,7 +13,17 @@ from typing import Any
 from scipy.stats import binomtest
 
 VERDICTS = ("SLOWER", "FASTER", "SAME", "INCONCLUSIVE")
-HEADINGS = ("second arm", "budget", "margin", "background", "comparisons", *VERDICTS, "asked of it", "median time")
+HEADINGS = (
+    "second arm",
+    "arms are",
+    "budget",
+    "margin",
+    "background",
+    "comparisons",
+    *VERDICTS,
+    "asked of it",
+    "median time",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,12 @@ def read(folder: Path) -> list[Kind]:
         if lines:
             seconds = median(line["spent_s"] for line in lines)
             kinds.append(Kind(lines[0]["study"], Counter(line["verdict"] for line in lines), seconds))
-    return sorted(kinds, key=lambda kind: (kind.study["slowdown"], kind.study["budget_s"], kind.study["loaded"]))
+    return sorted(kinds, key=_order)
+
+
+def _order(kind: Kind) -> tuple[Any, ...]:
+    study = kind.study
+    return study["slowdown"], study["budget_s"], study.get("apart", False), study["loaded"]
 
 
 def as_markdown(kinds: Sequence[Kind]) -> str:
@@ -64,6 +79,7 @@ def _cells(kind: Kind) -> tuple[str, ...]:
     study = kind.study
     return (
         f"{study['slowdown']:.0%} slower" if study["slowdown"] else "identical",
+        "environments" if study.get("apart") else "settings",
         f"{study['budget_s']:g} s",
         f"{100 * study['margin']:g} %",
         "comes and goes" if study["loaded"] else "as it was",

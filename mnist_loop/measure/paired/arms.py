@@ -51,9 +51,9 @@ class Arm:
     control: bool = False
 
     @property
-    def host(self) -> tuple[str, str, tuple[tuple[str, str], ...], bool]:
+    def host(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
         """What two arms must share to share a host."""
-        return self.python, str(self.package), tuple(sorted(self.variables.items())), self.control
+        return self.python, str(self.package), tuple(sorted(self.variables.items()))
 
     def again(self) -> Arm:
         """Return the same arm as its own control."""

@@ -86,6 +86,10 @@ class Comparison:
         tell: told how far it has come: seconds spent, and what is judged so far.
         blocks: those measured.
         spent: seconds of the budget that they took.
+        cells: how each batch size is measured.
+        judged: what could be said when it was last asked.
+        served: the batch sizes that the hosts have measured. Hosts that differ for life must not serve one twice: each
+            restart that its interval counts has hosts of its own.
     """
 
     arms: Sequence[Arm]
@@ -97,6 +101,7 @@ class Comparison:
     spent: float = 0.0
     cells: dict[int, Cell] = field(default_factory=dict)
     judged: list[Judged] = field(default_factory=list)
+    served: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.plan.seed} {len(self.blocks)}")  # noqa: S311  # an order, no secret
@@ -150,8 +155,6 @@ class Comparison:
                     return BUDGET if red or undecided else CERTAIN
                 if run == FIRST and red and (not undecided or self.spent > FIRST_SHARE * self.plan.budget_s):
                     run, looked = CONFIRMING, 0
-                    if self.crew.apart:
-                        self._pause(self.crew.restart)
                 open_ = [size for size in self.plan.batch_sizes if size in (red if run == CONFIRMING else undecided)]
                 if not open_:
                     return BUDGET
@@ -185,7 +188,9 @@ class Comparison:
         steps = [max(1, min(round(BLOCK_S / one), longest)) for one in step_s]
         if len(set(own)) == 1 and max(steps) <= APART * min(steps):
             steps = [min(steps)] * len(steps)
-        wanted = math.ceil(self.plan.generation_s / (BLOCKS_A_ROUND * sum(map(operator.mul, steps, step_s))))
+        wanted = math.ceil(
+            self.plan.generation_s(self.crew.apart) / (BLOCKS_A_ROUND * sum(map(operator.mul, steps, step_s)))
+        )
         rounds = min(max(1, (most - LEAD_IN) // (BLOCKS_A_ROUND * max(steps))), wanted)
         lead_in = min(LEAD_IN, most - BLOCKS_A_ROUND * rounds * max(steps))
         cell = Cell(batch_size, own, steps, rounds, lead_in, [answer["tolerance"] for answer in answers])
@@ -229,11 +234,15 @@ class Comparison:
             )
         cell.warm_up = min(max(*warm, LATER_WARM_UP_BLOCKS[0]), LATER_WARM_UP_BLOCKS[-1])
         training_s = blocks_s * BLOCKS_A_ROUND * cell.rounds
-        cell.trainings = max(1, round(self.plan.generation_s / training_s))
+        cell.trainings = max(1, round(self.plan.generation_s(self.crew.apart) / training_s))
         self._count()
 
     def _generation(self, cell: Cell, run: int) -> None:
         """Restart all workers, warm them up, and let them take turns."""
+        if self.crew.apart and cell.batch_size in self.served:
+            self._pause(self.crew.restart)
+            self.served.clear()
+        self.served.add(cell.batch_size)
         generation = self._next()
         self.crew.generation(cell.batch_size, self._order())
         for index in self._order():

@@ -12,6 +12,7 @@ from typing import Any
 from mnist_loop.measure.paired.arms import Arm
 from mnist_loop.measure.paired.plan import Plan
 from mnist_loop.measure.paired.processes import Host, Peer
+from mnist_loop.measure.paired.worker import CAN_FORK
 
 
 class Crew:
@@ -34,8 +35,12 @@ class Crew:
 
     @property
     def apart(self) -> bool:
-        """Whether the arms run in hosts of their own, so that what an import left in memory may differ between them."""
-        return len({arm.host for arm in self.arms if not arm.control}) > 1
+        """Whether the arms run in hosts of their own, which differ by what an import left where in memory."""
+        return len({arm.host for arm in self.arms}) > 1
+
+    def key(self, arm: Arm) -> Any:
+        """Return what two arms share where they share a host; the control is to the first arm as the others are."""
+        return arm.host, arm.control and self.apart, () if CAN_FORK else self.arms.index(arm)
 
     def start(self) -> None:
         """Start the hosts, all at once, and let each load the same data.
@@ -45,8 +50,8 @@ class Crew:
             WorkerLost: a process that ended at its start.
         """
         for arm in self.arms:
-            if arm.host not in self.hosts:
-                self.hosts[arm.host] = Host(arm, self.folder)
+            if self.key(arm) not in self.hosts:
+                self.hosts[self.key(arm)] = Host(arm, self.folder)
         for number, host in enumerate(self.hosts.values(), start=1):
             self.say(f"starting {host.arm.label} ({number} of {len(self.hosts)})")
             host.connect()
@@ -64,7 +69,7 @@ class Crew:
 
     def facts(self, arm: Arm) -> dict[str, Any]:
         """Return what the arm's environment is made of, and its state."""
-        worker = self.hosts[arm.host].worker(arm.label)
+        worker = self.hosts[self.key(arm)].worker(arm.label)
         try:
             return worker.ask("facts", device=self.settings(arm, 1)["device"])
         finally:
@@ -80,8 +85,8 @@ class Crew:
             asked = {"part": self.plan.part, **self.settings(arm, batch_size)}
             asked["device"] = self.devices.get(index, asked["device"])  # what "auto" came to: a host must not ask CUDA
             asked["cpus"] = self.cpus(int(asked["threads"]))
-            self.hosts[arm.host].connect().ask("stock", **asked)
-            workers[index] = worker = self.hosts[arm.host].worker(arm.label)
+            self.hosts[self.key(arm)].connect().ask("stock", **asked)
+            workers[index] = worker = self.hosts[self.key(arm)].worker(arm.label)
             self.workers.append(worker)  # so that Ctrl-C finds it
             prepared[index] = worker.ask("prepare", **asked)
             self.devices[index] = prepared[index]["device"]

@@ -14,8 +14,12 @@ BLOCK_S = 0.005
 # confidence; each of these comes when the run is about 1.6 times as long as at the one before.
 LOOKS_AT = (5, 8, 13, 21, 34, 55, 89)
 LOOKS = 2 * (len(LOOKS_AT) + 1)  # in the first run and in the one that confirms
-GENERATIONS = 50  # restarts that a budget is divided into: enough to tell what they differ by
-SHORTEST_GENERATION_S, LONGEST_GENERATION_S = 0.2, 3.0  # beside the 0.3 s that a restart takes; and beside a drift
+# Restarts that a budget is divided into, enough to tell what they differ by, and the shortest generation: beside the
+# 0.3 s that a fork takes, or the several seconds of new processes that import torch. The longest is beside a drift.
+GENERATIONS, SHORTEST_GENERATION_S = 50, 0.2
+GENERATIONS_APART, SHORTEST_GENERATION_APART_S = 10, 0.5
+LONGEST_GENERATION_S = 3.0
+GENERATIONS_A_CELL = 10  # of a sweep, at least: half of them for the run that confirms
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,17 @@ class Plan:
     seed: int = 0
     ruler: bool = True
 
-    @property
-    def generation_s(self) -> float:
-        """Seconds that the workers of a generation work before they are restarted."""
-        return min(max(self.budget_s / GENERATIONS, SHORTEST_GENERATION_S), LONGEST_GENERATION_S)
+    def generation_s(self, apart: bool) -> float:
+        """Return the seconds that the workers of a generation work before they are restarted.
+
+        Args:
+            apart: whether a restart is one of all processes, and no fork.
+        """
+        most, shortest = (
+            (GENERATIONS_APART, SHORTEST_GENERATION_APART_S) if apart else (GENERATIONS, SHORTEST_GENERATION_S)
+        )
+        most = max(most, GENERATIONS_A_CELL * len(self.batch_sizes))
+        return min(max(self.budget_s / most, shortest), LONGEST_GENERATION_S)
 
     def as_stored(self) -> dict[str, Any]:
         """Return the plan for the first line of a comparison's file."""
