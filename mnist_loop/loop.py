@@ -64,10 +64,10 @@ def train_one_epoch(
         ValueError: ``loader`` yields no batch.
     """
     model.train()
-    total, count = _zero(device), 0
+    total, count = zero(device), 0
     for batch, (images, labels) in enumerate(loader):
         images = shape_input(images, model)
-        images, labels = _move(images, device), _move(labels, device)
+        images, labels = to_device(images, device), to_device(labels, device)
         optimizer.zero_grad()
         outputs = model(images)
         loss = loss_fn(outputs, labels)
@@ -77,7 +77,7 @@ def train_one_epoch(
         count += len(labels)
         if on_batch is not None:
             on_batch(batch, loss.detach())
-    return _mean(total, count)
+    return mean(total, count)
 
 
 @torch.no_grad()
@@ -93,16 +93,16 @@ def evaluate(model: nn.Module, loader: Loader, loss_fn: LossFunction, device: to
     Raises:
         ValueError: ``loader`` yields no batch.
     """
-    total, correct, count = _zero(device), _zero(device), 0
+    total, correct, count = zero(device), zero(device), 0
     with _eval_mode(model), _same_randomness(device):
         for images, labels in loader:
             images = shape_input(images, model)
-            images, labels = _move(images, device), _move(labels, device)
+            images, labels = to_device(images, device), to_device(labels, device)
             outputs = model(images)
             total.add_(loss_fn(outputs, labels), alpha=len(labels))
             correct.add_((outputs.argmax(dim=1) == labels).sum())
             count += len(labels)
-    return Evaluation(loss=_mean(total, count), accuracy=_mean(correct, count))
+    return Evaluation(loss=mean(total, count), accuracy=mean(correct, count))
 
 
 def fit(
@@ -117,6 +117,8 @@ def fit(
     first_epoch: int = 1,
     on_batch: Callable[[int, int, Tensor], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    train_one_epoch: Callable[..., float] = train_one_epoch,
+    evaluate: Callable[..., Evaluation] = evaluate,
 ) -> list[Epoch]:
     """Train and evaluate in turn, from ``first_epoch`` up to and with ``epochs``.
 
@@ -131,6 +133,8 @@ def fit(
         first_epoch: number of the first one; above 1 where training goes on from a checkpoint.
         on_batch: called after each step with the epoch's number, the batch's number and its loss.
         on_epoch: called after each evaluation with the line that it adds to the history.
+        train_one_epoch: how an epoch is trained; an engine has its own way.
+        evaluate: how the model is evaluated.
 
     Returns:
         The history, one line an epoch.
@@ -155,19 +159,26 @@ def shape_input(images: Tensor, model: nn.Module) -> Tensor:
     return images.reshape(len(images), *input_shape)
 
 
-def _move(tensor: Tensor, device: torch.device | str) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Move ``tensor`` to ``device``, where it is not there already."""
     # From pinned memory a CUDA copy need not wait: the kernels that read it are queued behind it. MPS
     # gives no such promise.
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
-def _zero(device: torch.device | str) -> Tensor:
+def zero(device: torch.device | str) -> Tensor:
+    """Return the beginning of a sum on ``device``."""
     # Sums stay on the device, so that no step waits for them; in float64, but on MPS, which has none.
     dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
     return torch.zeros((), dtype=dtype, device=device)
 
 
-def _mean(total: Tensor, count: int) -> float:
+def mean(total: Tensor, count: int) -> float:
+    """Divide a sum over images by their number.
+
+    Raises:
+        ValueError: there were none.
+    """
     if count == 0:
         raise ValueError(
             "the loader yielded no batch: is the data set empty, or smaller than one batch with drop_last?"

@@ -27,11 +27,16 @@ class Progress:
     """Prints lines; on a terminal, shows beneath them what is going on and how long it will take.
 
     In a pipe or a file there are the lines alone.
+
+    Args:
+        to_stderr: where stdout is for results.
+        silent: nothing is shown at all.
     """
 
-    def __init__(self, *, to_stderr: bool = False) -> None:
+    def __init__(self, *, to_stderr: bool = False, silent: bool = False) -> None:
         # A program that is started with its stdout closed has None there.
-        self._stream = (sys.stderr if to_stderr else sys.stdout) or io.StringIO()
+        stream = sys.stderr if to_stderr else sys.stdout
+        self._stream = io.StringIO() if silent or stream is None else stream
         self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar = Bar(
             TextColumn("{task.description}"),

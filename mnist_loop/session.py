@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mnist_loop.checkpoint import Checkpoint
-from mnist_loop.data import Data, make_loaders
+from mnist_loop.data import Data
+from mnist_loop.engines import contract as engines
 from mnist_loop.errors import CheckpointError
 from mnist_loop.loop import Epoch, fit
 from mnist_loop.model import MLP
@@ -36,6 +38,7 @@ class Settings:
     device: str
     threads: int
     torch: str
+    engine: str = "reference"
 
 
 class LossNotFinite(Exception):
@@ -70,7 +73,8 @@ class Session:
         self.model = MLP().to(self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
         self.loss_fn = nn.CrossEntropyLoss()
-        self.train_loader, self.test_loader = make_loaders(
+        self.engine = engines.load(settings.engine)
+        self.train_loader, self.test_loader = self.engine.make_loaders(
             self.data, settings.batch_size, workers=self.workers, device=self.device
         )
 
@@ -89,6 +93,19 @@ class Session:
                 )
         checkpoint.restore(self.model, self.optimizer)
         self.history = list(checkpoint.history)
+
+    def prepare(self, progress: Progress) -> float:
+        """Let the engine do what it does once, before training; return the seconds that it took.
+
+        Raises:
+            Unsuitable: the engine cannot train this here.
+        """
+        progress.status(f"preparing engine {self.settings.engine}")
+        began = time.perf_counter()
+        note = self.engine.prepare(self.model, self.train_loader, self.loss_fn, self.optimizer, self.device)
+        if note:
+            progress.line(f"engine {self.settings.engine}: {note}")
+        return time.perf_counter() - began
 
     def save(self) -> None:
         """Write a checkpoint, if one was asked for.
@@ -125,7 +142,7 @@ class Session:
         progress.status("training", total=to_do * (len(self.train_loader) + len(self.test_loader)))
         fit(
             self.model,
-            progress.counted(self.train_loader),
+            self.train_loader,
             progress.counted(self.test_loader),
             self.loss_fn,
             self.optimizer,
@@ -134,6 +151,8 @@ class Session:
             first_epoch=len(self.history) + 1,
             on_batch=lines.on_batch,
             on_epoch=on_epoch,
+            train_one_epoch=self.engine.train_one_epoch,
+            evaluate=self.engine.evaluate,
         )
 
 
@@ -148,6 +167,7 @@ class _Lines:
         self._unread: list[tuple[int, int, Tensor]] = []
 
     def on_batch(self, epoch: int, batch: int, loss: Tensor) -> None:
+        self._progress.advance()
         self._unread.append((epoch, batch, loss))
         if batch % LINE_EVERY == 0:
             last = self.read_losses()[-1]

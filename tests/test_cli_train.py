@@ -27,8 +27,10 @@ from torch import nn
 from mnist_loop import idx
 from mnist_loop.checkpoint import Checkpoint
 from mnist_loop.cli import main
+from mnist_loop.cli import train as cli_train
 from mnist_loop.cli.signals import held_back
 from mnist_loop.data import load_data, make_loaders
+from mnist_loop.engines import contract
 from mnist_loop.loop import fit
 from mnist_loop.model import MLP
 from mnist_loop.progress import Progress
@@ -160,6 +162,7 @@ def test_the_result_as_json(train, tmp_path):
     result = train(*options, "--json")
     document = json.loads(result.out, parse_constant=pytest.fail)
     seconds, history = document.pop("seconds"), document.pop("history")
+    assert 0 <= document.pop("prepare_seconds") < seconds
     assert document == {
         "schema": 1,
         "exit_code": 0,
@@ -173,6 +176,7 @@ def test_the_result_as_json(train, tmp_path):
             "device": "cpu",
             "threads": 1,
             "torch": str(torch.__version__),
+            "engine": "reference",
         },
         "epochs": 2,
         "target_accuracy": 0.0,
@@ -569,3 +573,37 @@ def test_ctrl_c_ends_a_real_run(tiny, train, tmp_path, stage, workers):
     if stage != "data: ":
         assert f"checkpoint: {file}, after epoch " in out
         assert train("--resume", file, "--epochs", len(Checkpoint.load(file).history) + 1).code == 0
+
+
+@pytest.mark.parametrize("engine", ["resident", "handwritten"])
+def test_an_engine_trains_the_same(train, tmp_path, engine):
+    """The lines of the lesson, its history, its checkpoint; and a run that one engine began another may go on with."""
+    lesson = json.loads(train("--epochs", 2, "--json").out)
+    result = train("--epochs", 2, "--json", "--engine", engine, "--save", tmp_path / "run.pt")
+    found = json.loads(result.out)
+    assert found["settings"]["engine"] == engine
+    assert found["prepare_seconds"] >= 0
+    for one, other in zip(found["history"], lesson["history"], strict=True):
+        assert one == pytest.approx(other, rel=1e-5)  # float32; resident to the bit, which tests/test_engines.py says
+    again = train("--epochs", 3, "--resume", tmp_path / "run.pt")
+    assert f"engine was {engine} and is reference: the result may differ in its last bits" in again.out
+    assert again.code == 0
+
+
+def test_what_an_engine_cannot_do_is_said_before_training(train, monkeypatch, tmp_path):
+    """One sentence, exit code 2, no checkpoint."""
+
+    def broken(*_, **__):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    result = train("--engine", "compiled", "--save", tmp_path / "run.pt")
+    assert_one_sentence(
+        result, "engine compiled: torch.compile fails here (RuntimeError: No working C++ compiler found)"
+    )
+    assert not (tmp_path / "run.pt").exists()
+
+
+def test_the_engines_on_the_command_line_are_those_there_are():
+    """Named twice, because --help must not wait for torch."""
+    assert cli_train.ENGINES == contract.NAMES

@@ -27,7 +27,7 @@ class Recorder:
 def test_only_cuda_copies_without_waiting(loop, device, non_blocking):
     """From pinned memory a copy to CUDA is not waited for; on other devices it is, for nothing else orders it."""
     tensor = Recorder()
-    loop._move(tensor, device)
+    loop.to_device(tensor, device)
     assert tensor.calls == [((device,), {"non_blocking": non_blocking})]
 
 
@@ -39,7 +39,7 @@ def test_sums_are_float64_where_there_is_float64(loop, monkeypatch, device, dtyp
     """Losses are summed in float64 on the device itself, but on MPS, which has no float64."""
     zeros = Recorder()
     monkeypatch.setattr(torch, "zeros", zeros)
-    loop._zero(device)
+    loop.zero(device)
     assert zeros.calls == [(((),), {"dtype": dtype, "device": device})]
 
 

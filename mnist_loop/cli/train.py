@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from mnist_loop.session import Session
 
 LESSON = {"batch_size": 64, "lr": 0.01, "seed": 0}
+ENGINES = (
+    "reference",
+    "resident",
+    "handwritten",
+    "compiled",
+    "distributed",
+)  # mnist_loop.engines.contract.NAMES, without torch
 FINISHED, MISSED, FAILED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -41,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--lr", type=positive_float, metavar="X", help="learning rate of SGD (default 0.01)")
     add("--seed", type=seed, metavar="N", help="seed of the weights and of the shuffling (default 0)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto: the fastest that is there)")
+    add("--engine", choices=ENGINES, default="reference", help="how the loop is run (default: as the lesson writes it)")
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--workers", type=worker_count, default=0, metavar="N", help="processes that load data (default 0: this one)")
     add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")
@@ -58,7 +67,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Train as the options say; return the exit code."""
-    with Progress(to_stderr=arguments.json) as progress:
+    with Progress(to_stderr=arguments.json, silent=not _speaks(arguments)) as progress:
         progress.status("loading torch")  # only now: --help and a mistyped option need not wait for it
         with held_back(lambda: progress.status("interrupted: ending as soon as torch is loaded")):
             import torch
@@ -66,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             import mnist_loop.session  # noqa: F401  # loads torchvision
             from mnist_loop.device import resolve_device
 
-        device = resolve_device(arguments.device)
+        device = _own(resolve_device(arguments.device), arguments)
         threads = torch.get_num_threads()
         try:
             # The device is named, or each CUDA device there is would be woken up.
@@ -74,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
                 result = _train(arguments, device, progress)
         finally:
             torch.set_num_threads(threads)
-    if arguments.json and sys.stdout is not None:
+    if arguments.json and sys.stdout is not None and _speaks(arguments):
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     exit_code: int = result["exit_code"]
     return exit_code
@@ -83,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> dict[str, Any]:
     from mnist_loop.session import LossNotFinite
 
-    session = _start(arguments, device, progress)
+    session, prepare_s = _start(arguments, device, progress)
     started = time.perf_counter()
     exit_code, ended, reason, can_go_on = FINISHED, "finished", None, False
     try:
@@ -120,13 +129,14 @@ def _train(arguments: argparse.Namespace, device: torch.device, progress: Progre
         "settings": asdict(session.settings),
         "epochs": arguments.epochs,
         "history": [asdict(epoch) for epoch in session.history],
+        "prepare_seconds": prepare_s,
         "seconds": seconds,
         "target_accuracy": target,
         "checkpoint": None if session.saved is None else str(session.save_to),
     }
 
 
-def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> Session:
+def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> tuple[Session, float]:
     import torch
 
     from mnist_loop.data import load_data
@@ -134,7 +144,8 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
     from mnist_loop.session import Session, Settings
 
     checkpoint, save_to = _checkpoint(arguments)
-    torch.set_num_threads(arguments.threads or available_cpus())
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if arguments.engine == "distributed" else 1
+    torch.set_num_threads(arguments.threads or max(1, available_cpus() // beside))
     progress.status("looking for the data")
     data = load_data(arguments.data)
     progress.line(data.note)
@@ -144,6 +155,7 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
         device=device.type,
         threads=torch.get_num_threads(),
         torch=str(torch.__version__),  # its own type is not one that weights_only reads
+        engine=arguments.engine,
     )
     progress.line(f"device: {device} | CPU threads: {settings.threads} | torch: {settings.torch}")
     session = Session(settings, data, device, arguments.workers, save_to)
@@ -155,12 +167,13 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
                 f"{arguments.resume}: {done} epochs are done, expected --epochs {done} or more, not {arguments.epochs}"
             )
         progress.line(f"resumed from {arguments.resume}, after epoch {done}")
-        for name in ("device", "threads", "torch"):
+        for name in ("device", "threads", "torch", "engine"):
             there, here = checkpoint.settings.get(name), getattr(settings, name)
             if there != here:
                 progress.line(f"{name} was {there} and is {here}: the result may differ in its last bits")
+    prepare_s = session.prepare(progress)
     session.save()  # the time to learn that the file cannot be written is now
-    return session
+    return session, prepare_s
 
 
 def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path | None]:
@@ -168,7 +181,7 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path 
     from mnist_loop.checkpoint import Checkpoint
 
     save, resume = arguments.save, arguments.resume
-    if save is not None and not (resume is not None and save.resolve() == resume.resolve()):
+    if save is not None and _speaks(arguments) and not (resume is not None and save.resolve() == resume.resolve()):
         if save.is_dir():
             raise CheckpointError(f"{save}: is a folder, expected the name of a new file")
         if save.exists():
@@ -178,7 +191,21 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path 
             )
         if not save.parent.is_dir():
             raise CheckpointError(f"{save}: there is no folder {save.parent}; make it, or save elsewhere")
-    return (None if resume is None else Checkpoint.load(resume)), save or resume
+    return (None if resume is None else Checkpoint.load(resume)), (save or resume) if _speaks(arguments) else None
+
+
+def _speaks(arguments: argparse.Namespace) -> bool:
+    """Tell whether this process prints and saves: of several that train together, the first one does for all."""
+    return arguments.engine != "distributed" or os.environ.get("RANK", "0") == "0"
+
+
+def _own(device: torch.device, arguments: argparse.Namespace) -> torch.device:
+    """Return this process's own GPU, of several that train together."""
+    import torch
+
+    if arguments.engine != "distributed" or device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _choose(name: str, arguments: argparse.Namespace, checkpoint: Checkpoint | None) -> Any:

@@ -1,0 +1,307 @@
+"""Several whole steps (input, forward, loss, backward, update) as one compiled function, on resident data.
+
+The steps are recorded as they run: autograd and the optimizer are torch's own, and what they compute is written down
+by `make_fx` and given to `torch.compile`. What was compiled is tried against the lesson's loop before it is used. The
+first batch of an epoch, a last one that is smaller, and what is left over are trained by the lesson's loop: so the
+optimizer's state is there, and nothing is compiled in the middle of training.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby, islice, starmap
+from statistics import median
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mnist_loop import loop
+from mnist_loop.data import normalise
+from mnist_loop.device import synchronise
+from mnist_loop.engines.contract import SizedLoader, Unsuitable, hooked
+from mnist_loop.engines.program import Function, Steps, state_of
+from mnist_loop.engines.resident import ResidentLoader, make_loaders
+from mnist_loop.loop import Loader, LossFunction, evaluate, mean, to_device, zero
+
+__all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
+
+STEPS = range(8, 17)  # in one call; of these, what leaves the fewest batches of an epoch over
+LEAD = 1  # batches at the beginning of an epoch that the lesson's loop trains
+CHECKED = 2  # calls whose result is compared with the lesson's: a second one shows what depends on the number of calls
+TRIALS = 7  # calls with each number of threads, of which the median decides
+# By which share of its norm a result may differ from the lesson's, in units of the dtype's roundoff. A sum of n terms
+# that is taken in another order differs by about sqrt(n) units, here 28 of the forward product and 8 to 40 of the
+# others; each of up to 32 steps adds its own, and Adam divides by roots of what is near zero. What is computed wrongly
+# differs by the first digits.
+ROUNDINGS = 2**14
+
+
+@dataclass
+class Compiled:
+    """Steps that were compiled, and how they are run.
+
+    Attributes:
+        function: changes the state, and returns the losses.
+        count: steps in a call.
+        seconds: that compiling and the first call took.
+        threads: with which it is fastest.
+        tried: seconds of a call, by the number of threads.
+    """
+
+    function: Function
+    count: int
+    seconds: float
+    threads: int
+    tried: dict[int, float] = field(default_factory=dict)
+
+
+# What was compiled for an optimizer, and so for its model, lives as long as the optimizer.
+_compiled: WeakKeyDictionary[Optimizer, dict[str, Compiled]] = WeakKeyDictionary()
+
+
+def prepare(
+    model: nn.Module, loader: SizedLoader, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str
+) -> str:
+    """Compile for the batches of ``loader``, and try with how many threads it is fastest, up to torch's present number.
+
+    Raises:
+        Unsuitable: no compiler, or a model, loss or optimizer that cannot be compiled to do what the loop does.
+    """
+    _check(model, optimizer, device)
+    if not isinstance(loader, ResidentLoader):
+        return ""
+    steps = _best_steps(len(loader.labels) // loader.batch_size - LEAD)
+    if steps == 0:
+        return "an epoch has too few batches to compile for: the lesson's loop trains them"
+    images = steps * loader.batch_size
+    found = _get(_Call(loader.images[:images], loader.labels[:images], steps), model, loss_fn, optimizer)
+    chosen = f"; {found.threads} of {max(found.tried)} threads are fastest" if len(found.tried) > 1 else ""
+    return f"compiled {steps} steps as one function in {found.seconds:.1f} s{chosen}"
+
+
+def train_one_epoch(
+    model: nn.Module,
+    loader: Loader,
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,
+    on_batch: Callable[[int, Tensor], None] | None = None,
+) -> float:
+    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called for some steps after all of them.
+
+    The parameters are left without gradients. Where the loader is no `ResidentLoader`, its batches are gathered.
+
+    Raises:
+        Unsuitable: as in `prepare`.
+    """
+    _check(model, optimizer, device)
+    model.train()
+    total, count, batch = zero(device), 0, 0
+    for at_once, calls in groupby(_calls(loader, device), key=_steps_of):
+        train = partial(_one, device=device) if at_once == 1 else _many
+        for losses, labels in train(calls, model, loss_fn, optimizer):
+            total.add_(losses.sum(dtype=total.dtype), alpha=len(labels) // at_once)
+            count += len(labels)
+            if on_batch is not None:
+                for number, loss in enumerate(losses.unbind(), start=batch):
+                    on_batch(number, loss)
+            batch += at_once
+    optimizer.zero_grad()
+    return mean(total, count)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Images and labels of one batch, or of several of one size."""
+
+    images: Tensor
+    labels: Tensor
+    steps: int
+
+
+def _steps_of(call: _Call) -> int:
+    return call.steps
+
+
+Trained = Iterator[tuple[Tensor, Tensor]]  # the losses of the steps (steps,), and the labels
+
+
+def _one(
+    calls: Iterable[_Call], model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str
+) -> Trained:
+    """Train a batch at a time, by the lesson's loop."""
+    for call in calls:
+        yield _losses(model, [(_as_floats(call.images), call.labels)], loss_fn, optimizer, device), call.labels
+
+
+def _losses(
+    model: nn.Module,
+    batches: Loader,
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,
+) -> Tensor:
+    """Train by the lesson's loop; return the loss of each batch (steps,)."""
+    losses: list[Tensor] = []
+    loop.train_one_epoch(model, batches, loss_fn, optimizer, device, lambda _, loss: losses.append(loss))
+    return torch.stack(losses)
+
+
+def _many(calls: Iterable[_Call], model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Trained:
+    """Train several batches at a time, by a compiled function."""
+    with state_of(model, optimizer) as state:
+        for call in calls:
+            compiled = _get(call, model, loss_fn, optimizer)
+            with _threads(compiled.threads), torch.no_grad():
+                losses = compiled.function(state, call.images, call.labels)
+            yield losses, call.labels
+
+
+def _calls(loader: Loader, device: torch.device | str) -> Iterator[_Call]:
+    """Yield the batches of an epoch: one, then some at a time, then one at a time."""
+    if isinstance(loader, ResidentLoader):
+        size = loader.batch_size
+        steps = _best_steps(len(loader.labels) // size - LEAD) or 1
+        for images, labels in loader.chunks(steps, LEAD):
+            if len(labels) == steps * size and steps > 1:
+                yield _Call(images, labels, steps)
+            else:
+                yield from starmap(partial(_Call, steps=1), zip(images.split(size), labels.split(size), strict=True))
+        return
+    batches = ((to_device(images, device), to_device(labels, device)) for images, labels in loader)
+    yield from starmap(partial(_Call, steps=1), islice(batches, LEAD))
+    while gathered := list(islice(batches, STEPS[0])):
+        if len(gathered) == STEPS[0] and len({images.shape for images, _ in gathered}) == 1:
+            images, labels = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
+            yield _Call(images, labels, STEPS[0])
+        else:
+            yield from starmap(partial(_Call, steps=1), gathered)
+
+
+def _best_steps(batches: int) -> int:
+    """Return how many steps a call makes, so that the fewest of ``batches`` are left over; 0 where they are few."""
+    if batches < STEPS[0]:
+        return batches if batches > 1 else 0
+    return min(STEPS, key=lambda steps: (batches % steps, steps))
+
+
+def _get(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Compiled:
+    """Return what was compiled for such a call; compile it where that was not done yet."""
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    trained = [parameter.requires_grad for parameter in model.parameters()]
+    shape = call.steps, tuple(call.images.shape), call.images.dtype, call.images.device
+    key = f"{id(model)} {id(loss_fn)} {shape} {groups} {trained}"
+    known = _compiled.setdefault(optimizer, {})
+    if key not in known:
+        known[key] = _compile(call, model, loss_fn, optimizer)
+    return known[key]
+
+
+def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Compiled:
+    """Compile, on copies; try the result against the lesson's loop, and with how many threads it is fastest."""
+    batches = list(zip(_as_floats(call.images).chunk(call.steps), call.labels.chunk(call.steps), strict=True))
+    device = call.images.device
+    began = time.perf_counter()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a compiler about itself
+        random = torch.get_rng_state()
+        one, one_optimizer = copy.deepcopy((model, optimizer))
+        one.train()
+        if not optimizer.state:
+            loop.train_one_epoch(one, batches[:1], loss_fn, one_optimizer, device)
+            one_optimizer.zero_grad()
+        other, other_optimizer = copy.deepcopy((one, one_optimizer))
+        with state_of(one, one_optimizer) as state, torch.no_grad():
+            try:
+                function = Steps(one, loss_fn, one_optimizer, call.steps).compile(state, call.images, call.labels)
+                torch.set_rng_state(random)
+                losses = [function(state, call.images, call.labels) for _ in range(CHECKED)]
+            except Exception as error:
+                raise _unsuitable(f"torch.compile fails here ({_first_line(error)})") from error
+        synchronise(device)
+        compiled = Compiled(function, call.steps, time.perf_counter() - began, torch.get_num_threads())
+        torch.set_rng_state(random)
+        _compare("loss", torch.cat(losses), _losses(other, batches * CHECKED, loss_fn, other_optimizer, device))
+        names = [name for name, _ in (*one.named_parameters(), *one.named_buffers())]
+        with state_of(one, one_optimizer) as found, state_of(other, other_optimizer) as wanted:
+            for index, pair in enumerate(zip(found, wanted, strict=True)):
+                _compare(names[index] if index < len(names) else "state of the optimizer", *pair)
+            compiled.tried = _try_threads(compiled, found, call)
+        compiled.threads = min(compiled.tried, key=lambda threads: compiled.tried[threads])
+    return compiled
+
+
+def _try_threads(compiled: Compiled, state: Sequence[Tensor], call: _Call) -> dict[int, float]:
+    """Measure a call with each number of threads that halves the present one, down to one."""
+    most = torch.get_num_threads()
+    numbers = [most >> halved for halved in range(most.bit_length())] if call.images.device.type == "cpu" else [most]
+    tried = {}
+    for threads in numbers:
+        seconds = []
+        with _threads(threads), torch.no_grad():
+            for _ in range(TRIALS):
+                began = time.perf_counter()
+                compiled.function(state, call.images, call.labels)
+                seconds.append(time.perf_counter() - began)
+        tried[threads] = median(seconds)
+    return tried
+
+
+def _compare(name: str, found: Tensor, expected: Tensor) -> None:
+    """Compare what was compiled with what the lesson's loop does.
+
+    Raises:
+        Unsuitable: they differ by more than rounding explains.
+    """
+    apart = float((found.double() - expected.double()).norm())
+    size = float(expected.double().norm())
+    unit = torch.finfo(expected.dtype).eps / 2 if expected.is_floating_point() else 0.0
+    if not apart <= ROUNDINGS * unit * max(size, 1.0):
+        raise _unsuitable(f"what was compiled does not compute what the loop does ({name} differs by {apart:.1e})")
+
+
+def _check(model: nn.Module, optimizer: Optimizer, device: torch.device | str) -> None:
+    where = hooked(model, optimizer)
+    own = set(map(id, model.parameters()))
+    if torch.device(device).type == "mps":
+        raise _unsuitable("MPS has no float64")
+    if where is not None:
+        raise _unsuitable(f"{where} has hooks, which would not be called")
+    for group in optimizer.param_groups:
+        if isinstance(group.get("lr"), Tensor):
+            raise _unsuitable("the learning rate is a tensor, expected a number")
+        if not own.issuperset(map(id, group["params"])):
+            raise _unsuitable("the optimizer holds other parameters than those of the model")
+
+
+def _unsuitable(why: str) -> Unsuitable:
+    return Unsuitable(f"engine compiled: {why}; the engines resident and reference train it")
+
+
+def _as_floats(images: Tensor) -> Tensor:
+    return normalise(images) if images.dtype == torch.uint8 else images
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if number != before:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if number != before:
+            torch.set_num_threads(before)

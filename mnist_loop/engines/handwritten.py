@@ -1,0 +1,134 @@
+"""The lesson's MLP with its backward pass written out by hand: the chain rule, in twelve calls a step.
+
+No graph is recorded and no gradient is stored: the product that would be the gradient of a weight is added to the
+weight as it is computed. The data are resident. It is for reading and for speed where there is no compiler; what is
+right is decided by the lesson's loop alone.
+
+With x the images, h = relu(x W1' + b1) and p = softmax(h W2' + b2), the mean loss L over n images has
+
+    dL/dz2 = (p - onehot(labels)) / n          dL/dW2 = dz2' h     dL/db2 = sum of dz2 over the images
+    dL/dz1 = (dz2 W2) where h > 0, else 0      dL/dW1 = dz1' x     dL/db1 = sum of dz1 over the images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+
+from mnist_loop.engines.contract import SizedLoader, Unsuitable, hooked
+from mnist_loop.engines.resident import make_loaders
+from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
+from mnist_loop.model import MLP
+
+__all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
+
+PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
+
+
+def prepare(
+    model: nn.Module,
+    loader: SizedLoader,  # noqa: ARG001  # the contract's arguments
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,  # noqa: ARG001
+) -> str:
+    """Check that it is the lesson's model, loss and optimizer."""
+    _check(model, loss_fn, optimizer)
+    return ""
+
+
+@torch.no_grad()
+def train_one_epoch(
+    model: nn.Module,
+    loader: Loader,
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,
+    on_batch: Callable[[int, Tensor], None] | None = None,
+) -> float:
+    """Train as `mnist_loop.loop.train_one_epoch` does; the parameters are left without gradients."""
+    _check(model, loss_fn, optimizer)
+    assert isinstance(model, MLP)
+    model.train()
+    optimizer.zero_grad()
+    w1, b1, w2, b2 = model.fc1.weight, model.fc1.bias, model.fc2.weight, model.fc2.bias
+    total, count = zero(device), 0
+    kept = _Buffers(0, w1, w2)
+    for batch, (images, labels) in enumerate(loader):
+        x, labels = to_device(shape_input(images, model), device), to_device(labels, device)
+        n, lr = len(labels), optimizer.param_groups[0]["lr"]
+        if n > kept.size:
+            kept = _Buffers(n, w1, w2)
+        h, z2, dz1, dead, ones, minus_ones = kept.first(n)
+
+        torch.addmm(b1, x, w1.t(), out=h).clamp_(min=0)
+        torch.addmm(b2, h, w2.t(), out=z2)
+        log_p = torch.log_softmax(z2, dim=1)
+        loss = functional.nll_loss(log_p, labels)
+
+        dz2 = log_p.exp_().scatter_add_(1, labels.unsqueeze(1), minus_ones)  # times n, as is dz1
+        torch.mm(dz2, w2, out=dz1).masked_fill_(torch.le(h, 0, out=dead), 0)
+        w2.addmm_(dz2.t(), h, alpha=-lr / n)
+        b2.addmv_(dz2.t(), ones, alpha=-lr / n)
+        w1.addmm_(dz1.t(), x, alpha=-lr / n)
+        b1.addmv_(dz1.t(), ones, alpha=-lr / n)
+
+        total.add_(loss, alpha=n)
+        count += n
+        if on_batch is not None:
+            on_batch(batch, loss)
+    return mean(total, count)
+
+
+class _Buffers:
+    """Room for what a step computes for up to ``size`` images, used again in each step."""
+
+    def __init__(self, size: int, w1: Tensor, w2: Tensor) -> None:
+        self.size = size
+        hidden, classes = len(w1), len(w2)
+        self.all = (
+            w1.new_empty(size, hidden),
+            w1.new_empty(size, classes),
+            w1.new_empty(size, hidden),
+            w1.new_empty(size, hidden, dtype=torch.bool),
+            w1.new_ones(size),
+            w1.new_full((size, 1), -1),
+        )
+
+    def first(self, n: int) -> Sequence[Tensor]:
+        """Return the room for ``n`` images."""
+        return self.all if n == self.size else [buffer[:n] for buffer in self.all]
+
+
+def _check(model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> None:
+    group = optimizer.param_groups[0]
+    where = hooked(model, optimizer)
+    if type(model) is not MLP:
+        wrong = f"the model is {type(model).__name__}, expected the lesson's MLP"
+    elif not _is_cross_entropy(loss_fn):
+        wrong = "the loss is another one than the lesson's CrossEntropyLoss()"
+    elif type(optimizer) is not SGD or any(group[name] != value for name, value in PLAIN.items()):
+        wrong = "the optimizer is another one than the lesson's SGD(lr)"
+    elif list(map(id, group["params"])) != list(map(id, model.parameters())) or len(optimizer.param_groups) > 1:
+        wrong = "the optimizer holds other parameters than those of the model"
+    elif not all(parameter.requires_grad for parameter in model.parameters()):
+        wrong = "some parameters are frozen"
+    elif where is not None:
+        wrong = f"{where} has hooks, which would not be called"
+    else:
+        return
+    raise Unsuitable(f"engine handwritten: {wrong}; the engines resident and reference train it")
+
+
+def _is_cross_entropy(loss_fn: LossFunction) -> bool:
+    plain = nn.CrossEntropyLoss()
+    return (
+        type(loss_fn) is nn.CrossEntropyLoss
+        and loss_fn.weight is None
+        and (loss_fn.reduction, loss_fn.label_smoothing, loss_fn.ignore_index)
+        == (plain.reduction, plain.label_smoothing, plain.ignore_index)
+    )

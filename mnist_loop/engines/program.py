@@ -1,0 +1,168 @@
+"""Several training steps written down as one function without Python in it, and compiled."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import Graph, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import Optimizer
+
+from mnist_loop.data import normalise
+from mnist_loop.loop import LossFunction, shape_input
+
+Function = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
+
+# What the compiler is asked for: random numbers as the uncompiled step draws them; a number of threads that is decided
+# when it runs and not when it is compiled; and one thread for what has fewer elements than that, such as a layer's
+# outputs for a batch of 64, which takes less time than to wake another thread.
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
+    "fallback_random": True,
+    "cpp.dynamic_threads": True,
+    "cpp.min_chunk_size": 65536,
+}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A number of steps on batches of one size.
+
+    Args:
+        model: is in train mode.
+        loss_fn: mean loss over a batch.
+        optimizer: has made a step, so that its state is there.
+        count: how many steps.
+    """
+
+    model: nn.Module
+    loss_fn: LossFunction
+    optimizer: Optimizer
+    count: int
+
+    def compile(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Function:
+        """Return a function that makes the steps: it changes ``state`` in place and returns the losses (count,).
+
+        Args:
+            state: as `state_of` makes it; is not changed here.
+            images: of all batches, in order: uint8 as they lie in the file, or as the model takes them.
+            labels: of all batches.
+        """
+        with torch.no_grad():
+            graph = make_fx(lambda *given: self._run(*given))([tensor.clone() for tensor in state], images, labels)
+            _drop_profiler_marks(graph.graph)
+            _update_by_products(graph.graph)
+            graph.recompile()
+            compiled: Function = torch.compile(graph, dynamic=False, fullgraph=True, options=OPTIONS)
+        return compiled
+
+    def _run(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        names = [name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())]
+        given = dict(zip(names, state, strict=False))
+        inputs = normalise(images) if images.dtype == torch.uint8 else images
+        losses = []
+        for batch, targets in zip(inputs.chunk(self.count), labels.chunk(self.count), strict=True):
+            values = {
+                name: given[name].detach().requires_grad_(parameter.requires_grad)
+                for name, parameter in self.model.named_parameters()
+            }
+            with torch.enable_grad():
+                outputs = functional_call(self.model, {**given, **values}, (shape_input(batch, self.model),))
+                loss = self.loss_fn(outputs, targets)
+            trained = [value for value in values.values() if value.requires_grad]
+            gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+            for value, gradient in zip(trained, gradients, strict=True):
+                value.grad = gradient
+            losses.append(loss.detach())
+            own = [values[name] for name, _ in self.model.named_parameters()]
+            self._shadow(own, state[len(names) :]).step()
+        return torch.stack(losses)
+
+    def _shadow(self, values: Sequence[Tensor], moments: Sequence[Tensor]) -> Optimizer:
+        """Return an optimizer like this one, which holds ``values`` in place of the parameters."""
+        of = dict(zip(map(id, self.model.parameters()), values, strict=True))
+        shadow = copy.copy(self.optimizer)
+        shadow.param_groups = [
+            {**group, "params": [of[id(one)] for one in group["params"]], **_plain(group)}
+            for group in self.optimizer.param_groups
+        ]
+        rest = iter(moments)
+        shadow.state = defaultdict(
+            dict,
+            {
+                of[id(parameter)]: {
+                    name: next(rest) if isinstance(value, Tensor) else value for name, value in moments_of.items()
+                }
+                for parameter, moments_of in self.optimizer.state.items()
+            },
+        )
+        return shadow
+
+
+def _plain(group: dict[str, Any]) -> dict[str, Any]:
+    """Ask for one operation a tensor, with the number of steps in a tensor rather than in Python."""
+    wanted = {"foreach": False, "fused": False, "differentiable": "betas" in group, "capturable": False}
+    return {name: value for name, value in wanted.items() if name in group}
+
+
+def _drop_profiler_marks(graph: Graph) -> None:
+    """Take out what an optimizer tells torch.profiler: the compiler does not know it."""
+    for node in reversed(graph.nodes):
+        if str(node.target).startswith("profiler"):
+            graph.erase_node(node)
+
+
+def _update_by_products(graph: Graph) -> None:
+    """Let the product that is a weight's gradient be added to the weight as it is computed.
+
+    What SGD does to a weight of a linear layer, W += alpha (A B), is one matrix product with that sum in it, so that
+    the gradient is neither stored nor read.
+    """
+    aten = torch.ops.aten
+    for node in list(graph.nodes):
+        if node.target is not aten.add_.Tensor:
+            continue
+        chain = [node.args[1]]
+        while isinstance(chain[-1], Node) and chain[-1].target is aten.t.default:
+            chain.append(chain[-1].args[0])
+        product = chain[-1]
+        if not isinstance(product, Node) or product.target is not aten.mm.default or len(chain) % 2 == 0:
+            continue
+        if any(isinstance(one, Node) and len(one.users) > 1 for one in chain):
+            continue
+        with graph.inserting_before(node):
+            updated = graph.call_function(aten.addmm_.default, (node.args[0], *product.args), dict(node.kwargs))
+        node.replace_all_uses_with(updated)
+        for one in (node, *chain):
+            assert isinstance(one, Node)
+            graph.erase_node(one)
+
+
+@contextmanager
+def state_of(model: nn.Module, optimizer: Optimizer) -> Iterator[list[Tensor]]:
+    """Hand out what a step changes: parameters, buffers, and the tensors of the optimizer's state.
+
+    The optimizer counts its steps in float32, which what is computed from it in float64 must not suffer from: here
+    they are counted in float64, and written back in the end.
+    """
+    moments = [
+        (name, value) for of_one in optimizer.state.values() for name, value in of_one.items() if _is_tensor(value)
+    ]
+    counts = {index: value for index, (name, value) in enumerate(moments) if name == "step"}
+    lent = [value.double() if index in counts else value for index, (_, value) in enumerate(moments)]
+    try:
+        yield [*(parameter.detach() for parameter in model.parameters()), *model.buffers(), *lent]
+    finally:
+        for index, value in counts.items():
+            value.copy_(lent[index])
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)

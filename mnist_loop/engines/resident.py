@@ -1,0 +1,167 @@
+"""The data lie on the device as they are in the file, a byte a pixel, and batches are cut out of them.
+
+What the lesson does to each image on its own (PIL, ToTensor, Normalize) is done here to many at once, to the same bits.
+The loop is the lesson's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.utils.data import DataLoader
+
+from mnist_loop import loop
+from mnist_loop.data import Data, normalise
+from mnist_loop.engines.contract import SizedLoader
+from mnist_loop.loop import Loader, LossFunction, evaluate
+
+__all__ = ["ResidentLoader", "evaluate", "make_loaders", "prepare", "train_one_epoch"]
+
+# Images that are gathered and normalised at once: as floats 3 MiB, which stays in the caches of most CPUs, and enough
+# that what the calls cost is shared by many.
+IMAGES_AT_ONCE = 1024
+
+
+class ResidentLoader:
+    """Batches of a data set that lies on the device, in the order in which the lesson's DataLoader would yield them.
+
+    Args:
+        images: of uint8, (N, 28, 28), on the device.
+        labels: (N,), on the device.
+        batch_size: images in a batch; the last one may be smaller.
+        shuffle: whether each epoch has an order of its own.
+        generator: draws the order; by default torch's global one.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.positions: DataLoader[Tensor] | None = None
+        if shuffle:
+            # All positions as one batch: what this draws from the generator is what any DataLoader draws.
+            self.positions = DataLoader(
+                _Positions(len(labels)),  # type: ignore[arg-type]  # any sequence serves as a data set
+                batch_size=len(labels),
+                shuffle=True,
+                generator=generator,
+                collate_fn=torch.tensor,
+            )
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.chunks(max(1, IMAGES_AT_ONCE // self.batch_size)):
+            batches = normalise(images).split(self.batch_size), labels.split(self.batch_size)
+            yield from zip(*batches, strict=True)
+
+    def chunks(self, batches: int, lead: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images, of uint8, and labels of so many batches at a time; at the end, of what is left.
+
+        Args:
+            batches: in a chunk.
+            lead: batches that come before them, in a chunk of their own.
+        """
+        images = len(self.labels)
+        sizes = [min(lead * self.batch_size, images)] if lead else []
+        sizes += [batches * self.batch_size] * ((images - sum(sizes)) // (batches * self.batch_size))
+        sizes += [images - sum(sizes)] if sum(sizes) < images else []
+        if self.positions is None:
+            yield from zip(self.images.split(sizes), self.labels.split(sizes), strict=True)
+            return
+        (order,) = self.positions  # to its end, where torch's sampler draws once more
+        for positions in order.to(self.images.device).split(sizes):
+            yield self.images.index_select(0, positions), self.labels.index_select(0, positions)
+
+
+class _Positions:
+    """The numbers from 0, as a data set whose items are fetched many at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitems__(self, positions: list[int]) -> list[int]:
+        return positions
+
+
+def make_loaders(
+    data: Data,
+    batch_size: int = 64,
+    *,
+    generator: torch.Generator | None = None,
+    workers: int = 0,  # noqa: ARG001  # there is nothing for them to do
+    device: torch.device | str = "cpu",
+) -> tuple[ResidentLoader, ResidentLoader]:
+    """Put both splits on ``device``; on the CPU they are where they were, without a copy."""
+    train, test = ((split.data.to(device), split.targets.to(device)) for split in (data.train, data.test))
+    return (
+        ResidentLoader(*train, batch_size, shuffle=True, generator=generator),
+        ResidentLoader(*test, batch_size, shuffle=False),
+    )
+
+
+def prepare(
+    model: nn.Module,  # noqa: ARG001  # the contract's arguments
+    loader: SizedLoader,  # noqa: ARG001
+    loss_fn: LossFunction,  # noqa: ARG001
+    optimizer: Optimizer,  # noqa: ARG001
+    device: torch.device | str,  # noqa: ARG001
+) -> str:
+    """There is nothing to prepare."""
+    return ""
+
+
+def train_one_epoch(
+    model: nn.Module,
+    loader: Loader,
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,
+    on_batch: Callable[[int, Tensor], None] | None = None,
+) -> float:
+    """Run the lesson's loop, with an update of all parameters in one call where that gives the same bits."""
+    with _fused(optimizer):
+        return loop.train_one_epoch(model, loader, loss_fn, optimizer, device, on_batch)
+
+
+@contextmanager
+def _fused(optimizer: Optimizer) -> Iterator[None]:
+    """Let SGD update all parameters in one call, where nothing else was asked for.
+
+    Without momentum it computes to the bit what the unfused one does, on the CPU. No other of torch's optimizers does.
+    """
+    groups = [group for group in optimizer.param_groups if type(optimizer) is SGD and _can_be_fused(group)]
+    for group in groups:
+        group["fused"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["fused"] = None
+
+
+def _can_be_fused(group: dict[str, object]) -> bool:
+    parameters = group["params"]
+    assert isinstance(parameters, list)
+    return (
+        not any(group.get(name) for name in ("fused", "foreach", "differentiable"))
+        and "fused" in group
+        and group["fused"] is None
+        and group["momentum"] == 0
+        and not isinstance(group["lr"], Tensor)
+        and all(one.device.type == "cpu" and one.is_floating_point() for one in parameters)
+    )

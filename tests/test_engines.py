@@ -1,0 +1,475 @@
+"""Engines: each the same training as the lesson's loop, or one sentence that says why not."""
+
+import copy
+import os
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch._inductor import config as inductor
+
+from mnist_loop.data import make_loaders
+from mnist_loop.engines import compiled, contract, handwritten, reference, resident
+from mnist_loop.engines.program import Steps, state_of
+from mnist_loop.errors import UserError
+from mnist_loop.loop import fit
+from mnist_loop.model import MLP, ProbeNet
+
+# By which share of its norm a parameter may differ after a few steps in float64, as the engines promise. A step adds
+# some units of 1.1e-16 for each of the sums that are taken in another order.
+SAME = 1e-12
+
+
+class ConvNet(nn.Module):
+    """A small convolutional network, with a parameter that no loss depends on and one that is frozen.
+
+    The convolution has no bias: before BatchNorm its gradient would be rounding alone, which Adam enlarges.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.25), nn.Flatten()
+        )
+        self.head = nn.Linear(4 * 13 * 13, 10)
+        self.unused = nn.Parameter(torch.ones(3))
+        self.scale = nn.Parameter(torch.full((10,), 0.5), requires_grad=False)
+
+    def forward(self, images):
+        return self.head(self.body(images)) * self.scale
+
+
+MODELS = {"MLP": lambda: MLP(hidden_size=16), "ProbeNet": ProbeNet, "ConvNet": ConvNet}
+OPTIMIZERS = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05),
+    "decay": lambda parameters: torch.optim.SGD(parameters, lr=0.05, weight_decay=1e-3, maximize=True),
+    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "Adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2, eps=1e-3),
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, eps=1e-3, amsgrad=True),
+    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, lr=1e-3, eps=1e-3, momentum=0.5),
+}
+
+
+class In64:
+    """The batches of a loader in float64."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        return ((images.double(), labels) for images, labels in self.loader)
+
+    def __len__(self):
+        return len(self.loader)
+
+
+@pytest.fixture(autouse=True)
+def put_back(no_leak):
+    """Torch's generator, and the environment, in which torch.compile leaves where its files are."""
+    with torch.random.fork_rng(), mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_compiler():
+    """Compile in this process: torch's pool of compilers would live on after the test that started it."""
+    with inductor.patch(compile_threads=1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """The first images of the stand-in, as a data set of any size."""
+
+    def take(train, test=10):
+        splits = []
+        for split, count in ((digits.train, train), (digits.test, test)):
+            part = copy.copy(split)
+            part.data, part.targets = split.data[:count], split.targets[:count]
+            splits.append(part)
+        return replace(digits, train=splits[0], test=splits[1])
+
+    return take
+
+
+def train(engine, data, batch_size=8, model="MLP", optimizer="SGD", epochs=2, dtype=torch.float64, **options):
+    """Train from the seed; return the model, the optimizer and the history."""
+    torch.manual_seed(0)
+    made = MODELS[model]().to(dtype)
+    its_optimizer, loss_fn = OPTIMIZERS[optimizer](made.parameters()), nn.CrossEntropyLoss()
+    loaders = engine.make_loaders(data, batch_size)
+    if dtype == torch.float64:
+        loaders = tuple(In64(loader) for loader in loaders)
+    engine.prepare(made, loaders[0], loss_fn, its_optimizer, "cpu")
+    chosen = {"train_one_epoch": engine.train_one_epoch, "evaluate": engine.evaluate, **options}
+    return made, its_optimizer, fit(made, *loaders, loss_fn, its_optimizer, "cpu", epochs, **chosen)
+
+
+def assert_same(found, expected, tolerance):
+    """Parameters, buffers and the optimizer's state, by the norm; and the history."""
+    states = [state.state_dict() for state in (*found[:2], *expected[:2])]
+    pairs = [(states[0][name], states[2][name]) for name in states[2]]
+    for index, of_one in states[3]["state"].items():
+        pairs += [(states[1]["state"][index][name], value) for name, value in of_one.items() if value is not None]
+    for one, other in pairs:
+        assert float((one.double() - other.double()).norm()) <= tolerance * float(other.double().norm())
+    for one, other in zip(found[2], expected[2], strict=True):
+        assert one.test_accuracy == other.test_accuracy
+        assert abs(one.train_loss - other.train_loss) <= tolerance * other.train_loss
+        assert abs(one.test_loss - other.test_loss) <= tolerance * other.test_loss
+
+
+@settings(max_examples=40)
+@given(
+    images=st.integers(1, 70),
+    batch_size=st.integers(1, 80),
+    own_generator=st.booleans(),
+    epochs=st.integers(1, 2),
+    at_once=st.integers(1, 64),
+)
+def test_resident_batches_are_those_of_the_dataloader(few, images, batch_size, own_generator, epochs, at_once):
+    """Bitwise, in the same order, epoch after epoch; and what they draw leaves the generator where it would be."""
+    data, drawn = few(images), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resident, "IMAGES_AT_ONCE", at_once)
+        for make in (make_loaders, resident.make_loaders):
+            torch.manual_seed(3)
+            generator = torch.Generator().manual_seed(4) if own_generator else None
+            train_loader, test_loader = make(data, batch_size, generator=generator)
+            batches = [batch for _ in range(epochs) for loader in (train_loader, test_loader) for batch in loader]
+            drawn.append((batches, torch.get_rng_state(), len(train_loader), len(test_loader)))
+    (lesson, lesson_state, *lengths), (mine, state, *my_lengths) = drawn
+    assert my_lengths == lengths
+    assert torch.equal(state, lesson_state)
+    for (images_, labels), (expected_images, expected_labels) in zip(mine, lesson, strict=True):
+        assert torch.equal(images_, expected_images)
+        assert torch.equal(labels, expected_labels)
+        assert labels.dtype == expected_labels.dtype
+
+
+@given(images=st.integers(1, 70), batch_size=st.integers(1, 9), batches=st.integers(1, 9), lead=st.integers(0, 3))
+def test_chunks_are_the_batches_in_larger_pieces(few, images, batch_size, batches, lead):
+    """A lead, then whole chunks, then what is left; of the training split in the epoch's order."""
+    for loader in resident.make_loaders(few(images, images), batch_size):
+        torch.manual_seed(0)
+        chunks = list(loader.chunks(batches, lead))
+        torch.manual_seed(0)
+        labels = torch.cat([labels for _, labels in loader])
+        assert torch.equal(torch.cat([labels for _, labels in chunks]), labels)
+        sizes = [len(labels) for _, labels in chunks]
+        assert sum(sizes) == images
+        assert all(sizes)
+        first = min(lead * batch_size, images)
+        assert sizes[: lead > 0] == [first] * (lead > 0)
+        assert all(size == batches * batch_size for size in sizes[lead > 0 : -1])
+
+
+def test_resident_data_on_the_cpu_are_not_copied(few):
+    """Both splits lie where the data set has them."""
+    data = few(30)
+    for loader, split in zip(resident.make_loaders(data), (data.train, data.test), strict=True):
+        assert loader.images.data_ptr() == split.data.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_resident_trains_to_the_same_bits(few, model, optimizer, dtype):
+    """Parameters, buffers, the optimizer's state, the history and the generator, with a partial last batch."""
+    data = few(45)
+    found = train(resident, data, model=model, optimizer=optimizer, dtype=dtype)
+    state = torch.get_rng_state()
+    assert_same(found, train(reference, data, model=model, optimizer=optimizer, dtype=dtype), 0.0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_resident_asks_of_the_optimizer_is_taken_back(few):
+    """Also where training is interrupted."""
+    model, optimizer, _ = train(resident, few(20))
+    assert [group["fused"] for group in optimizer.param_groups] == [None]
+
+    def interrupt(*_):
+        assert [group["fused"] for group in optimizer.param_groups] == [True]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resident.train_one_epoch(
+            model, In64(resident.make_loaders(few(20))[0]), nn.CrossEntropyLoss(), optimizer, "cpu", interrupt
+        )
+    assert [group["fused"] for group in optimizer.param_groups] == [None]
+
+
+@settings(max_examples=20)
+@given(images=st.integers(1, 60), batch_size=st.integers(1, 20), epochs=st.integers(1, 3))
+def test_the_chain_rule_by_hand_trains_the_same(few, images, batch_size, epochs):
+    """To 1e-12 in float64, with batches of any size and a partial last one."""
+    data = few(images)
+    found = train(handwritten, data, batch_size, epochs=epochs)
+    assert_same(found, train(reference, data, batch_size, epochs=epochs), SAME)
+    assert all(parameter.grad is None for parameter in found[0].parameters())
+
+
+def test_what_is_reported_of_a_batch_is_its_loss(few, monkeypatch):
+    """By every engine: the same numbers of the batches, and the same losses."""
+    monkeypatch.setattr(compiled, "STEPS", range(2, 4))
+    reports = []
+    for engine in (reference, resident, handwritten, compiled):
+        seen = []
+        torch.manual_seed(0)
+        model = MLP(hidden_size=16).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        loader = In64(engine.make_loaders(few(20 * 8 + 3), 8)[0])
+        mean = engine.train_one_epoch(
+            model,
+            loader,
+            nn.CrossEntropyLoss(),
+            optimizer,
+            "cpu",
+            lambda batch, loss, seen=seen: seen.append((batch, loss.item())),
+        )
+        sizes = [8] * 20 + [3]
+        assert mean == pytest.approx(
+            sum(n * loss for n, (_, loss) in zip(sizes, seen, strict=True)) / sum(sizes), rel=SAME
+        )
+        reports.append(seen)
+    for report in reports[1:]:
+        assert [batch for batch, _ in report] == list(range(21))
+        assert [loss for _, loss in report] == pytest.approx([loss for _, loss in reports[0]], rel=SAME)
+
+
+QUICK = [("MLP", "momentum"), ("ConvNet", "Adam")]
+COMPILED = [
+    pytest.param(model, optimizer, marks=() if (model, optimizer) in QUICK else pytest.mark.slow)
+    for model in MODELS
+    for optimizer in OPTIMIZERS
+]
+
+
+@pytest.mark.parametrize(("model", "optimizer"), COMPILED)
+def test_compiled_steps_train_the_same(few, monkeypatch, model, optimizer):
+    """To 1e-12 in float64, Dropout's masks and running statistics included; a later epoch compiles nothing."""
+    compilations = []
+    compile_ = compiled._compile
+    monkeypatch.setattr(compiled, "_compile", lambda *given: compilations.append(given) or compile_(*given))
+    monkeypatch.setattr(compiled, "STEPS", range(2, 4))
+    data = few(8 * 8 + 5)
+    found = train(compiled, data, model=model, optimizer=optimizer, epochs=3)
+    state = torch.get_rng_state()
+    assert_same(found, train(reference, data, model=model, optimizer=optimizer, epochs=3), SAME)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(compilations) == 1
+
+
+def test_compiled_steps_cut_the_data_themselves(few, monkeypatch):
+    """From the bytes of the file, in float32; prepared before training, which then compiles nothing."""
+    monkeypatch.setattr(compiled, "STEPS", range(3, 5))
+    data = few(8 * 8 + 5)
+    torch.manual_seed(0)
+    model = MLP(hidden_size=16)
+    optimizer, loss_fn = torch.optim.SGD(model.parameters(), lr=0.05), nn.CrossEntropyLoss()
+    loader, _ = compiled.make_loaders(data, 8)
+    before = copy.deepcopy(model.state_dict()), torch.get_rng_state(), torch.get_num_threads()
+    note = compiled.prepare(model, loader, loss_fn, optimizer, "cpu")
+    assert note.startswith("compiled 3 steps as one function in ")
+    assert all(torch.equal(value, before[0][name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert torch.get_num_threads() == before[2]
+    assert not optimizer.state
+
+    monkeypatch.setattr(compiled, "_compile", None)
+    compiled.train_one_epoch(model, loader, loss_fn, optimizer, "cpu")
+    expected, _, _ = train(reference, data, epochs=1, dtype=torch.float32)
+    unit = torch.finfo(torch.float32).eps / 2
+    for one, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert (one - other).detach().norm() <= compiled.ROUNDINGS * unit * other.detach().norm()
+
+
+@pytest.mark.parametrize(("optimizer", "products"), [("SGD", 4), ("momentum", 0), ("Adam", 0)])
+def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, optimizer, products):
+    """Two steps of two linear layers: where the update is the gradient times a number, and nowhere else."""
+    graphs = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graphs.append(graph))
+    torch.manual_seed(0)
+    model, other = MLP(hidden_size=4).double(), MLP(hidden_size=4).double()
+    other.load_state_dict(model.state_dict())
+    images, labels = torch.rand(6, 784, dtype=torch.float64), torch.arange(6)
+    made = [OPTIMIZERS[optimizer](one.parameters()) for one in (model, other)]
+    for one, its_optimizer in zip((model, other), made, strict=True):
+        reference.train_one_epoch(one, [(images, labels)], nn.CrossEntropyLoss(), its_optimizer, "cpu")
+    with state_of(model, made[0]) as state, torch.no_grad():
+        Steps(model, nn.CrossEntropyLoss(), made[0], 2).compile(state, images, labels)
+        (graph,) = graphs
+        assert sum(node.target is torch.ops.aten.addmm_.default for node in graph.graph.nodes) == products
+        losses = graph(state, images, labels)
+    batches = list(zip(images.chunk(2), labels.chunk(2), strict=True))
+    mean = reference.train_one_epoch(other, batches, nn.CrossEntropyLoss(), made[1], "cpu")
+    assert float(losses.mean()) == pytest.approx(mean, rel=SAME)
+    for one, expected in zip(model.parameters(), other.parameters(), strict=True):
+        assert (one - expected).detach().norm() <= SAME * expected.detach().norm()
+
+
+def test_another_learning_rate_is_another_function(few, monkeypatch):
+    """What was compiled for one is not used for the other."""
+    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    ends = []
+    for engine in (reference, compiled):
+        torch.manual_seed(0)
+        model = MLP(hidden_size=4).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for lr in (0.05, 0.5, 0.05):
+            optimizer.param_groups[0]["lr"] = lr
+            loader = In64(engine.make_loaders(few(40), 8)[0])
+            engine.train_one_epoch(model, loader, nn.CrossEntropyLoss(), optimizer, "cpu")
+        ends.append([parameter.detach() for parameter in model.parameters()])
+    for one, other in zip(*ends, strict=True):
+        assert (one - other).detach().norm() <= SAME * other.detach().norm()
+
+
+@pytest.mark.parametrize("batches", [1, 2, 7, 8, 57, 936, 3749])
+def test_few_batches_are_left_over(batches):
+    """Of the numbers of steps that a call may have, the one that leaves the fewest; the smallest of these."""
+    steps = compiled._best_steps(batches)
+    if batches < 8:
+        assert steps == (batches if batches > 1 else 0)
+    else:
+        assert batches % steps == min(batches % one for one in range(8, 17))
+
+
+def test_steps_are_counted_exactly(few):
+    """Lent in float64, where what is computed from them is; written back even if training is interrupted."""
+    model, optimizer, _ = train(reference, few(20), optimizer="Adam")
+    steps = [state["step"] for state in optimizer.state.values()]
+
+    def interrupted():
+        with state_of(model, optimizer) as lent:
+            counts = [tensor for tensor in lent if tensor.dtype == torch.float64 and tensor.dim() == 0]
+            assert len(counts) == len(steps)
+            for count in counts:
+                count.add_(1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [float(step) for step in steps] == [7.0] * len(steps)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"model": ProbeNet()}, "the model is ProbeNet, expected the lesson's MLP"),
+        ({"loss_fn": nn.CrossEntropyLoss(label_smoothing=0.1)}, "the loss is another one"),
+        ({"loss_fn": nn.CrossEntropyLoss(weight=torch.ones(10))}, "the loss is another one"),
+        ({"loss_fn": nn.functional.mse_loss}, "the loss is another one"),
+        ({"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9)}, "the optimizer is another one"),
+        ({"optimizer": lambda ps: torch.optim.Adam(ps)}, "the optimizer is another one"),
+        ({"optimizer": lambda ps: torch.optim.SGD(list(ps)[:2], lr=0.1)}, "the optimizer holds other parameters"),
+        ({"frozen": True}, "some parameters are frozen"),
+        ({"hook": "module"}, "the module fc1 has hooks"),
+        ({"hook": "parameter"}, "the parameter fc1.weight has hooks"),
+        ({"hook": "optimizer"}, "the optimizer has hooks"),
+    ],
+)
+def test_what_is_not_the_lesson_is_not_trained_by_hand(few, change, why):
+    """One sentence, before any parameter has changed."""
+    model = change.get("model", MLP(hidden_size=4))
+    if change.get("frozen"):
+        model.fc2.bias.requires_grad_(False)
+    optimizer = change.get("optimizer", lambda ps: torch.optim.SGD(ps, lr=0.1))(model.parameters())
+    hooks = {
+        "module": lambda: model.fc1.register_forward_hook(lambda *_: None),
+        "parameter": lambda: model.fc1.weight.register_hook(lambda grad: grad),
+        "optimizer": lambda: optimizer.register_step_post_hook(lambda *_: None),
+    }
+    if "hook" in change:
+        hooks[change["hook"]]()
+    loss_fn = change.get("loss_fn", nn.CrossEntropyLoss())
+    loader, _ = handwritten.make_loaders(few(20), 8)
+    before = copy.deepcopy(model.state_dict())
+    for call in (handwritten.prepare, handwritten.train_one_epoch):
+        with pytest.raises(contract.Unsuitable, match=f"^engine handwritten: {why}.*; the engines resident"):
+            call(model, loader, loss_fn, optimizer, "cpu")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Moody(nn.Module):
+    """Branches on its values, which nothing compiled can follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.input_shape = (784,)
+        self.fc = nn.Linear(784, 10)
+
+    def forward(self, images):
+        outputs = self.fc(images)
+        return outputs if outputs.sum() > 0 else 2 * outputs
+
+
+class Counting(nn.Module):
+    """Depends on how often it was called, which what was compiled does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.input_shape = (784,)
+        self.fc, self.calls = nn.Linear(784, 10), 0
+
+    def forward(self, images):
+        self.calls += 1
+        return self.fc(images) * self.calls
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "why"),
+    [
+        (Moody, torch.optim.SGD, "torch.compile fails here"),
+        (Counting, torch.optim.SGD, "what was compiled does not compute what the loop does"),
+        (MLP, lambda ps, lr: torch.optim.SGD(ps, lr=torch.tensor(lr)), "the learning rate is a tensor"),
+        (MLP, lambda ps, lr: torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr), "the optimizer holds other"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(few, monkeypatch, model, optimizer, why):
+    """One sentence, before any parameter has changed."""
+    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    made = model()
+    loader, _ = compiled.make_loaders(few(40), 8)
+    before = copy.deepcopy(made.state_dict())
+    with pytest.raises(contract.Unsuitable, match=f"^engine compiled: ({why}).*; the engines resident"):
+        compiled.prepare(made, loader, nn.CrossEntropyLoss(), optimizer(made.parameters(), lr=0.1), "cpu")
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+def test_a_machine_without_a_compiler_is_told_so(few, monkeypatch):
+    """Where torch.compile cannot work, in its own words."""
+
+    def broken(*_, **__):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nin a longer story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    model = MLP(hidden_size=4)
+    loader, _ = compiled.make_loaders(few(80), 8)
+    with pytest.raises(
+        contract.Unsuitable,
+        match=r"torch.compile fails here \(RuntimeError: InvalidCxxCompiler: No working C\+\+ compiler found\); the",
+    ):
+        compiled.prepare(model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), "cpu")
+
+
+def test_an_epoch_of_few_batches_is_not_compiled(few):
+    """Two batches: one is the lead, the other is alone."""
+    model = MLP(hidden_size=4)
+    loader, _ = compiled.make_loaders(few(16), 8)
+    note = compiled.prepare(model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), "cpu")
+    assert note.startswith("an epoch has too few batches to compile for")
+
+
+def test_engines_are_known_by_name():
+    """Each is a module with the functions of the contract."""
+    for name in contract.NAMES:
+        engine = contract.load(name)
+        for function in ("make_loaders", "prepare", "train_one_epoch", "evaluate"):
+            assert callable(getattr(engine, function))
+    with pytest.raises(UserError, match=r"^engine 'warp': not known, expected reference, resident, "):
+        contract.load("warp")
