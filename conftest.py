@@ -24,8 +24,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure() -> None:
-    """Use one thread: the tests' tensors are tiny, and threads would only wait for each other."""
+    """Use one thread: the tests' tensors are tiny, and threads would only wait for each other.
+
+    And compile in this process: torch's pool of compilers lives on after the test that started it.
+    """
     torch.set_num_threads(1)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 class TorchGenerator:

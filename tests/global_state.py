@@ -47,7 +47,9 @@ def _set_environment(environment: dict[str, str]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    """Return the variables but for those that pytest and torch's compiler set for themselves."""
+    own = {name for name in os.environ if name == "PYTEST_CURRENT_TEST" or "TORCHINDUCTOR" in name}
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def _hooks() -> dict[str, list[int]]:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import torch._inductor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -27,10 +28,8 @@ from torch import nn
 from mnist_loop import idx
 from mnist_loop.checkpoint import Checkpoint
 from mnist_loop.cli import main
-from mnist_loop.cli import train as cli_train
 from mnist_loop.cli.signals import held_back
 from mnist_loop.data import load_data, make_loaders
-from mnist_loop.engines import contract
 from mnist_loop.loop import fit
 from mnist_loop.model import MLP
 from mnist_loop.progress import Progress
@@ -596,14 +595,9 @@ def test_what_an_engine_cannot_do_is_said_before_training(train, monkeypatch, tm
     def broken(*_, **__):
         raise RuntimeError("No working C++ compiler found")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch._inductor, "compile", broken)
     result = train("--engine", "compiled", "--save", tmp_path / "run.pt")
     assert_one_sentence(
-        result, "engine compiled: torch.compile fails here (RuntimeError: No working C++ compiler found)"
+        result, "engine compiled: torch's compiler fails here (RuntimeError: No working C++ compiler found)"
     )
     assert not (tmp_path / "run.pt").exists()
-
-
-def test_the_engines_on_the_command_line_are_those_there_are():
-    """Named twice, because --help must not wait for torch."""
-    assert cli_train.ENGINES == contract.NAMES

@@ -12,7 +12,7 @@ from torch import nn
 from mnist_loop.cli import main
 from mnist_loop.engines import contract, distributed, reference
 from mnist_loop.model import MLP, ProbeNet
-from tests.test_engines import SAME, put_back  # noqa: F401  # a fixture of every test here
+from tests.test_engines import SAME, generators  # noqa: F401  # a fixture of every test here
 
 PROCESSES = 2
 WAIT_S = 240

@@ -1,16 +1,14 @@
 """Engines: each the same training as the lesson's loop, or one sentence that says why not."""
 
 import copy
-import os
 from dataclasses import replace
-from unittest import mock
 
 import pytest
 import torch
+import torch._inductor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch._inductor import config as inductor
 
 from mnist_loop.data import make_loaders
 from mnist_loop.engines import compiled, contract, handwritten, reference, resident
@@ -68,16 +66,8 @@ class In64:
 
 
 @pytest.fixture(autouse=True)
-def put_back(no_leak):
-    """Torch's generator, and the environment, in which torch.compile leaves where its files are."""
-    with torch.random.fork_rng(), mock.patch.dict(os.environ):
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_compiler():
-    """Compile in this process: torch's pool of compilers would live on after the test that started it."""
-    with inductor.patch(compile_threads=1):
+def generators(no_leak):
+    with torch.random.fork_rng():
         yield
 
 
@@ -216,6 +206,7 @@ def test_the_chain_rule_by_hand_trains_the_same(few, images, batch_size, epochs)
 def test_what_is_reported_of_a_batch_is_its_loss(few, monkeypatch):
     """By every engine: the same numbers of the batches, and the same losses."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 4))
+    monkeypatch.setattr(compiled, "AT_ONCE", 2)
     reports = []
     for engine in (reference, resident, handwritten, compiled):
         seen = []
@@ -256,6 +247,7 @@ def test_compiled_steps_train_the_same(few, monkeypatch, model, optimizer):
     compile_ = compiled._compile
     monkeypatch.setattr(compiled, "_compile", lambda *given: compilations.append(given) or compile_(*given))
     monkeypatch.setattr(compiled, "STEPS", range(2, 4))
+    monkeypatch.setattr(compiled, "AT_ONCE", 2)
     data = few(8 * 8 + 5)
     found = train(compiled, data, model=model, optimizer=optimizer, epochs=3)
     state = torch.get_rng_state()
@@ -267,6 +259,7 @@ def test_compiled_steps_train_the_same(few, monkeypatch, model, optimizer):
 def test_compiled_steps_cut_the_data_themselves(few, monkeypatch):
     """From the bytes of the file, in float32; prepared before training, which then compiles nothing."""
     monkeypatch.setattr(compiled, "STEPS", range(3, 5))
+    monkeypatch.setattr(compiled, "AT_ONCE", 3)
     data = few(8 * 8 + 5)
     torch.manual_seed(0)
     model = MLP(hidden_size=16)
@@ -292,7 +285,7 @@ def test_compiled_steps_cut_the_data_themselves(few, monkeypatch):
 def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, optimizer, products):
     """Two steps of two linear layers: where the update is the gradient times a number, and nowhere else."""
     graphs = []
-    monkeypatch.setattr(torch, "compile", lambda graph, **_: graphs.append(graph))
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graphs.append(graph))
     torch.manual_seed(0)
     model, other = MLP(hidden_size=4).double(), MLP(hidden_size=4).double()
     other.load_state_dict(model.state_dict())
@@ -315,6 +308,7 @@ def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, op
 def test_another_learning_rate_is_another_function(few, monkeypatch):
     """What was compiled for one is not used for the other."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    monkeypatch.setattr(compiled, "AT_ONCE", 2)
     ends = []
     for engine in (reference, compiled):
         torch.manual_seed(0)
@@ -424,7 +418,7 @@ class Counting(nn.Module):
 @pytest.mark.parametrize(
     ("model", "optimizer", "why"),
     [
-        (Moody, torch.optim.SGD, "torch.compile fails here"),
+        (Moody, torch.optim.SGD, "torch's compiler fails here"),
         (Counting, torch.optim.SGD, "what was compiled does not compute what the loop does"),
         (MLP, lambda ps, lr: torch.optim.SGD(ps, lr=torch.tensor(lr)), "the learning rate is a tensor"),
         (MLP, lambda ps, lr: torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr), "the optimizer holds other"),
@@ -433,6 +427,7 @@ class Counting(nn.Module):
 def test_what_cannot_be_compiled_is_refused(few, monkeypatch, model, optimizer, why):
     """One sentence, before any parameter has changed."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    monkeypatch.setattr(compiled, "AT_ONCE", 2)
     made = model()
     loader, _ = compiled.make_loaders(few(40), 8)
     before = copy.deepcopy(made.state_dict())
@@ -447,12 +442,12 @@ def test_a_machine_without_a_compiler_is_told_so(few, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nin a longer story")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch._inductor, "compile", broken)
     model = MLP(hidden_size=4)
     loader, _ = compiled.make_loaders(few(80), 8)
     with pytest.raises(
         contract.Unsuitable,
-        match=r"torch.compile fails here \(RuntimeError: InvalidCxxCompiler: No working C\+\+ compiler found\); the",
+        match=r"torch's compiler fails here \(RuntimeError: InvalidCxxCompiler: No working C\+\+ compiler found\); the",
     ):
         compiled.prepare(model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), "cpu")
 

@@ -6,7 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from mnist_loop.cli.options import batch_sizes, positive_int
+from mnist_loop.cli.options import batch_sizes, engines, positive_int
+from mnist_loop.engines import IN_ONE_PROCESS
 from mnist_loop.errors import UserError
 
 PLUGIN = "mnist_loop.measure.plugin"
@@ -21,7 +22,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "bench",
         help="measure images per second by batch size",
         description=(
-            "Measure the lesson's throughput: input pipeline, step, both together, and evaluation, by batch size. "
+            "Measure the lesson's throughput: input pipeline, step, both together, and evaluation, by batch size; "
+            "and that of the engines. "
             "This is `pytest --benchmark-only` on the benchmark suite. The result is stored under .benchmarks/, "
             "where `mnist-loop report` finds it."
         ),
@@ -30,6 +32,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add = parser.add_argument
     add("--batch-sizes", type=batch_sizes, metavar="LIST", help="default 16,64,256,1024,4096")
     add("--device", metavar="LIST", help="devices, e.g. cpu,cuda (default: the CPU, and CUDA where it is)")
+    add(
+        "--engines",
+        type=engines,
+        metavar="LIST",
+        help=f"whose epochs are measured (default {','.join(IN_ONE_PROCESS)})",
+    )
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--time-to-accuracy", action="store_true", help="measure too how long the lesson takes to 92 %% test accuracy")
@@ -46,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None:
             options += [f"--{name}", str(value)]
+    if arguments.engines is not None:
+        options += ["--engines", ",".join(arguments.engines)]
     if arguments.batch_sizes is not None:
         options += ["--batch-sizes", ",".join(map(str, arguments.batch_sizes))]
     options += ["-m", "slow or not slow" if arguments.time_to_accuracy else "not slow"]

@@ -32,6 +32,7 @@ settings, or ENVIRONMENT:SETTINGS:
   mnist-loop compare .tox/py312-torch214 .tox/py312-torch215
   mnist-loop compare py312-torch29 py312-torch215 --batch-sizes 16,64,256,1024,4096 --budget 10m
   mnist-loop compare --set threads=1 --set threads=2
+  mnist-loop compare --set engine=resident --set engine=compiled
   mnist-loop compare . .:dtype=bfloat16,batch_size=256
   mnist-loop compare ../main ../my-branch --margin 3% --fail-on slower
 
@@ -59,8 +60,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="threads, device, dtype, batch_size, slowdown, or an environment variable in capitals: for all arms; "
-        "with fewer than two arms, an arm of its own each",
+        help="threads, device, dtype, batch_size, engine, slowdown, or an environment variable in capitals: for all "
+        "arms; with fewer than two arms, an arm of its own each",
     )
     add("--part", choices=PARTS, default="step", help="of the lesson (default: step)")
     add("--batch-sizes", type=batch_sizes, default=[64], metavar="LIST", help="default 64")

@@ -6,6 +6,8 @@ import argparse
 import math
 from collections.abc import Callable
 
+from mnist_loop.engines import IN_ONE_PROCESS
+
 MOST = 2**31 - 1  # torch counts in 32 bits here and there
 MOST_AT_ONCE = 1024  # threads or processes: more help no one, and a slip of the finger would bring the machine down
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
@@ -60,6 +62,18 @@ def duration(text: str) -> float:
 def batch_sizes(text: str) -> list[int]:
     """Read batch sizes separated by commas, in rising order and each once."""
     return sorted({positive_int(part) for part in text.split(",")})
+
+
+def engine(text: str) -> str:
+    """Read the name of an engine that runs in one process."""
+    if text not in IN_ONE_PROCESS:
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected {', '.join(IN_ONE_PROCESS)}")
+    return text
+
+
+def engines(text: str) -> list[str]:
+    """Read names of engines separated by commas, each once."""
+    return list(dict.fromkeys(engine(part) for part in text.split(",")))
 
 
 def _whole(text: str, at_least: int, at_most: int) -> int:

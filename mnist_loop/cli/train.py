@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_loop.cli.options import positive_float, positive_int, seed, share, thread_count, worker_count
 from mnist_loop.cli.signals import held_back
+from mnist_loop.engines import NAMES
 from mnist_loop.errors import CheckpointError
 from mnist_loop.progress import Progress
 
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from mnist_loop.session import Session
 
 LESSON = {"batch_size": 64, "lr": 0.01, "seed": 0}
-ENGINES = (
-    "reference",
-    "resident",
-    "handwritten",
-    "compiled",
-    "distributed",
-)  # mnist_loop.engines.contract.NAMES, without torch
 FINISHED, MISSED, FAILED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -49,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--lr", type=positive_float, metavar="X", help="learning rate of SGD (default 0.01)")
     add("--seed", type=seed, metavar="N", help="seed of the weights and of the shuffling (default 0)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto: the fastest that is there)")
-    add("--engine", choices=ENGINES, default="reference", help="how the loop is run (default: as the lesson writes it)")
+    add("--engine", choices=NAMES, default="reference", help="how the loop is run (default: as the lesson writes it)")
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--workers", type=worker_count, default=0, metavar="N", help="processes that load data (default 0: this one)")
     add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")

@@ -1,9 +1,9 @@
 """Several whole steps (input, forward, loss, backward, update) as one compiled function, on resident data.
 
 The steps are recorded as they run: autograd and the optimizer are torch's own, and what they compute is written down
-by `make_fx` and given to `torch.compile`. What was compiled is tried against the lesson's loop before it is used. The
-first batch of an epoch, a last one that is smaller, and what is left over are trained by the lesson's loop: so the
-optimizer's state is there, and nothing is compiled in the middle of training.
+by `make_fx` and given to torch's compiler, Inductor. What was compiled is tried against the lesson's loop before it is
+used. The first batch of an epoch, a last one that is smaller, and what is left over are trained by the lesson's loop:
+so the optimizer's state is there, and nothing is compiled in the middle of training.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, starmap
 from statistics import median
@@ -34,6 +34,7 @@ from mnist_loop.loop import Loader, LossFunction, evaluate, mean, to_device, zer
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
 STEPS = range(8, 17)  # in one call; of these, what leaves the fewest batches of an epoch over
+AT_ONCE = STEPS[0]  # of batches that come one by one, whose number is not known
 LEAD = 1  # batches at the beginning of an epoch that the lesson's loop trains
 CHECKED = 2  # calls whose result is compared with the lesson's: a second one shows what depends on the number of calls
 TRIALS = 7  # calls with each number of threads, of which the median decides
@@ -52,15 +53,29 @@ class Compiled:
         function: changes the state, and returns the losses.
         count: steps in a call.
         seconds: that compiling and the first call took.
-        threads: with which it is fastest.
-        tried: seconds of a call, by the number of threads.
+        threads: with which it is fastest, of up to ``most_threads``; 0 before they were tried.
     """
 
     function: Function
     count: int
     seconds: float
-    threads: int
-    tried: dict[int, float] = field(default_factory=dict)
+    threads: int = 0
+    most_threads: int = 0
+
+    def choose_threads(self, state: Sequence[Tensor], call: _Call) -> None:
+        """Measure a call with each number of threads that halves torch's present one; this changes ``state``."""
+        self.most_threads = most = torch.get_num_threads()
+        on_cpu = call.images.device.type == "cpu"
+        seconds = {}
+        for threads in [most >> halved for halved in range(most.bit_length())] if on_cpu else [most]:
+            with _threads(threads), torch.no_grad():
+                seconds[threads] = median(self._seconds(state, call) for _ in range(TRIALS))
+        self.threads = min(seconds, key=lambda threads: seconds[threads])
+
+    def _seconds(self, state: Sequence[Tensor], call: _Call) -> float:
+        began = time.perf_counter()
+        self.function(state, call.images, call.labels)
+        return time.perf_counter() - began
 
 
 # What was compiled for an optimizer, and so for its model, lives as long as the optimizer.
@@ -83,7 +98,7 @@ def prepare(
         return "an epoch has too few batches to compile for: the lesson's loop trains them"
     images = steps * loader.batch_size
     found = _get(_Call(loader.images[:images], loader.labels[:images], steps), model, loss_fn, optimizer)
-    chosen = f"; {found.threads} of {max(found.tried)} threads are fastest" if len(found.tried) > 1 else ""
+    chosen = f"; {found.threads} of {found.most_threads} threads are fastest" if found.most_threads > 1 else ""
     return f"compiled {steps} steps as one function in {found.seconds:.1f} s{chosen}"
 
 
@@ -178,10 +193,10 @@ def _calls(loader: Loader, device: torch.device | str) -> Iterator[_Call]:
         return
     batches = ((to_device(images, device), to_device(labels, device)) for images, labels in loader)
     yield from starmap(partial(_Call, steps=1), islice(batches, LEAD))
-    while gathered := list(islice(batches, STEPS[0])):
-        if len(gathered) == STEPS[0] and len({images.shape for images, _ in gathered}) == 1:
+    while gathered := list(islice(batches, AT_ONCE)):
+        if len(gathered) == AT_ONCE and len({images.shape for images, _ in gathered}) == 1:
             images, labels = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
-            yield _Call(images, labels, STEPS[0])
+            yield _Call(images, labels, AT_ONCE)
         else:
             yield from starmap(partial(_Call, steps=1), gathered)
 
@@ -202,6 +217,10 @@ def _get(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimi
     known = _compiled.setdefault(optimizer, {})
     if key not in known:
         known[key] = _compile(call, model, loss_fn, optimizer)
+    if known[key].most_threads != torch.get_num_threads():
+        one, one_optimizer = copy.deepcopy((model, optimizer))
+        with torch.random.fork_rng(devices=[]), state_of(one, one_optimizer) as state:
+            known[key].choose_threads(state, call)
     return known[key]
 
 
@@ -225,34 +244,17 @@ def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Op
                 torch.set_rng_state(random)
                 losses = [function(state, call.images, call.labels) for _ in range(CHECKED)]
             except Exception as error:
-                raise _unsuitable(f"torch.compile fails here ({_first_line(error)})") from error
+                raise _unsuitable(f"torch's compiler fails here ({_first_line(error)})") from error
         synchronise(device)
-        compiled = Compiled(function, call.steps, time.perf_counter() - began, torch.get_num_threads())
+        compiled = Compiled(function, call.steps, time.perf_counter() - began)
         torch.set_rng_state(random)
         _compare("loss", torch.cat(losses), _losses(other, batches * CHECKED, loss_fn, other_optimizer, device))
         names = [name for name, _ in (*one.named_parameters(), *one.named_buffers())]
         with state_of(one, one_optimizer) as found, state_of(other, other_optimizer) as wanted:
             for index, pair in enumerate(zip(found, wanted, strict=True)):
                 _compare(names[index] if index < len(names) else "state of the optimizer", *pair)
-            compiled.tried = _try_threads(compiled, found, call)
-        compiled.threads = min(compiled.tried, key=lambda threads: compiled.tried[threads])
+            compiled.choose_threads(found, call)
     return compiled
-
-
-def _try_threads(compiled: Compiled, state: Sequence[Tensor], call: _Call) -> dict[int, float]:
-    """Measure a call with each number of threads that halves the present one, down to one."""
-    most = torch.get_num_threads()
-    numbers = [most >> halved for halved in range(most.bit_length())] if call.images.device.type == "cpu" else [most]
-    tried = {}
-    for threads in numbers:
-        seconds = []
-        with _threads(threads), torch.no_grad():
-            for _ in range(TRIALS):
-                began = time.perf_counter()
-                compiled.function(state, call.images, call.labels)
-                seconds.append(time.perf_counter() - began)
-        tried[threads] = median(seconds)
-    return tried
 
 
 def _compare(name: str, found: Tensor, expected: Tensor) -> None:

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mnist_loop.data import Data
+from mnist_loop.engines import NAMES
 from mnist_loop.errors import UserError
 from mnist_loop.loop import Evaluation, Loader, LossFunction
-
-NAMES = ("reference", "resident", "handwritten", "compiled", "distributed")
 
 
 class Unsuitable(UserError):
@@ -33,7 +32,12 @@ class Engine(Protocol):
     """One way to run the loop. Same seed, same data, same batches, and the same parameters in the end.
 
     How nearly the same: `resident` to the bit, on the CPU; the others to what rounding explains.
+
+    Attributes:
+        AT_ONCE: steps that are made together of batches that come one by one.
     """
+
+    AT_ONCE: int
 
     def make_loaders(
         self,

@@ -26,6 +26,8 @@ from mnist_loop.loop import Evaluation, Loader, LossFunction, mean, shape_input,
 
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
+AT_ONCE = 1
+
 HOW = "torchrun --nproc-per-node 2 -m mnist_loop train --engine distributed"
 
 # The replica of a model lives as long as its optimizer: to make one is to add hooks to the model's parameters.

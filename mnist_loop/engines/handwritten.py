@@ -26,6 +26,8 @@ from mnist_loop.model import MLP
 
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
+AT_ONCE = 1
+
 PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,13 +55,16 @@ class Steps:
             images: of all batches, in order: uint8 as they lie in the file, or as the model takes them.
             labels: of all batches.
         """
+        from torch import _inductor as inductor  # takes as long to import as torch
+
         with torch.no_grad():
             graph = make_fx(lambda *given: self._run(*given))([tensor.clone() for tensor in state], images, labels)
             _drop_profiler_marks(graph.graph)
             _update_by_products(graph.graph)
             graph.recompile()
-            compiled: Function = torch.compile(graph, dynamic=False, fullgraph=True, options=OPTIONS)
-        return compiled
+            # What torch.compile would do, without its guards: the engine knows when another function is needed.
+            example: list[Any] = [state, images, labels]
+            return cast("Function", inductor.compile(graph, example, options=OPTIONS))
 
     def _run(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Tensor:
         names = [name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())]

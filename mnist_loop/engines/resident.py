@@ -21,6 +21,8 @@ from mnist_loop.loop import Loader, LossFunction, evaluate
 
 __all__ = ["ResidentLoader", "evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
+AT_ONCE = 1
+
 # Images that are gathered and normalised at once: as floats 3 MiB, which stays in the caches of most CPUs, and enough
 # that what the calls cost is shared by many.
 IMAGES_AT_ONCE = 1024

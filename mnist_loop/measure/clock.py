@@ -56,7 +56,7 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
         WrongResult: what was timed did not compute what it had to.
     """
     if benchmark.disabled:
-        steps = min(UNTIMED_STEPS, workload.most_steps)
+        steps = workload.block(min(UNTIMED_STEPS, workload.most_steps))
         workload.check(benchmark.pedantic(workload.prepare(steps)), workload.expected(steps))
         return
     warm = warm_up(workload)
@@ -86,7 +86,8 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
     images = warm.steps * min(workload.batch_size, len(workload.data.train))
     lower, middle, upper = quantiles((images / second for second in seconds), n=4, method="inclusive")
     benchmark.extra_info |= {
-        "part": workload.part,
+        "part": workload.name,
+        "engine": workload.engine,
         "batch_size": workload.batch_size,
         "device": str(workload.device),
         "threads": torch.get_num_threads(),
@@ -96,6 +97,7 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
         "images_per_second": {"median": middle, "q1": lower, "q3": upper},
         "rounds": [{"start": start, "seconds": second} for start, second in zip(starts, seconds, strict=True)],
         "first_step_s": warm.first_step_s,
+        "prepare_s": workload.prepare_s,
         "warm_up_s": warm.seconds,
         "peak_memory_mib": peak.mib,
         "peak_memory_how": peak.how,
@@ -110,7 +112,7 @@ def warm_up(workload: Workload) -> WarmUp:
     steps, block_s = 1, _seconds(workload, steps=1)
     while block_s < BLOCK_S and steps < workload.most_steps:
         enough = math.ceil(steps * BLOCK_S / block_s)
-        steps = min(enough, 10 * steps, workload.most_steps)
+        steps = workload.block(min(enough, 10 * steps, workload.most_steps))
         block_s = _seconds(workload, steps)
     while time.perf_counter() - started < WARM_UP_S:
         block_s = _seconds(workload, steps)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mnist_loop.cli.options import batch_sizes, positive_int
+from mnist_loop.cli.options import batch_sizes, engines, positive_int
+from mnist_loop.engines import IN_ONE_PROCESS
 from mnist_loop.errors import UserError
 from mnist_loop.measure.sweep import Sweep
 
@@ -36,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="devices to measure, e.g. cpu,cuda (default: all of these there are)",
     )
     add("--batch-sizes", type=batch_sizes, default=BATCH_SIZES, metavar="LIST", help="default 16,64,256,1024,4096")
+    every = ",".join(IN_ONE_PROCESS)
+    add("--engines", type=engines, default=list(IN_ONE_PROCESS), metavar="LIST", help=f"default {every}")
     add(
         "--threads",
         type=positive_int,
@@ -63,6 +66,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     if "device" in metafunc.fixturenames:
         metafunc.parametrize("device", metafunc.config.getoption("device") or _devices_here())
+    if "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", metafunc.config.getoption("engines"))
     if "batch_size" in metafunc.fixturenames:
         metafunc.parametrize("batch_size", metafunc.config.getoption("batch_sizes"))
 
@@ -101,14 +106,18 @@ def measure(
     benchmark: BenchmarkFixture,
     data: Data,
     threads: int,  # noqa: ARG001  # it is set for the length of the test
-) -> Callable[[type[Workload], int, str], None]:
-    """Measure one kind of workload at one batch size on one device."""
+) -> Callable[..., None]:
+    """Measure one kind of workload at one batch size on one device, by one engine."""
     import torch
 
+    from mnist_loop.engines.contract import Unsuitable
     from mnist_loop.measure import clock
 
-    def measure(kind: type[Workload], batch_size: int, device: str) -> None:
-        clock.measure(kind(data, batch_size, torch.device(device)), benchmark)
+    def measure(kind: type[Workload], batch_size: int, device: str, engine: str = "reference") -> None:
+        try:
+            clock.measure(kind(data, batch_size, torch.device(device), engine=engine), benchmark)
+        except Unsuitable as error:
+            pytest.skip(str(error))
 
     return measure
 

@@ -6,22 +6,28 @@ must come out of it: a number counts only after the result behind it was checked
 
 from __future__ import annotations
 
+import copy
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import cycle, islice
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mnist_loop.data import Data, make_loaders, normalise
-from mnist_loop.loop import evaluate, train_one_epoch
+from mnist_loop.loop import Loader, evaluate, train_one_epoch
 from mnist_loop.model import MLP
 
+if TYPE_CHECKING:
+    from mnist_loop.engines.contract import Engine
+
+REFERENCE = "reference"
 SEED = 0
 LEARNING_RATE = 0.01
 IMAGES_IN_MEMORY = 16384  # as float32 49 MiB: beyond most caches, little beside any memory
@@ -57,6 +63,8 @@ class Workload(ABC):
         batch_size: images in a batch.
         device: where the work is done.
         dtype: of the model and the images.
+        engine: how it is trained.
+        prepare_s: seconds that the engine took to prepare, the longest of all times that it did; 0.0 before.
         part: what is measured, in words.
         most_steps: the largest number of batches that one timed block can have.
     """
@@ -65,7 +73,23 @@ class Workload(ABC):
     batch_size: int
     device: torch.device
     dtype: torch.dtype = torch.float32
+    engine: str = REFERENCE
+    prepare_s: float = field(default=0.0, init=False)
     part: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """What is measured, as a result names it."""
+        return self.part
+
+    @property
+    def at_once(self) -> int:
+        """Steps that are made together of batches that come one by one: a block has a multiple of them."""
+        return 1 if self.engine == REFERENCE else self.loaded.AT_ONCE
+
+    def block(self, steps: int) -> int:
+        """Return the steps of a block that is to have about ``steps``."""
+        return steps
 
     @property
     def most_steps(self) -> int:
@@ -102,8 +126,16 @@ class Workload(ABC):
     def loader(self) -> Iterator[Batch]:
         """Start the lesson's training DataLoader, shuffled from the seed."""
         generator = torch.Generator().manual_seed(SEED)
-        train_loader, _ = make_loaders(self.data, self.batch_size, generator=generator, device=self.device)
+        make = make_loaders if self.engine == REFERENCE else self.loaded.make_loaders
+        train_loader, _ = make(self.data, self.batch_size, generator=generator, device=self.device)
         return iter(train_loader)
+
+    @cached_property
+    def loaded(self) -> Engine:
+        """The engine's module; one of the arms of a comparison may have a package without any."""
+        from mnist_loop.engines.contract import load
+
+        return load(self.engine)
 
     def positions(self, steps: int) -> list[Tensor]:
         """Return the positions in the data set of each of the first batches that `loader` yields."""
@@ -124,10 +156,30 @@ class Workload(ABC):
         return list(zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True))
 
     def train(self, batches: Iterator[Batch], dtype: torch.dtype | None = None) -> Callable[[], float]:
-        """Return a callable that trains the lesson's model, made anew from the seed, on ``batches``."""
+        """Return a callable that trains the lesson's model, from its first weights, on ``batches``.
+
+        With a ``dtype``, as the lesson does; without one, as the engine does.
+        """
+        if self.engine != REFERENCE and dtype is None:
+            return self.train_by_engine(batches)
         model, loss_fn = lesson_model(self.device, dtype or self.dtype), nn.CrossEntropyLoss()
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
         return lambda: train_one_epoch(model, batches, loss_fn, optimizer, self.device)
+
+    def train_by_engine(self, batches: Loader) -> Callable[[], float]:
+        """Return a callable that lets the engine train on ``batches``.
+
+        The model is always the same one, with its first weights again: what was compiled belongs to it.
+        """
+        model, loss_fn, optimizer = self._trained
+        model.load_state_dict(lesson_model(self.device, self.dtype).state_dict())
+        optimizer.zero_grad()
+        return lambda: self.loaded.train_one_epoch(model, batches, loss_fn, optimizer, self.device)
+
+    @cached_property
+    def _trained(self) -> tuple[MLP, nn.Module, torch.optim.Optimizer]:
+        model = lesson_model(self.device, self.dtype)
+        return model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
     def expected_training_loss(self, batches: Iterator[Batch]) -> float:
         """Train on ``batches`` in float64; return the mean loss per image."""
@@ -191,6 +243,45 @@ class EndToEnd(Workload):
 
     def expected(self, steps: int) -> float:
         return self.expected_training_loss(iter(self.in_memory(steps)))
+
+
+class Epoch(EndToEnd):
+    """A short epoch with the engine's own loader and loop: as many images as a block has, shuffled from the seed."""
+
+    part = "epoch"
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine} epoch"
+
+    def block(self, steps: int) -> int:
+        """Return so many that no other number of steps has to be compiled for each length of a block."""
+        if steps == 1:
+            return steps
+        return min(self.most_steps, 1 + self.at_once * math.ceil((steps - 1) / self.at_once))
+
+    def prepare(self, steps: int) -> Callable[[], float]:
+        model, loss_fn, optimizer = self._trained
+        loader, _ = self.loaded.make_loaders(
+            self._first(steps),
+            self.batch_size,
+            generator=torch.Generator().manual_seed(SEED),
+            device=self.device,
+        )
+        began = time.perf_counter()
+        self.loaded.prepare(model, loader, loss_fn, optimizer, self.device)
+        self.prepare_s = max(self.prepare_s, time.perf_counter() - began)
+        return self.train_by_engine(loader)
+
+    def expected(self, steps: int) -> float:
+        return EndToEnd(self._first(steps), self.batch_size, self.device, self.dtype).expected(steps)
+
+    def _first(self, steps: int) -> Data:
+        """Return the data set with no more images than ``steps`` batches have."""
+        train = copy.copy(self.data.train)
+        images = steps * self.batch_size
+        train.data, train.targets = train.data[:images], train.targets[:images]
+        return replace(self.data, train=train)
 
 
 class Evaluation(Step):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mnist_loop.cli.options import positive_int, share, thread_count
+from mnist_loop.cli.options import engine, positive_int, share, thread_count
 from mnist_loop.errors import UserError
 
 HERE = "."
@@ -26,6 +26,7 @@ READERS: Mapping[str, Callable[[str], int | float | str]] = {
     "batch_size": positive_int,
     "device": str,
     "dtype": str,
+    "engine": engine,
     "slowdown": share,
 }
 
@@ -38,7 +39,7 @@ class Arm:
         label: how the person named it.
         python: the interpreter.
         package: the folder ``mnist_loop`` whose loop is run.
-        settings: ``threads``, ``device``, ``dtype``, ``batch_size``, ``slowdown``: those that were set.
+        settings: ``threads``, ``device``, ``dtype``, ``batch_size``, ``engine``, ``slowdown``: those that were set.
         variables: environment variables of its processes.
         control: whether it is the second copy of the first arm.
     """

@@ -183,16 +183,22 @@ class Comparison:
         most = min(MOST_STEPS, *(one["most_steps"] for one in prepared))
         if most < BLOCKS_A_ROUND:
             raise UserError(f"batch size {batch_size}: an epoch has one batch, expected two or more to take turns with")
-        longest = most // BLOCKS_A_ROUND
-        step_s = [_step_s(worker, most) for worker in workers]
-        steps = [max(1, min(round(BLOCK_S / one), longest)) for one in step_s]
+        at_once = max(one["at_once"] for one in prepared)
+        lead_in = LEAD_IN if at_once == 1 else 1 + at_once  # engines make the first step alone
+        if at_once > 1 and most < lead_in + BLOCKS_A_ROUND * at_once:
+            raise UserError(
+                f"batch size {batch_size}: {most} steps are too few for an engine that makes {at_once} at once"
+            )
+        longest = (most - lead_in * (at_once > 1)) // (BLOCKS_A_ROUND * at_once)
+        step_s = [_step_s(worker, most, at_once) for worker in workers]
+        steps = [at_once * max(1, min(round(BLOCK_S / (at_once * one)), longest)) for one in step_s]
         if len(set(own)) == 1 and max(steps) <= APART * min(steps):
             steps = [min(steps)] * len(steps)
         wanted = math.ceil(
             self.plan.generation_s(self.crew.apart) / (BLOCKS_A_ROUND * sum(map(operator.mul, steps, step_s)))
         )
-        rounds = min(max(1, (most - LEAD_IN) // (BLOCKS_A_ROUND * max(steps))), wanted)
-        lead_in = min(LEAD_IN, most - BLOCKS_A_ROUND * rounds * max(steps))
+        rounds = min(max(1, (most - lead_in) // (BLOCKS_A_ROUND * max(steps))), wanted)
+        lead_in = min(lead_in, most - BLOCKS_A_ROUND * rounds * max(steps))
         cell = Cell(batch_size, own, steps, rounds, lead_in, [answer["tolerance"] for answer in answers])
         kinds = [(own[index], cell.most(index)) for index in range(len(self.arms))]
         found = {kind: workers[kinds.index(kind)].ask("expected", steps=kind[1])["expected"] for kind in set(kinds)}
@@ -340,15 +346,15 @@ def check_losses(first: str, expected: dict[str, Any], label: str, found: dict[s
             )
 
 
-def _step_s(worker: Peer, most: int) -> float:
+def _step_s(worker: Peer, most: int, at_once: int) -> float:
     """Return the seconds of a step that nothing disturbs, as near as a few of them tell."""
-    lead_in = min(LEAD_IN, most - 1)
-    steps = min(most - lead_in, CALIBRATIONS)
-    worker.ask("begin", lead_in=lead_in, steps=1, most=lead_in + steps)
+    lead_in = min(LEAD_IN, most - 1) if at_once == 1 else 1 + at_once
+    calls = min((most - lead_in) // at_once, CALIBRATIONS)
+    worker.ask("begin", lead_in=lead_in, steps=at_once, most=lead_in + calls * at_once)
     seconds: list[float] = []
     began = time.perf_counter()
-    while len(seconds) < steps and (not seconds or time.perf_counter() - began < LONGEST_CALIBRATION_S):
-        seconds.append(float(worker.ask("go")["seconds"]))
+    while len(seconds) < calls and (not seconds or time.perf_counter() - began < LONGEST_CALIBRATION_S):
+        seconds.append(float(worker.ask("go")["seconds"]) / at_once)
     worker.ask("end")
     return lower_quartile(seconds)
 

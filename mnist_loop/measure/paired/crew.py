@@ -96,7 +96,13 @@ class Crew:
     def settings(self, arm: Arm, batch_size: int) -> dict[str, Any]:
         """Return how the arm is to work."""
         plan = self.plan
-        chosen = {"device": plan.device, "threads": plan.threads, "dtype": plan.dtype, "slowdown": 0.0}
+        chosen = {
+            "device": plan.device,
+            "threads": plan.threads,
+            "dtype": plan.dtype,
+            "engine": "reference",
+            "slowdown": 0.0,
+        }
         return {**chosen, "batch_size": batch_size, **arm.settings}
 
     def cpus(self, threads: int) -> list[int]:

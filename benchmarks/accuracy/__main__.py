@@ -1,0 +1,101 @@
+"""``python -m benchmarks.accuracy``: how long it takes a CPU to 97, 98 and 99 % of MNIST's test images.
+
+What is trained stands in benchmarks/accuracy/recipes.py. Each training is one line of the result, written as soon as it
+ends, so that a run can be interrupted and goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from benchmarks.accuracy.recipes import RECIPES
+from benchmarks.accuracy.run import Benchmark, read
+from benchmarks.accuracy.summary import as_markdown
+from mnist_loop.cli.options import engine, positive_int, thread_count
+from mnist_loop.cli.signals import sigterm_as_ctrl_c
+from mnist_loop.data import load_data
+from mnist_loop.errors import UserError
+from mnist_loop.measure import machine
+
+RESULTS = Path("benchmarks/accuracy/results")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the recipes, or show what is stored."""
+    parser = _Parser(prog="python -m benchmarks.accuracy", description=__doc__)
+    add = parser.add_argument
+    add("--targets", type=targets, default=tuple(RECIPES), metavar="LIST", help="in per cent (default: 97,98,99)")
+    add("--seeds", type=positive_int, default=10, metavar="N", help="of each, those already stored included (10)")
+    add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")
+    add("--engine", type=engine, metavar="NAME", help="default: each recipe's own; resident where it cannot")
+    add("--validation", action="store_true", help="hold out the last 10,000 training images; leave the test set alone")
+    add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
+    add("-o", dest="output", type=Path, metavar="FILE", help=f"JSON Lines (default: a name in {RESULTS})")
+    add("--show", type=Path, metavar="FILE", help="run nothing: print the table of FILE as Markdown")
+    asked = parser.parse_args(argv)
+    threads = torch.get_num_threads()
+    try:
+        with sigterm_as_ctrl_c():
+            return _run(asked)
+    except UserError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(asked: argparse.Namespace) -> int:
+    if asked.show is not None:
+        sys.stdout.write(as_markdown(*read(asked.show)))
+        return 0
+    torch.set_num_threads(asked.threads or machine.available_cpus())
+    data = load_data(asked.data)
+    _say(data.note)
+    recipes = [RECIPES[target] for target in asked.targets]
+    benchmark = Benchmark(recipes, asked.seeds, data, asked.engine, asked.validation)
+    path = asked.output or RESULTS / _name(asked)
+    code = 0
+    try:
+        benchmark.run(path, _say)
+    except KeyboardInterrupt:
+        code = 130
+    if path.exists():
+        sys.stdout.write(f"\n{as_markdown(*read(path))}\n{path}\n")
+    return code
+
+
+def targets(text: str) -> tuple[int, ...]:
+    """Read targets separated by commas, in rising order and each once."""
+    known = {str(target): target for target in RECIPES}
+    parts = {part.strip().removesuffix("%").strip() for part in text.split(",")}
+    if not parts <= known.keys():
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected some of {','.join(known)}")
+    return tuple(sorted(known[part] for part in parts))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without ten lines of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _name(asked: argparse.Namespace) -> str:
+    engine = f"_{asked.engine}" if asked.engine else ""
+    which = "-".join(map(str, asked.targets))
+    suffix = "_validation" * asked.validation
+    return f"{machine.name()}_torch-{torch.__version__}_{which}_threads-{torch.get_num_threads()}{engine}{suffix}.jsonl"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  # a command's output
+
+
+if __name__ == "__main__":
+    sys.exit(main())
