@@ -121,7 +121,11 @@ def test_arms_share_a_host_where_they_share_an_environment():
         ([".", ".:threads"], [], "threads: not there"),
         ([".", ".:threads="], [], "setting 'threads=': expected NAME=VALUE"),
         ([".", ".:threads=0"], [], "setting threads=0: '0' found, expected a whole number of at least 1"),
-        ([".", ".:speed=1"], [], "setting 'speed': not known, expected threads, batch_size, device, dtype, engine, slowdown"),
+        (
+            [".", ".:speed=1"],
+            [],
+            "setting 'speed': not known, expected threads, batch_size, device, dtype, engine, slowdown",
+        ),
         ([".", ".:dtype=int8"], [], "setting dtype=int8: not known, expected float32, float64"),
         ([".", "."], ["thread=1"], "setting 'thread': not known"),
         ([".", ".:slowdown=x%"], [], "setting slowdown=x%: "),

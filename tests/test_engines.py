@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch._inductor
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from mnist_loop.data import make_loaders
-from mnist_loop.engines import compiled, contract, handwritten, reference, resident
+from mnist_loop.engines import compiled, contract, graphed, handwritten, reference, resident
 from mnist_loop.engines.program import Steps, state_of
 from mnist_loop.errors import UserError
 from mnist_loop.loop import fit
@@ -331,6 +331,71 @@ def test_few_batches_are_left_over(batches):
         assert steps == (batches if batches > 1 else 0)
     else:
         assert batches % steps == min(batches % one for one in range(8, 17))
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """A stand-in for CUDA graphs on the CPU: what was captured is run when it is started; return the captures."""
+    captures = []
+    monkeypatch.setattr(graphed, "DEVICE", "cpu")
+    monkeypatch.setattr(graphed, "capture", lambda work: captures.append(work) or work)
+    return captures
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "decay", "momentum"])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("resident_data", [True, False])
+def test_captured_steps_train_the_same(few, replayed, model, optimizer, resident_data):
+    """On the CPU to the bit, with one capture for all epochs, of all whole batches but the first or of a step."""
+    data = few(8 * 8 + 5)
+    dtype = torch.float32 if resident_data else torch.float64
+    found = train(graphed, data, model=model, optimizer=optimizer, epochs=3, dtype=dtype)
+    assert_same(found, train(reference, data, model=model, optimizer=optimizer, epochs=3, dtype=dtype), 0.0)
+    assert len(replayed) == 1
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(images=st.integers(1, 60), batch_size=st.integers(1, 20), epochs=st.integers(1, 3))
+def test_captured_steps_of_any_number_train_the_same(few, replayed, images, batch_size, epochs):
+    """Also where an epoch has no more batches than come before a capture; each loss is reported once, in order."""
+    ends = []
+    for engine in (graphed, reference):
+        seen = []
+        found = train(
+            engine,
+            few(images),
+            batch_size,
+            epochs=epochs,
+            dtype=torch.float32,
+            on_batch=lambda epoch, batch, loss, seen=seen: seen.append((epoch, batch, loss.item())),
+        )
+        ends.append((found, seen))
+    (found, seen), (expected, expected_seen) = ends
+    assert_same(found, expected, 0.0)
+    assert seen == expected_seen
+
+
+@pytest.mark.parametrize(
+    ("device", "optimizer", "hook", "why"),
+    [
+        ("cpu", torch.optim.SGD, False, "the device is cpu, expected cuda"),
+        ("cuda", torch.optim.SGD, True, "the module fc1 has hooks"),
+        (
+            "cuda",
+            torch.optim.Adam,
+            False,
+            r"Adam reads its state from the device, expected Adam\(..., capturable=True\)",
+        ),
+    ],
+)
+def test_what_cannot_be_captured_is_refused(device, optimizer, hook, why):
+    """One sentence, before anything is moved to a device."""
+    model = MLP(hidden_size=4)
+    if hook:
+        model.fc1.register_forward_hook(lambda *_: None)
+    made = optimizer(model.parameters(), lr=0.1)
+    with pytest.raises(contract.Unsuitable, match=f"^engine graphed: {why}.*; the engines resident"):
+        graphed.prepare(model, [], nn.CrossEntropyLoss(), made, device)
 
 
 def test_steps_are_counted_exactly(few):

@@ -95,6 +95,13 @@ def test_broken_batch_sizes_are_refused(text):
     assert "expected a whole number of at least 1" in refusal(options.batch_sizes, text)
 
 
+def test_engines_are_those_of_one_process():
+    """Each once, in the order in which they were named."""
+    assert options.engines("compiled,resident,compiled") == ["compiled", "resident"]
+    for text in ("", "warp", "distributed", "resident,"):
+        assert "expected reference, resident, handwritten, compiled" in refusal(options.engines, text)
+
+
 def test_a_seed_is_one_that_torch_takes():
     """The bound is torch's own."""
     torch = pytest.importorskip("torch")

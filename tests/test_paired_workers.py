@@ -1,9 +1,11 @@
 """Workers of a comparison: real processes that are started, asked, restarted and lost."""
 
+import json
 import os
 import signal
 import statistics
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ from mnist_loop.measure.paired.comparison import LEAD_IN
 from mnist_loop.measure.paired.crew import Crew
 from mnist_loop.measure.paired.plan import Plan
 from mnist_loop.measure.paired.processes import Host, WorkerLost
-from mnist_loop.measure.paired.worker import lower_quartile
+from mnist_loop.measure.paired.worker import Turns, lower_quartile
 from mnist_loop.measure.workloads import Step
 
 STEPS = 5
@@ -45,8 +47,15 @@ def host_of(crew):
 
 
 def prepare(worker, **settings):
-    defaults = {"part": "step", "batch_size": 16, "device": "cpu", "threads": 1, "dtype": "float32", "slowdown": 0.0}
-    return worker.ask("prepare", **{**defaults, "cpus": [], **settings})
+    defaults = {
+        "part": "step",
+        "batch_size": 16,
+        "device": "cpu",
+        "threads": 1,
+        "dtype": "float32",
+        "engine": "reference",
+    }
+    return worker.ask("prepare", **{**defaults, "cpus": [], "slowdown": 0.0, **settings})
 
 
 def train(worker, blocks=2, steps=STEPS, lead_in=LEAD_IN):
@@ -114,6 +123,31 @@ def test_a_block_counts_by_its_undisturbed_steps(workers):
         assert 0 < reply["undisturbed"] <= reply["seconds"]
     assert lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
     assert lower_quartile([7.0]) == 7.0
+
+
+@pytest.mark.parametrize("engine", ["resident", "handwritten"])
+def test_an_engine_trains_in_turns(workers, engine):
+    """To what the lesson computes."""
+    assert prepare(workers[0], engine=engine)["at_once"] == 1
+    prepare(workers[1])
+    found, expected = (train(worker)[-1]["found"] for worker in workers)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_that_are_made_at_once_are_timed_together():
+    """Of three calls of four steps each, the lower quartile is that of a call."""
+    sent = []
+    worker = SimpleNamespace(
+        slowdown=0.0,
+        wait=lambda: None,
+        connection=SimpleNamespace(send_bytes=lambda content: sent.append(json.loads(content))),
+        workload=SimpleNamespace(
+            device=torch.device("cpu"), at_once=4, batches=lambda most: iter([0.0, 0.0, 0.0, 0.02] * (most // 4))
+        ),
+    )
+    for pause in Turns(worker, 0, 12, 12)._block():
+        time.sleep(pause)  # all the work of a call is done when its last batch has come
+    assert 0.06 <= sent[0]["undisturbed"] <= sent[0]["seconds"]
 
 
 def test_a_slowdown_takes_its_share_of_each_step(workers):

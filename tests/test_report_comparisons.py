@@ -263,6 +263,7 @@ def test_the_arithmetic_of_the_lesson():
     forward = 784 * 128 + 128 * 10
     assert flops_an_image("evaluation", sizes) == 2 * forward
     assert flops_an_image("step", sizes) == flops_an_image("end to end", sizes) == 2 * (2 * forward + 128 * 10)
+    assert flops_an_image("compiled epoch", sizes) == flops_an_image("end to end", sizes)
     assert flops_an_image("input pipeline", sizes) is None
 
 

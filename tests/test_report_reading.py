@@ -1,12 +1,13 @@
 """Stored results: old and new ones are read, and whatever else is in a file gets one sentence."""
 
 import copy
+import gzip
 import json
 import math
 import os
 import socket
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,31 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
     with file.open("wb") as stream:
         stream.truncate(2**40)
     assert "larger than 16 MiB" in reason(file)
+
+
+@pytest.mark.parametrize("kind", ["sweep", "comparison"])
+def test_what_is_gzipped_is_read_as_what_it_was(tmp_path, kind):
+    """By its name, or as one of a folder."""
+    lines = [VALID] if kind == "sweep" else results_maker.comparison_lines(rounds=3, generations=6)
+    content = "\n".join(map(json.dumps, lines)).encode()
+    plain, packed = tmp_path / "result.jsonl", tmp_path / "packed" / "result.jsonl.gz"
+    plain.write_bytes(content)
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(content))
+    (found,) = [*read([packed.parent]).sweeps, *read([packed.parent]).comparisons]
+    assert replace(found, file=plain) == read_one(plain)
+
+
+def test_what_only_seems_to_be_gzipped_gets_one_sentence(tmp_path):
+    """Not gzipped, cut short, or a small file that would fill the memory."""
+    content = gzip.compress(json.dumps(VALID).encode())
+    for number, bad in enumerate((b"no gzip", content[:-20], content[:10] + b"\xff" * 40)):
+        path = tmp_path / f"{number}.json.gz"
+        path.write_bytes(bad)
+        assert reason(path) == "not gzipped, or cut short: expected a result that mnist-loop stored"
+    bomb = tmp_path / "bomb.json.gz"
+    bomb.write_bytes(gzip.compress(b"[" + b" " * files.LARGEST_SWEEP))
+    assert reason(bomb) == "larger than 16 MiB: no result of mnist-loop is"
 
 
 def test_a_long_list_is_refused(tmp_path):

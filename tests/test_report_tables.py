@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_loop.report.model import Arm, Measurement, Results, Setting, Workload
-from mnist_loop.report.tables import MOST_SWEEPS, figures, markdown, tables, terminal, tidy
-from mnist_loop.report.tables.paired import lines, verdicts
+from mnist_loop.report.tables import MOST_SWEEPS, figures, markdown, of_sweep, tables, terminal, tidy
+from mnist_loop.report.tables.paired import lines, verdicts, warm_up
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.report.tables.throughput import limit, notes, throughput
 from mnist_loop.statistics.verdict import Verdict
@@ -192,6 +192,26 @@ def test_the_line_says_dispatch_or_arithmetic():
     same = tuple(results_maker.cell(size, estimate=1.0) for size in results_maker.BATCH_SIZES)
     (note,) = lines(results_maker.comparison(cells=same)).notes
     assert "no change of dispatch or arithmetic can be told" in note
+
+
+def test_a_sweep_has_a_line_for_each_part():
+    """Where there are three batch sizes, or more; t0 and r are those that its rates were made of."""
+    made = [of("compiled epoch", size / (200e-6 + size / 400e3), size) for size in (16, 64, 256, 1024)]
+    sweep = sweep_of(*made, of("step", 90_000.0, 256))
+    _, table = of_sweep(sweep)
+    assert table.rows[0][:3] == ("cpu", "compiled epoch", "200 µs")
+    assert column(table, "arithmetic r") == ["400k images/s"]
+    assert column(table, "half of r at batch") == ["80"]
+    assert len(list(of_sweep(sweep_of(*made[:2])))) == 1
+
+
+def test_what_was_steady_at_once_is_told_so():
+    """And not as a time of 0 ns."""
+    found = results_maker.comparison()
+    first = replace(found.arms[0], warm_up_s={64: 0.0}, first_step_s={64: 0.5})
+    other = replace(found.arms[1], warm_up_s={64: 0.25}, first_step_s={64: 0.5})
+    table = warm_up(replace(found, arms=(first, other, *found.arms[2:])))
+    assert column(table, "until steady")[:2] == ["at once", "250 ms"]
 
 
 def test_two_batch_sizes_have_no_line():

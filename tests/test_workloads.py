@@ -1,16 +1,17 @@
 """Workloads: what is timed is the lesson's training, and a wrong result never counts."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_loop.data import normalisation
+from mnist_loop.data import Data, normalisation
+from mnist_loop.engines import compiled, contract, handwritten, resident
 from mnist_loop.loop import train_one_epoch
 from mnist_loop.measure import workloads
-from mnist_loop.measure.workloads import EndToEnd, Evaluation, InputPipeline, Step, WrongResult, loss_tolerance
+from mnist_loop.measure.workloads import EndToEnd, Epoch, Evaluation, InputPipeline, Step, WrongResult, loss_tolerance
 from tests.cases import seeds
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ class Images(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def small_data(size=48, seed=0):
-    return SimpleNamespace(name="random", train=Images(size, seed), test=Images(8, seed + 1))
+    return Data("random", Path(), Images(size, seed), Images(8, seed + 1), "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,3 +129,44 @@ def test_a_block_is_no_longer_than_an_epoch(kind):
     """Where images come from the loader, a block has at most one epoch's full batches, and at least one batch."""
     assert kind(small_data(48), 10, CPU).most_steps == 4
     assert kind(small_data(48), 100, CPU).most_steps == 1
+
+
+# Engines
+
+
+@pytest.mark.parametrize("engine", ["resident", "handwritten"])
+@pytest.mark.parametrize("kind", [*KINDS, Epoch])
+@given(size=st.integers(1, 40), batch_size=st.integers(1, 50), steps=st.integers(1, 5), seed=seeds)
+def test_an_engine_returns_what_the_lesson_must(kind, engine, size, batch_size, steps, seed):
+    """And a second block starts from the same state as the first, though the model is the same one."""
+    workload = kind(small_data(size, seed), batch_size, CPU, engine=engine)
+    steps = workload.block(min(steps, workload.most_steps))
+    found = [workload.prepare(steps)() for _ in range(2)]
+    workload.check(found[0], workload.expected(steps))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_an_epoch_has_no_other_images_than_its_batches():
+    """So that its order is that of a data set with as many images; and its name says whose it is."""
+    data, seen = small_data(), []
+    workload = Epoch(data, 8, CPU, engine="resident")
+    with pytest.MonkeyPatch.context() as patch:
+        make = resident.make_loaders
+        patch.setattr(resident, "make_loaders", lambda given, *a, **k: seen.append(given) or make(given, *a, **k))
+        workload.prepare(3)
+    assert torch.equal(seen[0].train.data, data.train.data[:24])
+    assert torch.equal(seen[0].train.targets, data.train.targets[:24])
+    assert len(data.train.data) == 48
+    assert workload.name == "resident epoch"
+    assert workload.prepare_s > 0
+
+
+def test_blocks_of_any_length_need_one_function():
+    """An engine that makes several steps at once gets one step more than a multiple of them, if there are so many."""
+    few = Epoch(small_data(48), 1, CPU, engine="compiled")
+    assert few.at_once == compiled.AT_ONCE == 8
+    assert [few.block(steps) for steps in (1, 2, 9, 10, 40, 48)] == [1, 9, 9, 17, 41, 48]
+    assert [Epoch(small_data(48), 1, CPU, engine="resident").block(steps) for steps in (1, 2, 9)] == [1, 2, 9]
+    for steps in (9, 17, 41):
+        assert compiled._best_steps(steps - compiled.LEAD) == 8
+    assert contract.load("handwritten") is handwritten

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from mnist_loop.cli.options import batch_sizes, engines, positive_int
-from mnist_loop.engines import IN_ONE_PROCESS
 from mnist_loop.errors import UserError
 
 PLUGIN = "mnist_loop.measure.plugin"
@@ -36,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--engines",
         type=engines,
         metavar="LIST",
-        help=f"whose epochs are measured (default {','.join(IN_ONE_PROCESS)})",
+        help="whose epochs are measured (default: all that the device has)",
     )
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")

@@ -82,9 +82,15 @@ class ResidentLoader:
         if self.positions is None:
             yield from zip(self.images.split(sizes), self.labels.split(sizes), strict=True)
             return
-        (order,) = self.positions  # to its end, where torch's sampler draws once more
-        for positions in order.to(self.images.device).split(sizes):
+        for positions in self.draw().split(sizes):
             yield self.images.index_select(0, positions), self.labels.index_select(0, positions)
+
+    def draw(self) -> Tensor:
+        """Return the positions of the images in the order of the next epoch, on the device."""
+        if self.positions is None:
+            return torch.arange(len(self.labels), device=self.images.device)
+        (order,) = self.positions  # to its end, where torch's sampler draws once more
+        return order.to(self.images.device)
 
 
 class _Positions:

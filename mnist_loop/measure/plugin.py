@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mnist_loop.cli.options import batch_sizes, engines, positive_int
-from mnist_loop.engines import IN_ONE_PROCESS
+from mnist_loop.engines import CUDA_ONLY, IN_ONE_PROCESS
 from mnist_loop.errors import UserError
 from mnist_loop.measure.sweep import Sweep
 
@@ -37,8 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="devices to measure, e.g. cpu,cuda (default: all of these there are)",
     )
     add("--batch-sizes", type=batch_sizes, default=BATCH_SIZES, metavar="LIST", help="default 16,64,256,1024,4096")
-    every = ",".join(IN_ONE_PROCESS)
-    add("--engines", type=engines, default=list(IN_ONE_PROCESS), metavar="LIST", help=f"default {every}")
+    add(
+        "--engines", type=engines, default=list(IN_ONE_PROCESS), metavar="LIST", help="default: all that the device has"
+    )
     add(
         "--threads",
         type=positive_int,
@@ -64,10 +65,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a benchmark each device, and each batch size if it asks for one."""
     if "benchmark" not in metafunc.fixturenames:
         return
-    if "device" in metafunc.fixturenames:
-        metafunc.parametrize("device", metafunc.config.getoption("device") or _devices_here())
+    devices = metafunc.config.getoption("device") or _devices_here()
     if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", metafunc.config.getoption("engines"))
+        engines = metafunc.config.getoption("engines")
+        there = [(device, one) for device in devices for one in engines if device != "cpu" or one not in CUDA_ONLY]
+        metafunc.parametrize(("device", "engine"), there)
+    elif "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", devices)
     if "batch_size" in metafunc.fixturenames:
         metafunc.parametrize("batch_size", metafunc.config.getoption("batch_sizes"))
 

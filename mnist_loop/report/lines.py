@@ -1,13 +1,18 @@
-"""The line T(b) = t0 + b / r of each arm of a comparison, and what changed: dispatch or arithmetic."""
+"""The line T(b) = t0 + b / r of each arm of a comparison or part of a sweep; what changed, dispatch or arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
-from mnist_loop.report.model import Cell, Comparison
+from mnist_loop.report.model import Cell, Comparison, Measurement, Sweep
 from mnist_loop.statistics.line import Line, fit
 
 FEWEST_BATCH_SIZES = 3
+# Half the width of a 95 % interval in standard errors.
+HALF_WIDTH = 1.96
+# Of the logarithm of a time. Even identical processes differ by more, so that no batch size may rule the fit alone.
+LEAST_ERROR = 0.001
 
 
 def arm_lines(comparison: Comparison) -> list[Line | None]:
@@ -27,6 +32,29 @@ def what_changed(comparison: Comparison) -> Iterator[str]:
         ]
         told = " and ".join(change for change in changes if change)
         yield f"{arm.label}: {told or 'no change of dispatch or arithmetic can be told: their intervals overlap'}."
+
+
+def part_lines(sweep: Sweep) -> dict[tuple[str, str], Line]:
+    """Return the line of each device and part that was measured at enough batch sizes."""
+    parts: dict[tuple[str, str], dict[int, Measurement]] = {}
+    for found in sweep.measurements:
+        parts.setdefault((found.setting.device, found.workload.part), {})[found.workload.batch_size] = found
+    lines = {key: through([sizes[size] for size in sorted(sizes)]) for key, sizes in parts.items()}
+    return {key: line for key, line in lines.items() if line is not None}
+
+
+def through(measured: Sequence[Measurement]) -> Line | None:
+    """Return the line through the times of a step by batch size; None where there is none."""
+    sizes = [one.workload.batch_size for one in measured]
+    seconds = [size / one.median for size, one in zip(sizes, measured, strict=True)]
+    return fit(sizes, seconds, [_error_of(one) for one in measured])
+
+
+def _error_of(one: Measurement) -> float:
+    """Return the standard error of the logarithm of a time, from the interval of its rate."""
+    if not 0 < one.low < one.high < math.inf:
+        return LEAST_ERROR
+    return max(math.log(one.high / one.low) / (2 * HALF_WIDTH), LEAST_ERROR)
 
 
 def _line(comparison: Comparison, arm: int) -> Line | None:

@@ -11,9 +11,9 @@ from mnist_loop.report import facts
 from mnist_loop.report.beside import beside
 from mnist_loop.report.page.headline import how_it_ended
 from mnist_loop.report.plots import findings, words
+from mnist_loop.report.tables import of_sweep
 from mnist_loop.report.tables.paired import paired
 from mnist_loop.report.tables.side_by_side import side_by_side
-from mnist_loop.report.tables.throughput import throughput
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -96,7 +96,8 @@ def _sweeps(sweeps: Sequence[Sweep], figures: Sequence[Figure]) -> Section:
     shared = facts.split([facts.of_sweep(one) for one in sweeps]).shared
     several = len(sweeps) > 1
     grids = [grid(table) for table in side_by_side(beside(sweeps))] if several else []
-    grids += [grid(throughput(one), is_open=place < MOST_OPEN) for place, one in enumerate(sweeps)]
+    for place, one in enumerate(sweeps):
+        grids += [grid(table, is_open=place < MOST_OPEN) for table in of_sweep(one)]
     about = (
         "Each sweep was measured by itself, one after the other." if several else f"Measured {_when(sweeps[0].when)}."
     )

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from mnist_loop.report.lines import through
 from mnist_loop.report.model import Measurement
 from mnist_loop.report.plots.axes import is_rate
-from mnist_loop.statistics.line import Line, fit
 
-# Half the width of a 95 % interval in standard errors.
-HALF_WIDTH = 1.96
-# Of the logarithm of a time. Even identical processes differ by more, so that no batch size may rule the fit alone.
-LEAST_ERROR = 0.001
 STEPS_OF_FIT = 60
 
 
@@ -48,12 +44,6 @@ class Curve:
         return self.points[-1].median if self.points else None
 
 
-def fitted(points: Sequence[Measurement]) -> Line | None:
-    """Return the line through the times of a step, None where there is none."""
-    sizes = [one.workload.batch_size for one in points]
-    return fit(sizes, [size / one.median for size, one in zip(sizes, points, strict=True)], [_error(p) for p in points])
-
-
 def draw_curve(axes: Axes, curve: Curve) -> None:
     """Draw it."""
     points = curve.points
@@ -70,16 +60,9 @@ def draw_curve(axes: Axes, curve: Curve) -> None:
     if len(points) == 1:
         axes.plot([sizes[0]] * 2, [low[0], high[0]], color=curve.colour, linewidth=1.6, zorder=2)
     axes.plot(sizes, medians, color=curve.colour, marker=curve.marker, markersize=4.5, linewidth=1.7, zorder=3)
-    line = fitted(points)
+    line = through(points)
     if line is not None:
         first, last = math.log(sizes[0]), math.log(sizes[-1])
         grid = [math.exp(first + (last - first) * step / STEPS_OF_FIT) for step in range(STEPS_OF_FIT + 1)]
         rates = [size / line.seconds(size) for size in grid]
         axes.plot(grid, rates, color=curve.colour, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=2)
-
-
-def _error(one: Measurement) -> float:
-    """Return the standard error of the logarithm of a time, from the interval of its rate."""
-    if not (is_rate(one.low) and is_rate(one.high) and one.high > one.low):
-        return LEAST_ERROR
-    return max(math.log(one.high / one.low) / (2 * HALF_WIDTH), LEAST_ERROR)

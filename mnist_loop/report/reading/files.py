@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from mnist_loop.report.model import Refused
 from mnist_loop.report.reading.node import Misfit
 from mnist_loop.report.reading.text import clean
 
-SUFFIXES = {".json", ".jsonl"}
+COMPRESSED = ".gz"
+ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 MOST_FILES = 100_000
 DEEPEST = 30  # folders in folders: Python up to 3.11 walks them by recursion
 MIB = 2**20
@@ -32,8 +35,8 @@ def shown(path: Path) -> Path:
 def find(paths: Sequence[Path]) -> tuple[list[Path], list[Refused]]:
     """Return the files that are meant, each once and in order, and what was refused of ``paths``.
 
-    A folder means all .json and .jsonl files in it and in its folders, but for hidden ones. Links to folders are not
-    followed: they can lead in a circle.
+    A folder means all .json and .jsonl files in it and in its folders, gzipped or not, but for hidden ones. Links to
+    folders are not followed: they can lead in a circle.
     """
     files: list[Path] = []
     refused: list[Refused] = []
@@ -54,7 +57,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Refused]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading.
+    """Open a regular file for reading; what is gzipped is read as what it was before.
 
     Raises:
         Misfit: it is not there, not readable, or no regular file.
@@ -70,7 +73,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise Misfit("not a regular file: expected a result that mnist-loop stored")
     with os.fdopen(descriptor, "rb") as file:
         try:
-            yield file
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if path.suffix == COMPRESSED else file
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            raise Misfit("not gzipped, or cut short: expected a result that mnist-loop stored") from None
         except OSError as error:
             raise Misfit(_why(error)) from error
 
@@ -94,9 +99,7 @@ def _inside(folder: Path) -> list[Path]:
     for here, folders, names in os.walk(folder):
         depth = len(Path(here).parts) - len(folder.parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < DEEPEST)
-        found += [
-            Path(here, name) for name in sorted(names) if not name.startswith(".") and Path(name).suffix in SUFFIXES
-        ]
+        found += [Path(here, name) for name in sorted(names) if not name.startswith(".") and name.endswith(ENDINGS)]
         if len(found) > MOST_FILES:
             break
     return found

@@ -9,6 +9,7 @@ from mnist_loop.report.facts import WITHOUT_VERDICT
 from mnist_loop.report.lines import arm_lines, what_changed
 from mnist_loop.report.model import Arm, Cell, Comparison
 from mnist_loop.report.tables.figures import interval, ratio, seconds, share, short
+from mnist_loop.report.tables.lines import table as line_table
 from mnist_loop.report.tables.side_by_side import differences, shared
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.statistics.ratio import Ratio
@@ -51,31 +52,9 @@ def verdicts(comparison: Comparison) -> Table:
 
 def lines(comparison: Comparison) -> Table:
     """Return the line T(b) = t0 + b / r of each arm, and what changed."""
-    headings = ("arm", "dispatch t0", "95 % interval", "arithmetic r", "95 % interval", "half of r at batch", "misfit")
-    rows = []
-    for arm, line in zip(comparison.arms, arm_lines(comparison), strict=True):
-        if line is not None:
-            low, high = line.dispatch_s_interval
-            slow, fast = line.rate_interval
-            rows.append(
-                (
-                    arm.label,
-                    _time(line.dispatch_s),
-                    f"[{_time(low)}, {_time(high)}]",
-                    f"{short(line.rate)} images/s",
-                    f"[{short(slow)}, {short(fast)}]",
-                    f"{line.half_batch:.0f}",
-                    share(line.misfit),
-                )
-            )
-    return Table(
-        title="A step takes T(b) = t0 + b / r",
-        columns=[Column(name, name != "arm") for name in headings],
-        rows=rows,
-        caption="t0: what a step takes however small its batch b; r: images per second of a large batch; misfit: the "
-        "largest share by which a measured time differs from the line",
-        notes=tuple(what_changed(comparison)),
-    )
+    found = zip(comparison.arms, arm_lines(comparison), strict=True)
+    by_label = {(arm.label,): line for arm, line in found if line is not None}
+    return line_table(("arm",), by_label, tuple(what_changed(comparison)))
 
 
 def warm_up(comparison: Comparison) -> Table:
@@ -85,7 +64,7 @@ def warm_up(comparison: Comparison) -> Table:
         title="Before the measurement",
         columns=(Column("arm", numbers=False), Column("batch size"), Column("first step"), Column("until steady")),
         rows=[
-            (arm.label, str(size), _maybe(arm.first_step_s.get(size)), _maybe(arm.warm_up_s.get(size)))
+            (arm.label, str(size), _maybe(arm.first_step_s.get(size)), _until_steady(arm.warm_up_s.get(size)))
             for size in sizes
             for arm in comparison.arms
             if size in arm.first_step_s or size in arm.warm_up_s
@@ -151,5 +130,5 @@ def _maybe(value: float | None) -> str:
     return GAP if value is None else seconds(value)
 
 
-def _time(value: float) -> str:
-    return seconds(value) if value >= 0 else f"-{seconds(-value)}"
+def _until_steady(value: float | None) -> str:
+    return "at once" if value == 0 else _maybe(value)

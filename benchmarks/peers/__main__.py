@@ -1,0 +1,110 @@
+"""``python -m benchmarks.peers``: an epoch of the lesson in other frameworks and in our engines, all in one run.
+
+Each entry has a process of its own, is started and trains a first epoch, which are timed apart; then in each round
+every entry trains one epoch, in random order and one at a time. Losses are compared with the reference's, epoch by
+epoch. What is not installed is listed; Ctrl-C keeps what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.peers import entries, results, table, task
+from benchmarks.peers.run import Line, Plan, Run
+from mnist_loop.cli.options import duration, positive_int, seed, thread_count
+from mnist_loop.errors import UserError
+from mnist_loop.measure.paired.journal import Journal
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, or show what is stored."""
+    asked = _parser().parse_args(arguments)
+    try:
+        if asked.show is not None:
+            sys.stdout.write(table.as_markdown(results.read(asked.show)))
+            return 0
+        return _measure(asked)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    add = parser.add_argument
+    add("--entries", type=_names, default=entries.NAMES, metavar="A,B,C", help="default: all; the reference always")
+    add("--rounds", type=positive_int, default=10, metavar="N", help="epochs of each, besides the first (default 10)")
+    add("--threads", type=thread_count, default=2, metavar="N", help="of each (default 2)")
+    add("--batch-size", type=positive_int, default=64, metavar="N", help="default 64")
+    add("--images", type=positive_int, metavar="N", help="in an epoch (default: all)")
+    add("--seed", type=seed, default=0, metavar="N", help="of weights, order of images and of turns (default 0)")
+    add("--limit", type=duration, default=300.0, metavar="TIME", help="of a start, of an epoch (default 5m)")
+    add("--synthetic", action="store_true", help="train on the built-in stand-in, not on MNIST")
+    add("-o", "--output", type=Path, metavar="FILE", help="store each measurement as it is made, as JSON Lines")
+    add("--show", type=Path, metavar="FILE", help="run nothing: print the tables of a stored result as Markdown")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    for name in names:
+        if name not in entries.NAMES:
+            raise argparse.ArgumentTypeError(f"{name!r} found, expected {', '.join(entries.NAMES)}")
+    return tuple(name for name in entries.NAMES if name in names or name == entries.REFERENCE)
+
+
+def _measure(asked: argparse.Namespace) -> int:
+    from mnist_loop.data import load_data  # --help and --show do not wait for torch
+
+    data = load_data("digits" if asked.synthetic else None)
+    _say(data.note)
+    plan = Plan(asked.entries, asked.rounds, asked.threads, asked.seed, asked.limit)
+    made = task.make(data, asked.images, asked.batch_size, asked.seed)
+    with _written(asked.output) as write, tempfile.TemporaryDirectory() as folder:
+        run = Run(plan, made, Path(folder), write, _say)
+        try:
+            run.run()
+            code = 0
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except UserError as error:  # the disk is full, say
+            _say(str(error))
+            code = 2
+    if run.lines:
+        sys.stdout.write(table.as_markdown(results.of_lines(run.lines)))
+    return code
+
+
+@contextmanager
+def _written(path: Path | None) -> Iterator[Callable[[Line], object]]:
+    """Yield what writes each line to ``path``, or nowhere.
+
+    Raises:
+        UserError: there is a file already, or it cannot be written.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    if path.exists():
+        raise UserError(f"{path}: is there already, expected the name of a new file")
+    journal = Journal(path)
+    try:
+        yield journal.write
+    finally:
+        journal.close()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Lightning Fabric: a loop of one's own, on a model and an optimizer that Fabric has set up; batches in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.peers.entries import Epoch
+    from benchmarks.peers.task import Task
+
+NEEDS = ("lightning",)
+USED = "Fabric, in memory"
+
+
+def start(task: Task) -> Epoch:
+    """Set up model and optimizer."""
+    import torch
+    from lightning.fabric import Fabric
+
+    from benchmarks.peers.in_torch import Batches, mean_loss, model_of
+
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    model = model_of(task)
+    model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=task.settings.lr))
+    loss_fn, batches = torch.nn.CrossEntropyLoss(), Batches(task)
+
+    def epoch() -> float:
+        model.train()
+        losses = []
+        for images, labels in batches:
+            optimizer.zero_grad()
+            loss = loss_fn(model(images), labels)
+            fabric.backward(loss)
+            optimizer.step()
+            losses.append(loss.detach())
+        return mean_loss(losses, task.settings)
+
+    return epoch

@@ -1,0 +1,43 @@
+"""Ignite: an Engine around a step of one's own, as its first example has it; batches in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.peers.entries import Epoch
+    from benchmarks.peers.task import Task
+
+NEEDS = ("pytorch-ignite",)
+USED = "Engine, in memory"
+
+
+def start(task: Task) -> Epoch:
+    """Make the engine."""
+    import torch
+    from ignite.engine import Engine
+
+    from benchmarks.peers.in_torch import Batches, mean_loss, model_of
+
+    model = model_of(task)
+    optimizer = torch.optim.SGD(model.parameters(), lr=task.settings.lr)
+    loss_fn, batches = torch.nn.CrossEntropyLoss(), Batches(task)
+    losses: list[torch.Tensor] = []
+
+    def train_step(engine, batch):
+        model.train()
+        optimizer.zero_grad()
+        images, labels = batch
+        loss = loss_fn(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    trainer = Engine(train_step)
+
+    def epoch() -> float:
+        losses.clear()
+        trainer.run(batches, max_epochs=1)
+        return mean_loss(losses, task.settings)
+
+    return epoch

@@ -1,0 +1,40 @@
+"""Skorch: NeuralNetClassifier, trained on by partial_fit; its iterator cuts batches in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.peers.entries import Epoch
+    from benchmarks.peers.task import Task
+
+NEEDS = ("skorch",)
+USED = "NeuralNetClassifier, in memory"
+
+
+def start(task: Task) -> Epoch:
+    """Make the net, with all that is for validation and printing off."""
+    import torch
+    from skorch import NeuralNetClassifier
+
+    from benchmarks.peers.in_torch import Batches, model_of
+
+    batches = Batches(task)
+    net = NeuralNetClassifier(
+        model_of(task),
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        lr=task.settings.lr,
+        max_epochs=1,
+        batch_size=task.settings.batch_size,
+        iterator_train=lambda dataset, **options: batches,
+        train_split=None,
+        verbose=0,
+    )
+    net.initialize()
+
+    def epoch() -> float:
+        net.partial_fit(batches.images, batches.labels)
+        return float(net.history[-1, "train_loss"])
+
+    return epoch

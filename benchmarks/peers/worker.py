@@ -1,0 +1,98 @@
+"""A worker: the process of one entry, which trains an epoch each time it is asked to.
+
+It talks with the run over a pipe of its own, one JSON object a request and one an answer; what its framework prints
+goes to a log. ``python -m benchmarks.peers.worker DESCRIPTOR FOLDER NAME THREADS``
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import warnings
+from dataclasses import asdict
+from importlib import metadata
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import entries, task
+from mnist_loop.measure.paired.worker import answer
+
+
+class Worker:
+    """Does one entry's work.
+
+    Args:
+        folder: where the task is.
+        name: of the entry.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.epoch_of: entries.Epoch | None = None
+        self.idle_since = 0.0
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked for; return what came out."""
+        do = {"start": self.start, "prepare": self.prepare, "epoch": self.epoch, "ruler": self.ruler}
+        return do[request["do"]]()
+
+    def start(self) -> dict[str, Any]:
+        """Import the framework and build what is trained; the data are read before, and not timed."""
+        found = task.load(self.folder)
+        started = time.perf_counter()
+        entry = entries.load(self.name)
+        self.epoch_of = entry.start(found)
+        seconds = time.perf_counter() - started
+        versions = {name: metadata.version(name) for name in entry.NEEDS}
+        return {"seconds": seconds, "versions": versions, "used": entry.USED}
+
+    def prepare(self) -> dict[str, Any]:
+        """Do what the entry does once, before training, where it does anything."""
+        started = time.perf_counter()
+        note = getattr(self.epoch_of, "prepare", str)()
+        seconds = time.perf_counter() - started
+        self.idle_since = time.process_time()
+        return {"seconds": seconds if note else 0.0, "note": note}
+
+    def epoch(self) -> dict[str, Any]:
+        """Train an epoch; ``idle_cpu_s`` is the CPU time that was taken since the last, with nothing to do."""
+        assert self.epoch_of is not None, "start comes first"
+        cpu, started = time.process_time(), time.perf_counter()
+        loss = self.epoch_of()
+        seconds = time.perf_counter() - started
+        idle, self.idle_since = cpu - self.idle_since, time.process_time()
+        return {"seconds": seconds, "loss": loss, "cpu_s": self.idle_since - cpu, "idle_cpu_s": idle}
+
+    @staticmethod
+    def ruler() -> dict[str, Any]:
+        """Measure what the machine itself can do, by torch."""
+        import torch
+
+        from mnist_loop.measure import ruler
+
+        return asdict(ruler.measure(torch.device("cpu")))
+
+
+def hold_to(threads: int) -> None:
+    """Hold this process, and what it starts, to as many CPUs as there are threads, where the system can.
+
+    JAX takes as many threads as it has CPUs, and has no option for another number.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def main(descriptor: str, folder: str, name: str, threads: str) -> None:
+    """Answer until the run closes the pipe."""
+    hold_to(int(threads))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to answer
+    os.set_inheritable(int(descriptor), False)  # or what an entry starts would keep the pipe open after its end
+    warnings.simplefilter("ignore")  # frameworks advise on hardware, loggers and workers
+    answer(Connection(int(descriptor)), Worker(Path(folder), name).handle)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,39 @@
+"""The table of lines T(b) = t0 + b / r: the arms of a comparison, or the parts of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mnist_loop.report.tables.figures import seconds, share, short
+from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.statistics.line import Line
+
+HEADINGS = ("dispatch t0", "95 % interval", "arithmetic r", "95 % interval", "half of r at batch", "misfit")
+
+
+def table(names: Sequence[str], lines: Mapping[Sequence[str], Line], notes: Sequence[str] = ()) -> Table:
+    """Return a row for each of ``lines``; its key are the values of the columns called ``names``."""
+    return Table(
+        title="A step takes T(b) = t0 + b / r",
+        columns=[*(Column(name, numbers=False) for name in names), *map(Column, HEADINGS)],
+        rows=[(*key, *_figures(line)) for key, line in lines.items()],
+        caption="t0: what a step takes however small its batch b; r: images per second of a large batch; misfit: the "
+        "largest share by which a measured time differs from the line",
+        notes=tuple(notes),
+    )
+
+
+def _figures(line: Line) -> tuple[str, ...]:
+    low, high = line.dispatch_s_interval
+    return (
+        _time(line.dispatch_s),
+        f"[{_time(low)}, {_time(high)}]",
+        f"{short(line.rate)} images/s",
+        f"[{short(line.rate_interval[0])}, {short(line.rate_interval[1])}]",
+        f"{line.half_batch:.0f}",
+        share(line.misfit),
+    )
+
+
+def _time(value: float) -> str:
+    return seconds(value) if value >= 0 else f"-{seconds(-value)}"
