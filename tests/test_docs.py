@@ -4,9 +4,24 @@ import re
 
 import pytest
 
+from benchmarks.accuracy import run as accuracy_run
+from benchmarks.accuracy import summary as accuracy_summary
+from benchmarks.peers import results as peers_results
+from benchmarks.peers import table as peers_table
 from mnist_loop.report.reading import read
 from mnist_loop.report.tables.markdown import bare
 from mnist_loop.report.tables.paired import lines, verdicts
+
+
+def marked(pages, name):
+    """What stands between ``<!-- name: FILE -->`` and ``<!-- end of name -->``, with the file, on any page."""
+    found = [
+        pair
+        for page in pages.values()
+        for pair in re.findall(rf"<!-- {name}: (\S+) -->\n(.*?)<!-- end of {name} -->", page, re.DOTALL)
+    ]
+    assert found, f"no page has {name}"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +32,21 @@ def pages(request):
 
 def test_comparisons_are_those_of_the_stored_results(pages, request):
     """``mnist-loop report FILE --format markdown`` prints these tables."""
-    printed = [
-        found
-        for page in pages.values()
-        for found in re.findall(r"<!-- comparison: (\S+) -->\n(.*?)<!-- end of comparison -->", page, re.DOTALL)
-    ]
-    assert printed
-    for file, tables in printed:
+    for file, tables in marked(pages, "comparison"):
         (comparison,) = read([request.config.rootpath / file]).comparisons
         assert tables == f"{bare(verdicts(comparison))}\n{bare(lines(comparison))}"
+
+
+def test_the_ratios_of_peers_are_those_of_the_stored_result(pages, request):
+    """``python -m benchmarks.peers --show FILE`` prints them."""
+    for file, tables in marked(pages, "peers"):
+        assert tables == peers_table.as_markdown(peers_results.read(request.config.rootpath / file))
+
+
+def test_times_to_accuracy_are_those_of_the_stored_result(pages, request):
+    """``python -m benchmarks.accuracy --show FILE`` prints them."""
+    for file, table in marked(pages, "accuracy"):
+        assert table == accuracy_summary.as_markdown(*accuracy_run.read(request.config.rootpath / file))
 
 
 def test_links_lead_to_files(pages):

@@ -165,6 +165,16 @@ def test_resident_data_on_the_cpu_are_not_copied(few):
         assert loader.images.data_ptr() == split.data.data_ptr()
 
 
+def test_all_of_mnist_costs_under_60_mib(few):
+    """Images and labels of both splits, on a device where they are a copy, with the order of an epoch."""
+    data = few(1)
+    for split, count in ((data.train, 60_000), (data.test, 10_000)):
+        split.data, split.targets = torch.zeros(count, 28, 28, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
+    loaders = resident.make_loaders(data)
+    held = [loaders[0].draw(), *(tensor for loader in loaders for tensor in (loader.images, loader.labels))]
+    assert sum(tensor.nbytes for tensor in held) < 60 * 2**20
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)

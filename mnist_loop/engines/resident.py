@@ -89,6 +89,7 @@ class ResidentLoader:
         """Return the positions of the images in the order of the next epoch, on the device."""
         if self.positions is None:
             return torch.arange(len(self.labels), device=self.images.device)
+        order: Tensor
         (order,) = self.positions  # to its end, where torch's sampler draws once more
         return order.to(self.images.device)
 

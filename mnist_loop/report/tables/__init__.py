@@ -36,4 +36,4 @@ def of_sweep(sweep: Sweep) -> Iterator[Table]:
     yield throughput(sweep)
     lines = part_lines(sweep)
     if lines:
-        yield line_table(("device", "part"), lines)
+        yield line_table(("device", "part"), lines.items())

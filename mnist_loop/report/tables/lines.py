@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from mnist_loop.report.tables.figures import seconds, share, short
 from mnist_loop.report.tables.table import Column, Table
@@ -11,12 +11,12 @@ from mnist_loop.statistics.line import Line
 HEADINGS = ("dispatch t0", "95 % interval", "arithmetic r", "95 % interval", "half of r at batch", "misfit")
 
 
-def table(names: Sequence[str], lines: Mapping[Sequence[str], Line], notes: Sequence[str] = ()) -> Table:
-    """Return a row for each of ``lines``; its key are the values of the columns called ``names``."""
+def table(names: Sequence[str], lines: Iterable[tuple[Sequence[str], Line]], notes: Sequence[str] = ()) -> Table:
+    """Return a row for each of ``lines``, which come with the values of the columns called ``names``."""
     return Table(
         title="A step takes T(b) = t0 + b / r",
         columns=[*(Column(name, numbers=False) for name in names), *map(Column, HEADINGS)],
-        rows=[(*key, *_figures(line)) for key, line in lines.items()],
+        rows=[(*key, *_figures(line)) for key, line in lines],
         caption="t0: what a step takes however small its batch b; r: images per second of a large batch; misfit: the "
         "largest share by which a measured time differs from the line",
         notes=tuple(notes),

@@ -53,8 +53,8 @@ def verdicts(comparison: Comparison) -> Table:
 def lines(comparison: Comparison) -> Table:
     """Return the line T(b) = t0 + b / r of each arm, and what changed."""
     found = zip(comparison.arms, arm_lines(comparison), strict=True)
-    by_label = {(arm.label,): line for arm, line in found if line is not None}
-    return line_table(("arm",), by_label, tuple(what_changed(comparison)))
+    rows = [((arm.label,), line) for arm, line in found if line is not None]
+    return line_table(("arm",), rows, tuple(what_changed(comparison)))
 
 
 def warm_up(comparison: Comparison) -> Table:
