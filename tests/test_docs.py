@@ -4,8 +4,6 @@ import re
 
 import pytest
 
-from benchmarks.accuracy import run as accuracy_run
-from benchmarks.accuracy import summary as accuracy_summary
 from benchmarks.peers import results as peers_results
 from benchmarks.peers import table as peers_table
 from mnist_loop.report.reading import read
@@ -41,12 +39,6 @@ def test_the_ratios_of_peers_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.peers --show FILE`` prints them."""
     for file, tables in marked(pages, "peers"):
         assert tables == peers_table.as_markdown(peers_results.read(request.config.rootpath / file))
-
-
-def test_times_to_accuracy_are_those_of_the_stored_result(pages, request):
-    """``python -m benchmarks.accuracy --show FILE`` prints them."""
-    for file, table in marked(pages, "accuracy"):
-        assert table == accuracy_summary.as_markdown(*accuracy_run.read(request.config.rootpath / file))
 
 
 def test_links_lead_to_files(pages):

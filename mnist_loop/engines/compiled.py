@@ -37,7 +37,7 @@ STEPS = range(8, 17)  # in one call; of these, what leaves the fewest batches of
 AT_ONCE = STEPS[0]  # of batches that come one by one, whose number is not known
 LEAD = 1  # batches at the beginning of an epoch that the lesson's loop trains
 CHECKED = 2  # calls whose result is compared with the lesson's: a second one shows what depends on the number of calls
-TRIALS = 7  # calls with each number of threads, of which the median decides
+TRIALS = 15  # calls with each number of threads, of which the median decides
 # By which share of its norm a result may differ from the lesson's, in units of the dtype's roundoff. A sum of n terms
 # that is taken in another order differs by about sqrt(n) units, here 28 of the forward product and 8 to 40 of the
 # others; each of up to 32 steps adds its own, and Adam divides by roots of what is near zero. What is computed wrongly
@@ -66,11 +66,14 @@ class Compiled:
         """Measure a call with each number of threads that halves torch's present one; this changes ``state``."""
         self.most_threads = most = torch.get_num_threads()
         on_cpu = call.images.device.type == "cpu"
-        seconds = {}
-        for threads in [most >> halved for halved in range(most.bit_length())] if on_cpu else [most]:
-            with _threads(threads), torch.no_grad():
-                seconds[threads] = median(self._seconds(state, call) for _ in range(TRIALS))
-        self.threads = min(seconds, key=lambda threads: seconds[threads])
+        numbers = [most >> halved for halved in range(most.bit_length())] if on_cpu else [most]
+        seconds: dict[int, list[float]] = {threads: [] for threads in numbers}
+        for _ in range(TRIALS if len(numbers) > 1 else 0):
+            for threads, of_it in seconds.items():  # by turns, so that what disturbs one disturbs the others
+                with _threads(threads), torch.no_grad():
+                    self._seconds(state, call)  # which wakes the threads
+                    of_it.append(self._seconds(state, call))
+        self.threads = min(numbers, key=lambda threads: median(seconds[threads] or [0.0]))
 
     def _seconds(self, state: Sequence[Tensor], call: _Call) -> float:
         began = time.perf_counter()
