@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from torch._inductor import config as inductor
 
 from tests import global_state
 
@@ -29,7 +30,7 @@ def pytest_configure() -> None:
     And compile in this process: torch's pool of compilers lives on after the test that started it.
     """
     torch.set_num_threads(1)
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    inductor.compile_threads = 1
 
 
 class TorchGenerator:
