@@ -73,7 +73,7 @@ class FakeCrew:
         self.loss, self.found = [2.3] * len(self.ratios), 1.0
         self.workers, self.orders, self.restarts = [], [], 0
         self.served, self.bias_sd, self.bias = [[]], 0.0, [1.0] * len(self.ratios)
-        self.ends_at, self.error, self.most_steps = None, None, 4096
+        self.ends_at, self.error, self.most_steps, self.at_once = None, None, 4096, 1
         self.arms = [Arm(f"arm {index}", control=index == len(self.ratios) - 1) for index in range(len(self.ratios))]
 
     def step_s(self, arm):
@@ -87,7 +87,8 @@ class FakeCrew:
         self.served[-1].append(batch_size)
         self.clock.now += START_S
         self.workers = [FakeWorker(self, arm) for arm in range(len(self.ratios))]
-        return [{"first_step_s": 0.5, "most_steps": self.most_steps} for _ in self.workers]
+        at_once = [1] * (len(self.workers) - 1) + [self.at_once]
+        return [{"first_step_s": 0.5, "most_steps": self.most_steps, "at_once": one} for one in at_once]
 
     def restart(self):
         self.restarts += 1
@@ -293,6 +294,20 @@ def test_an_epoch_of_few_batches_is_enough(compare, most):
     run.crew.most_steps = most
     assert run.run() == CERTAIN
     assert all(run.cells[64].most(arm) <= most for arm in range(3))
+
+
+def test_blocks_hold_the_steps_that_an_engine_makes_at_once(compare):
+    """A block of each arm has a multiple of them, after a lead-in of one step and one call."""
+    run = compare(1.05)
+    run.crew.at_once = 8
+    assert run.run() == CERTAIN
+    cell = run.cells[64]
+    assert cell.lead_in == 9
+    assert all(steps % 8 == 0 for steps in cell.steps)
+    few = compare(1.05)
+    few.crew.at_once, few.crew.most_steps = 8, 24
+    with pytest.raises(UserError, match=r"^batch size 64: 24 steps are too few for an engine that makes 8 at once"):
+        few.run()
 
 
 def test_arms_that_compute_something_else_are_never_timed(compare):
