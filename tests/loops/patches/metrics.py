@@ -30,8 +30,8 @@ MUTANTS = [
     ),
     Mutant(
         "metric-wrong-n",
-        "accuracy=_mean(correct, count)",
-        "accuracy=_mean(correct, count + 1)",
+        "accuracy=mean(correct, count)",
+        "accuracy=mean(correct, count + 1)",
         "law:metric-differs",
         r"\.accuracy of evaluate is .*, which is no mean",
     ),

@@ -59,8 +59,8 @@ MUTANTS = [
     ),
     Mutant(
         "evaluation-clears",
-        "    total, correct, count = _zero(device), _zero(device), 0\n",
-        "    total, correct, count = _zero(device), _zero(device), 0\n    model.zero_grad()\n",
+        "    total, correct, count = zero(device), zero(device), 0\n",
+        "    total, correct, count = zero(device), zero(device), 0\n    model.zero_grad()\n",
         NO_TRACE,
         "gradients changed",
     ),
