@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch._inductor
+import torch._dynamo.utils
+import torch._inductor.config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -331,6 +332,42 @@ def test_another_learning_rate_is_another_function(few, monkeypatch):
         ends.append([parameter.detach() for parameter in model.parameters()])
     for one, other in zip(*ends, strict=True):
         assert (one - other).detach().norm() <= SAME * other.detach().norm()
+
+
+def test_what_was_compiled_once_is_served_from_the_cache(few, monkeypatch):
+    """Torch's own, on the disk, so that the next process waits for seconds and not for the compiler."""
+    if not torch._inductor.config.fx_graph_cache:
+        pytest.skip(f"torch {torch.__version__} has its cache of graphs switched off")
+    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    results, hits = [], []
+    for _ in range(2):
+        torch._dynamo.utils.counters.clear()
+        torch.manual_seed(0)
+        model = MLP(hidden_size=5)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        loader, _ = compiled.make_loaders(few(40), 8)
+        loss_fn = nn.CrossEntropyLoss()
+        compiled.prepare(model, loader, loss_fn, optimizer, "cpu")
+        results.append(compiled.train_one_epoch(model, loader, loss_fn, optimizer, "cpu"))
+        hits.append(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
+    assert hits[1] == 1
+    assert results[0] == results[1]
+
+
+def test_what_was_compiled_for_a_loss_is_not_used_for_another(few, monkeypatch):
+    """Though it lies where the first one lay, so that it has its id."""
+    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    torch.manual_seed(0)
+    model = MLP(hidden_size=4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    loader, _ = compiled.make_loaders(few(40), 8)
+    ids = set()
+    for _ in range(3):
+        loss_fn = nn.CrossEntropyLoss()
+        ids.add(id(loss_fn))
+        compiled.prepare(model, loader, loss_fn, optimizer, "cpu")
+        del loss_fn
+    assert len(ids) == 3
 
 
 @pytest.mark.parametrize("batches", [1, 2, 7, 8, 57, 936, 3749])

@@ -51,12 +51,14 @@ class Compiled:
 
     Attributes:
         function: changes the state, and returns the losses.
+        of: the model and the loss function, which live as long as what was compiled for them: it is known by their ids.
         count: steps in a call.
         seconds: that compiling and the first call took.
         threads: with which it is fastest, of up to ``most_threads``; 0 before they were tried.
     """
 
     function: Function
+    of: tuple[nn.Module, LossFunction]
     count: int
     seconds: float
     threads: int = 0
@@ -249,7 +251,7 @@ def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Op
             except Exception as error:
                 raise _unsuitable(f"torch's compiler fails here ({_first_line(error)})") from error
         synchronise(device)
-        compiled = Compiled(function, call.steps, time.perf_counter() - began)
+        compiled = Compiled(function, (model, loss_fn), call.steps, time.perf_counter() - began)
         torch.set_rng_state(random)
         _compare("loss", torch.cat(losses), _losses(other, batches * CHECKED, loss_fn, other_optimizer, device))
         names = [name for name, _ in (*one.named_parameters(), *one.named_buffers())]

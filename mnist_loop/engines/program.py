@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.optim import Optimizer
 
 from mnist_loop.data import normalise
@@ -62,8 +65,11 @@ class Steps:
             _drop_profiler_marks(graph.graph)
             _update_by_products(graph.graph)
             graph.recompile()
-            # What torch.compile would do, without its guards: the engine knows when another function is needed.
-            example: list[Any] = [state, images, labels]
+            # What torch.compile would do, without its guards: the engine knows when another function is needed. The
+            # compiler looks into its cache only where it is shown tensors without data, in a mode that knows shapes.
+            mode = FakeTensorMode(shape_env=ShapeEnv())
+            fake = partial(mode.from_tensor, static_shapes=True)
+            example: list[Any] = [list(map(fake, state)), fake(images), fake(labels)]
             return cast("Function", inductor.compile(graph, example, options=OPTIONS))
 
     def _run(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Tensor:
