@@ -47,8 +47,9 @@ def _set_environment(environment: dict[str, str]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables but for those that pytest and torch's compiler set for themselves."""
-    own = {name for name in os.environ if name == "PYTEST_CURRENT_TEST" or "TORCHINDUCTOR" in name}
+    """Return the variables but for those that pytest, torch and its compiler set for themselves."""
+    of_others = {"PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING"}
+    own = {name for name in os.environ if name in of_others or "TORCHINDUCTOR" in name}
     return {name: value for name, value in os.environ.items() if name not in own}
 
 

@@ -1,6 +1,8 @@
 """Engines: each the same training as the lesson's loop, or one sentence that says why not."""
 
 import copy
+import math
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -21,6 +23,8 @@ from mnist_loop.model import MLP, ProbeNet
 # By which share of its norm a parameter may differ after a few steps in float64, as the engines promise. A step adds
 # some units of 1.1e-16 for each of the sums that are taken in another order.
 SAME = 1e-12
+
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 class ConvNet(nn.Module):
@@ -45,7 +49,7 @@ class ConvNet(nn.Module):
 MODELS = {"MLP": lambda: MLP(hidden_size=16), "ProbeNet": ProbeNet, "ConvNet": ConvNet}
 OPTIMIZERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05),
-    "decay": lambda parameters: torch.optim.SGD(parameters, lr=0.05, weight_decay=1e-3, maximize=True),
+    "decay": lambda parameters: torch.optim.SGD(parameters, lr=0.01, weight_decay=1e-3, maximize=True),
     "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2, eps=1e-3),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, eps=1e-3, amsgrad=True),
@@ -100,14 +104,29 @@ def train(engine, data, batch_size=8, model="MLP", optimizer="SGD", epochs=2, dt
     return made, its_optimizer, fit(made, *loaders, loss_fn, its_optimizer, "cpu", epochs, **chosen)
 
 
+def norm(values):
+    return float(values.double().norm())
+
+
 def assert_same(found, expected, tolerance):
-    """Parameters, buffers and the optimizer's state, by the norm; and the history."""
-    states = [state.state_dict() for state in (*found[:2], *expected[:2])]
-    pairs = [(states[0][name], states[2][name]) for name in states[2]]
-    for index, of_one in states[3]["state"].items():
-        pairs += [(states[1]["state"][index][name], value) for name, value in of_one.items() if value is not None]
-    for one, other in pairs:
-        assert float((one.double() - other.double()).norm()) <= tolerance * float(other.double().norm())
+    """Parameters, buffers and the optimizer's state, by the norm; and the history.
+
+    The state is measured by the norm of its kind in all parameters: where a gradient is zero but for rounding, as of a
+    bias before BatchNorm, so is its own norm.
+    """
+    model, optimizer = (state.state_dict() for state in found[:2])
+    expected_model, expected_optimizer = (state.state_dict() for state in expected[:2])
+    triples = [(model[name], value, norm(value)) for name, value in expected_model.items()]
+    kinds = defaultdict(list)
+    for index, of_one in expected_optimizer["state"].items():
+        for kind, value in of_one.items():
+            if value is not None:
+                kinds[kind].append((optimizer["state"][index][kind], value))
+    for pairs in kinds.values():
+        whole = math.hypot(*(norm(value) for _, value in pairs))
+        triples += [(one, other, whole) for one, other in pairs]
+    for one, other, size in triples:
+        assert norm(one.double() - other.double()) <= tolerance * size
     for one, other in zip(found[2], expected[2], strict=True):
         assert one.test_accuracy == other.test_accuracy
         assert abs(one.train_loss - other.train_loss) <= tolerance * other.train_loss
@@ -260,7 +279,12 @@ def test_compiled_steps_train_the_same(few, monkeypatch, model, optimizer):
     monkeypatch.setattr(compiled, "STEPS", range(2, 4))
     monkeypatch.setattr(compiled, "AT_ONCE", 2)
     data = few(8 * 8 + 5)
-    found = train(compiled, data, model=model, optimizer=optimizer, epochs=3)
+    try:
+        found = train(compiled, data, model=model, optimizer=optimizer, epochs=3)
+    except contract.Unsuitable as refused:
+        if TORCH >= (2, 11):
+            raise
+        pytest.skip(f"torch {torch.__version__}, whose compiler draws Dropout's mask too late: {refused}")
     state = torch.get_rng_state()
     assert_same(found, train(reference, data, model=model, optimizer=optimizer, epochs=3), SAME)
     assert torch.equal(torch.get_rng_state(), state)
@@ -546,6 +570,49 @@ def test_what_cannot_be_compiled_is_refused(few, monkeypatch, model, optimizer, 
     with pytest.raises(contract.Unsuitable, match=f"^engine compiled: ({why}).*; the engines resident"):
         compiled.prepare(made, loader, nn.CrossEntropyLoss(), optimizer(made.parameters(), lr=0.1), "cpu")
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+class Pooled(nn.Module):
+    """Max-pooling over pixels of which many are equal but for rounding; ``wrong`` as in `Counting`."""
+
+    def __init__(self, wrong=False):
+        super().__init__()
+        self.input_shape, self.wrong, self.calls = (1, 28, 28), wrong, 0
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 16, 5, stride=2, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, bias=False),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * 5 * 5, 10),
+        ).to(memory_format=torch.channels_last)
+
+    def forward(self, images):
+        self.calls += self.wrong
+        return self.body(images) * (1 + self.calls)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_model_that_jumps_is_held_to_how_far_it_jumps_by_itself(few, monkeypatch, wrong):
+    """Two numbers that are equal but for rounding change places: no error; what is computed wrongly still is one."""
+    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    torch.manual_seed(0)
+    model = Pooled(wrong)
+    loader, _ = compiled.make_loaders(few(64 * 8), 64)
+    optimizer, moves = torch.optim.SGD(model.parameters(), lr=0.05), []
+    move = compiled._move
+    monkeypatch.setattr(compiled, "_move", lambda model: moves.append(move(model)))
+    if wrong:
+        monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)  # is as wrong, and takes no time
+        with pytest.raises(contract.Unsuitable, match="does not compute what the loop does"):
+            compiled.prepare(model, loader, nn.CrossEntropyLoss(), optimizer, "cpu")
+        assert len(moves) == compiled.MOVES
+    else:
+        assert compiled.prepare(model, loader, nn.CrossEntropyLoss(), optimizer, "cpu").startswith("compiled 2 steps")
+        assert len(moves) > 0
 
 
 def test_a_machine_without_a_compiler_is_told_so(few, monkeypatch):

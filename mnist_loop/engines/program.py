@@ -63,7 +63,7 @@ class Steps:
         with torch.no_grad():
             graph = make_fx(lambda *given: self._run(*given))([tensor.clone() for tensor in state], images, labels)
             _drop_profiler_marks(graph.graph)
-            _update_by_products(graph.graph)
+            _sum_in_products(graph.graph)
             graph.recompile()
             # What torch.compile would do, without its guards: the engine knows when another function is needed. The
             # compiler looks into its cache only where it is shown tensors without data, in a mode that knows shapes.
@@ -128,26 +128,33 @@ def _drop_profiler_marks(graph: Graph) -> None:
             graph.erase_node(node)
 
 
-def _update_by_products(graph: Graph) -> None:
-    """Let the product that is a weight's gradient be added to the weight as it is computed.
+def _sum_in_products(graph: Graph) -> None:
+    """Let the product that is a weight's gradient be added to something as it is computed.
 
     What SGD does to a weight of a linear layer, W += alpha (A B), is one matrix product with that sum in it, so that
-    the gradient is neither stored nor read.
+    the gradient is neither stored nor read; and so is what weight decay does, A B + beta W. The compilers of torch 2.4
+    to 2.9 know the second too, and forget its beta: here nothing is left for them to find.
     """
     aten = torch.ops.aten
     for node in list(graph.nodes):
-        if node.target is not aten.add_.Tensor:
+        if node.target is aten.add_.Tensor:
+            summed, with_sum, factor = node.args[1], aten.addmm_.default, "alpha"
+            to = node.args[0]
+        elif node.target is aten.add.Tensor:
+            summed, with_sum, factor = node.args[0], aten.addmm.default, "beta"
+            to = node.args[1]
+        else:
             continue
-        chain = [node.args[1]]
+        chain = [summed]
         while isinstance(chain[-1], Node) and chain[-1].target is aten.t.default:
             chain.append(chain[-1].args[0])
         product = chain[-1]
         if not isinstance(product, Node) or product.target is not aten.mm.default or len(chain) % 2 == 0:
             continue
-        if any(isinstance(one, Node) and len(one.users) > 1 for one in chain):
+        if not isinstance(to, Node) or any(isinstance(one, Node) and len(one.users) > 1 for one in chain):
             continue
         with graph.inserting_before(node):
-            updated = graph.call_function(aten.addmm_.default, (node.args[0], *product.args), dict(node.kwargs))
+            updated = graph.call_function(with_sum, (to, *product.args), {factor: node.kwargs.get("alpha", 1)})
         node.replace_all_uses_with(updated)
         for one in (node, *chain):
             assert isinstance(one, Node)
