@@ -42,8 +42,11 @@ def normalisation() -> transforms.Compose:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Do to images (N, 28, 28) of uint8 what `normalisation` does to each, to the bit; return floats (N, 1, 28, 28)."""
-    return images.unsqueeze(1).float().div_(255).sub_(0.5).div_(0.5)
+    """Do to images (N, 28, 28) of uint8 what `normalisation` does to each, to the bit; return floats (N, 1, 28, 28).
+
+    Its (x / 255 - 0.5) / 0.5 is rounded as x / 127.5 - 1 is, for a product with 2 has no rounding.
+    """
+    return images.unsqueeze(1).float().div_(127.5).sub_(1)
 
 
 class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: MNIST is Any

@@ -34,6 +34,19 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
 }
 
 
+# The compiler knows no product that is added to a matrix in its place: it copies the matrix first. This one it must
+# call as it is. Its name and arguments are those of torch's own.
+_operators = torch.library.Library("mnist_loop", "DEF")
+_operators.define("addmm_(Tensor(a!) input, Tensor mat1, Tensor mat2, Scalar alpha) -> ()")
+
+
+def _addmm_(to: Tensor, one: Tensor, other: Tensor, alpha: float) -> None:
+    to.addmm_(one, other, alpha=alpha)
+
+
+_operators.impl("addmm_", _addmm_, "CompositeExplicitAutograd")
+
+
 @dataclass(frozen=True)
 class Steps:
     """A number of steps on batches of one size.
@@ -135,14 +148,12 @@ def _sum_in_products(graph: Graph) -> None:
     the gradient is neither stored nor read; and so is what weight decay does, A B + beta W. The compilers of torch 2.4
     to 2.9 know the second too, and forget its beta: here nothing is left for them to find.
     """
-    aten = torch.ops.aten
+    aten, own = torch.ops.aten, torch.ops.mnist_loop
     for node in list(graph.nodes):
         if node.target is aten.add_.Tensor:
-            summed, with_sum, factor = node.args[1], aten.addmm_.default, "alpha"
-            to = node.args[0]
+            to, summed = node.args[:2]
         elif node.target is aten.add.Tensor:
-            summed, with_sum, factor = node.args[0], aten.addmm.default, "beta"
-            to = node.args[1]
+            summed, to = node.args[:2]
         else:
             continue
         chain = [summed]
@@ -153,8 +164,13 @@ def _sum_in_products(graph: Graph) -> None:
             continue
         if not isinstance(to, Node) or any(isinstance(one, Node) and len(one.users) > 1 for one in chain):
             continue
+        factor = node.kwargs.get("alpha", 1)
         with graph.inserting_before(node):
-            updated = graph.call_function(with_sum, (to, *product.args), {factor: node.kwargs.get("alpha", 1)})
+            if node.target is aten.add_.Tensor:
+                graph.call_function(own.addmm_.default, (to, *product.args, factor))
+                updated = to
+            else:
+                updated = graph.call_function(aten.addmm.default, (to, *product.args), {"beta": factor})
         node.replace_all_uses_with(updated)
         for one in (node, *chain):
             assert isinstance(one, Node)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
-from torch.utils.data import DataLoader
 
 from mnist_loop import loop
 from mnist_loop.data import Data, normalise
@@ -49,16 +48,7 @@ class ResidentLoader:
         generator: torch.Generator | None = None,
     ) -> None:
         self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.positions: DataLoader[Tensor] | None = None
-        if shuffle:
-            # All positions as one batch: what this draws from the generator is what any DataLoader draws.
-            self.positions = DataLoader(
-                _Positions(len(labels)),  # type: ignore[arg-type]  # any sequence serves as a data set
-                batch_size=len(labels),
-                shuffle=True,
-                generator=generator,
-                collate_fn=torch.tensor,
-            )
+        self.shuffle, self.generator = shuffle, generator
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -79,32 +69,30 @@ class ResidentLoader:
         sizes = [min(lead * self.batch_size, images)] if lead else []
         sizes += [batches * self.batch_size] * ((images - sum(sizes)) // (batches * self.batch_size))
         sizes += [images - sum(sizes)] if sum(sizes) < images else []
-        if self.positions is None:
+        if not self.shuffle:
             yield from zip(self.images.split(sizes), self.labels.split(sizes), strict=True)
             return
         for positions in self.draw().split(sizes):
             yield self.images.index_select(0, positions), self.labels.index_select(0, positions)
 
     def draw(self) -> Tensor:
-        """Return the positions of the images in the order of the next epoch, on the device."""
-        if self.positions is None:
-            return torch.arange(len(self.labels), device=self.images.device)
-        order: Tensor
-        (order,) = self.positions  # to its end, where torch's sampler draws once more
+        """Return the positions of the images in the order of the next epoch, on the device.
+
+        This draws what the lesson's DataLoader draws: a seed for its workers; without a generator of its own a seed for
+        the order; the order; and at the end of the epoch another one, of which torch's sampler takes nothing.
+        """
+        images = len(self.labels)
+        if not self.shuffle:
+            return torch.arange(images, device=self.images.device)
+        _seed(self.generator)
+        generator = self.generator or torch.Generator().manual_seed(_seed(None))
+        order = torch.randperm(images, generator=generator)
+        torch.randperm(images, generator=generator)
         return order.to(self.images.device)
 
 
-class _Positions:
-    """The numbers from 0, as a data set whose items are fetched many at a time."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitems__(self, positions: list[int]) -> list[int]:
-        return positions
+def _seed(generator: torch.Generator | None) -> int:
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
 
 
 def make_loaders(
