@@ -118,9 +118,9 @@ def test_each_arm_trains_while_the_other_waits(workers, digits):
 
 
 def test_a_block_counts_by_its_undisturbed_steps(workers):
-    """The lower quartile of the steps' times, for all of them: at most what the block took."""
+    """The lower quartile of the steps' times, for all of them; three quarters of the steps take no less."""
     for reply in train(workers[0], blocks=20)[:-1]:
-        assert 0 < reply["undisturbed"] <= reply["seconds"]
+        assert 0 < 0.75 * reply["undisturbed"] <= reply["seconds"]
     assert lower_quartile([5.0, 1.0, 4.0, 2.0, 3.0]) == 2.0
     assert lower_quartile([7.0]) == 7.0
 

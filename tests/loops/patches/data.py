@@ -96,8 +96,8 @@ MUTANTS = [
     ),
     Mutant(
         "normalised-differently",
-        ".div_(255)",
-        ".div_(256)",
+        ".div_(127.5)",
+        ".div_(128)",
         FILE + "pixels_lie_between_minus_one_and_one",
         "differs from the transform",
     ),
