@@ -15,7 +15,7 @@ from torch import nn
 
 from mnist_loop.data import make_loaders
 from mnist_loop.engines import compiled, contract, graphed, handwritten, reference, resident
-from mnist_loop.engines.program import Steps, state_of
+from mnist_loop.engines.program import Steps, compile_for, state_of
 from mnist_loop.errors import UserError
 from mnist_loop.loop import fit
 from mnist_loop.model import MLP, ProbeNet
@@ -319,8 +319,7 @@ def test_compiled_steps_cut_the_data_themselves(few, monkeypatch):
 @pytest.mark.parametrize(("optimizer", "products"), [("SGD", 4), ("momentum", 0), ("Adam", 0)])
 def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, optimizer, products):
     """Two steps of two linear layers: where the update is the gradient times a number, and nowhere else."""
-    graphs = []
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graphs.append(graph))
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
     torch.manual_seed(0)
     model, other = MLP(hidden_size=4).double(), MLP(hidden_size=4).double()
     other.load_state_dict(model.state_dict())
@@ -329,8 +328,8 @@ def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, op
     for one, its_optimizer in zip((model, other), made, strict=True):
         reference.train_one_epoch(one, [(images, labels)], nn.CrossEntropyLoss(), its_optimizer, "cpu")
     with state_of(model, made[0]) as state, torch.no_grad():
-        Steps(model, nn.CrossEntropyLoss(), made[0], 2).compile(state, images, labels)
-        (graph,) = graphs
+        recorded = Steps(model, nn.CrossEntropyLoss(), made[0], 2).record(state, images, labels)
+        graph = compile_for(1, recorded, state, images, labels)
         assert sum(node.target is torch.ops.mnist_loop.addmm_.default for node in graph.graph.nodes) == products
         losses = graph(state, images, labels)
     batches = list(zip(images.chunk(2), labels.chunk(2), strict=True))

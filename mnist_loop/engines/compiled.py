@@ -27,7 +27,7 @@ from mnist_loop import loop
 from mnist_loop.data import normalise
 from mnist_loop.device import synchronise
 from mnist_loop.engines.contract import SizedLoader, Unsuitable, hooked
-from mnist_loop.engines.program import Function, Steps, state_of
+from mnist_loop.engines.program import Function, Steps, compile_for, state_of
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, to_device, zero
 
@@ -51,7 +51,7 @@ MOVED_BY = 2**6  # roundings
 FACTOR = 4
 
 
-@dataclass
+@dataclass(frozen=True)
 class Compiled:
     """Steps that were compiled, and how they are run.
 
@@ -60,33 +60,14 @@ class Compiled:
         of: the model and the loss function, which live as long as what was compiled for them: it is known by their ids.
         count: steps in a call.
         seconds: that compiling and the first call took.
-        threads: with which it is fastest, of up to ``most_threads``; 0 before they were tried.
+        threads: that it was compiled for, the fastest number of those that were tried.
     """
 
     function: Function
     of: tuple[nn.Module, LossFunction]
     count: int
     seconds: float
-    threads: int = 0
-    most_threads: int = 0
-
-    def choose_threads(self, state: Sequence[Tensor], call: _Call) -> None:
-        """Measure a call with each number of threads that halves torch's present one; this changes ``state``."""
-        self.most_threads = most = torch.get_num_threads()
-        on_cpu = call.images.device.type == "cpu"
-        numbers = [most >> halved for halved in range(most.bit_length())] if on_cpu else [most]
-        seconds: dict[int, list[float]] = {threads: [] for threads in numbers}
-        for _ in range(TRIALS if len(numbers) > 1 else 0):
-            for threads, of_it in seconds.items():  # by turns, so that what disturbs one disturbs the others
-                with _threads(threads), torch.no_grad():
-                    self._seconds(state, call)  # which wakes the threads
-                    of_it.append(self._seconds(state, call))
-        self.threads = min(numbers, key=lambda threads: median(seconds[threads] or [0.0]))
-
-    def _seconds(self, state: Sequence[Tensor], call: _Call) -> float:
-        began = time.perf_counter()
-        self.function(state, call.images, call.labels)
-        return time.perf_counter() - began
+    threads: int
 
 
 # What was compiled for an optimizer, and so for its model, lives as long as the optimizer.
@@ -109,7 +90,8 @@ def prepare(
         return "an epoch has too few batches to compile for: the lesson's loop trains them"
     images = steps * loader.batch_size
     found = _get(_Call(loader.images[:images], loader.labels[:images], steps), model, loss_fn, optimizer)
-    chosen = f"; {found.threads} of {found.most_threads} threads are fastest" if found.most_threads > 1 else ""
+    most = torch.get_num_threads()
+    chosen = f"; {found.threads} of {most} threads are fastest" if most > 1 else ""
     return f"compiled {steps} steps as one function in {found.seconds:.1f} s{chosen}"
 
 
@@ -224,19 +206,15 @@ def _get(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimi
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     trained = [parameter.requires_grad for parameter in model.parameters()]
     shape = call.steps, tuple(call.images.shape), call.images.dtype, call.images.device
-    key = f"{id(model)} {id(loss_fn)} {shape} {groups} {trained}"
+    key = f"{id(model)} {id(loss_fn)} {shape} {groups} {trained} {torch.get_num_threads()}"
     known = _compiled.setdefault(optimizer, {})
     if key not in known:
         known[key] = _compile(call, model, loss_fn, optimizer)
-    if known[key].most_threads != torch.get_num_threads():
-        one, one_optimizer = copy.deepcopy((model, optimizer))
-        with torch.random.fork_rng(devices=[]), state_of(one, one_optimizer) as state:
-            known[key].choose_threads(state, call)
     return known[key]
 
 
 def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Compiled:
-    """Compile, on copies; try the result against the lesson's loop, and with how many threads it is fastest."""
+    """Compile, on copies, for as many threads as are fastest; try the result against the lesson's loop."""
     batches = list(zip(_as_floats(call.images).chunk(call.steps), call.labels.chunk(call.steps), strict=True))
     device = call.images.device
     began = time.perf_counter()
@@ -259,18 +237,40 @@ def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Op
 
         start = copy.deepcopy((one, one_optimizer))
         with state_of(one, one_optimizer) as state, torch.no_grad():
+            given = state, call.images, call.labels
             try:
-                function = Steps(one, loss_fn, one_optimizer, call.steps).compile(state, call.images, call.labels)
+                recorded = Steps(one, loss_fn, one_optimizer, call.steps).record(*given)
+                threads = _fastest_threads(recorded, *given)
                 torch.manual_seed(0)
-                losses = [function(state, call.images, call.labels) for _ in range(CHECKED)]
+                with _threads(threads):
+                    function = compile_for(threads, recorded, *given)
+                    losses = [function(*given) for _ in range(CHECKED)]
             except Exception as error:
                 raise _unsuitable(f"torch's compiler fails here ({_first_line(error)})") from error
         synchronise(device)
-        compiled = Compiled(function, (model, loss_fn), call.steps, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
         _compare(_results(torch.cat(losses), one, one_optimizer), lesson)
-        with state_of(one, one_optimizer) as state:
-            compiled.choose_threads(state, call)
-    return compiled
+    return Compiled(function, (model, loss_fn), call.steps, seconds, threads)
+
+
+def _fastest_threads(function: Function, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> int:
+    """Run ``function`` on copies with each number of threads that halves torch's present one; return the fastest."""
+    most = torch.get_num_threads()
+    if images.device.type != "cpu" or most == 1:
+        return most
+    numbers = [most >> halved for halved in range(most.bit_length())]
+    copies = [tensor.clone() for tensor in state]
+
+    def seconds(threads: int) -> float:
+        with _threads(threads):
+            function(copies, images, labels)  # which wakes the threads
+            began = time.perf_counter()
+            function(copies, images, labels)
+            return time.perf_counter() - began
+
+    # By turns, so that what disturbs one disturbs the others.
+    rounds = [[seconds(threads) for threads in numbers] for _ in range(TRIALS)]
+    return min(zip(map(median, zip(*rounds, strict=True)), numbers, strict=True))[1]
 
 
 def _results(losses: Tensor, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -14,37 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.optim import Optimizer
 
 from mnist_loop.data import normalise
+from mnist_loop.engines import products
 from mnist_loop.loop import LossFunction, shape_input
 
 Function = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
-
-# What the compiler is asked for: random numbers as the uncompiled step draws them; a number of threads that is decided
-# when it runs and not when it is compiled; and one thread for what has fewer elements than that, such as a layer's
-# outputs for a batch of 64, which takes less time than to wake another thread.
-OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
-    "fallback_random": True,
-    "cpp.dynamic_threads": True,
-    "cpp.min_chunk_size": 65536,
-}
-
-
-# The compiler knows no product that is added to a matrix in its place: it copies the matrix first. This one it must
-# call as it is. Its name and arguments are those of torch's own.
-_operators = torch.library.Library("mnist_loop", "DEF")
-_operators.define("addmm_(Tensor(a!) input, Tensor mat1, Tensor mat2, Scalar alpha) -> ()")
-
-
-def _addmm_(to: Tensor, one: Tensor, other: Tensor, alpha: float) -> None:
-    to.addmm_(one, other, alpha=alpha)
-
-
-_operators.impl("addmm_", _addmm_, "CompositeExplicitAutograd")
 
 
 @dataclass(frozen=True)
@@ -63,27 +42,19 @@ class Steps:
     optimizer: Optimizer
     count: int
 
-    def compile(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Function:
-        """Return a function that makes the steps: it changes ``state`` in place and returns the losses (count,).
+    def record(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> GraphModule:
+        """Return the steps as one function: it changes ``state`` in place and returns the losses (count,).
 
         Args:
             state: as `state_of` makes it; is not changed here.
             images: of all batches, in order: uint8 as they lie in the file, or as the model takes them.
             labels: of all batches.
         """
-        from torch import _inductor as inductor  # takes as long to import as torch
-
         with torch.no_grad():
             graph = make_fx(lambda *given: self._run(*given))([tensor.clone() for tensor in state], images, labels)
-            _drop_profiler_marks(graph.graph)
-            _sum_in_products(graph.graph)
-            graph.recompile()
-            # What torch.compile would do, without its guards: the engine knows when another function is needed. The
-            # compiler looks into its cache only where it is shown tensors without data, in a mode that knows shapes.
-            mode = FakeTensorMode(shape_env=ShapeEnv())
-            fake = partial(mode.from_tensor, static_shapes=True)
-            example: list[Any] = [list(map(fake, state)), fake(images), fake(labels)]
-            return cast("Function", inductor.compile(graph, example, options=OPTIONS))
+        _drop_profiler_marks(graph.graph)
+        graph.recompile()
+        return graph
 
     def _run(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Tensor:
         names = [name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())]
@@ -134,47 +105,31 @@ def _plain(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in group}
 
 
+def compile_for(threads: int, graph: GraphModule, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Function:
+    """Compile what `Steps.record` has returned, and which this changes, to run with so many CPU threads."""
+    from torch import _inductor as inductor  # takes as long to import as torch
+
+    products.take_faster(graph.graph)
+    products.sum_in_products(graph.graph)
+    graph.recompile()
+    # What torch.compile would do, without its guards: the engine knows when another function is needed. The compiler
+    # looks into its cache only where it is shown tensors without data, in a mode that knows shapes.
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    fake = partial(mode.from_tensor, static_shapes=True)
+    example: list[Any] = [list(map(fake, state)), fake(images), fake(labels)]
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
+        "fallback_random": True,  # random numbers as the uncompiled step draws them
+        "cpp.threads": threads,
+    }
+    with torch.no_grad():
+        return cast("Function", inductor.compile(graph, example, options=options))
+
+
 def _drop_profiler_marks(graph: Graph) -> None:
     """Take out what an optimizer tells torch.profiler: the compiler does not know it."""
     for node in reversed(graph.nodes):
         if str(node.target).startswith("profiler"):
             graph.erase_node(node)
-
-
-def _sum_in_products(graph: Graph) -> None:
-    """Let the product that is a weight's gradient be added to something as it is computed.
-
-    What SGD does to a weight of a linear layer, W += alpha (A B), is one matrix product with that sum in it, so that
-    the gradient is neither stored nor read; and so is what weight decay does, A B + beta W. The compilers of torch 2.4
-    to 2.9 know the second too, and forget its beta: here nothing is left for them to find.
-    """
-    aten, own = torch.ops.aten, torch.ops.mnist_loop
-    for node in list(graph.nodes):
-        if node.target is aten.add_.Tensor:
-            to, summed = node.args[:2]
-        elif node.target is aten.add.Tensor:
-            summed, to = node.args[:2]
-        else:
-            continue
-        chain = [summed]
-        while isinstance(chain[-1], Node) and chain[-1].target is aten.t.default:
-            chain.append(chain[-1].args[0])
-        product = chain[-1]
-        if not isinstance(product, Node) or product.target is not aten.mm.default or len(chain) % 2 == 0:
-            continue
-        if not isinstance(to, Node) or any(isinstance(one, Node) and len(one.users) > 1 for one in chain):
-            continue
-        factor = node.kwargs.get("alpha", 1)
-        with graph.inserting_before(node):
-            if node.target is aten.add_.Tensor:
-                graph.call_function(own.addmm_.default, (to, *product.args, factor))
-                updated = to
-            else:
-                updated = graph.call_function(aten.addmm.default, (to, *product.args), {"beta": factor})
-        node.replace_all_uses_with(updated)
-        for one in (node, *chain):
-            assert isinstance(one, Node)
-            graph.erase_node(one)
 
 
 @contextmanager

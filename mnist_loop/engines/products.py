@@ -1,0 +1,140 @@
+"""Matrix products in a recorded step: which of torch's two libraries computes them, and what is summed in them.
+
+torch's products of float32 are those of its BLAS, MKL in the wheels for x86, which on an AMD EPYC with AVX-512 reaches
+119 GFLOP/s a core. oneDNN, which torch brings for other work, reaches 264 there (large products, torch 2.15). Which is
+faster depends on the machine and the shape: it is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+
+TRIALS = 15  # of each library, of which the median decides
+GAIN = 0.9  # of the time of BLAS, which oneDNN must stay below: what is summed in a product costs it a pass of its own
+
+aten = torch.ops.aten
+
+# The compiler knows neither a product that is added to a matrix in its place (it copies the matrix first), nor one that
+# oneDNN computes of matrices that change: these it must call as they are.
+_operators = torch.library.Library("mnist_loop", "DEF")
+_operators.define("addmm_(Tensor(a!) input, Tensor mat1, Tensor mat2, Scalar alpha) -> ()")
+_operators.define("onednn_mm(Tensor mat1, Tensor mat2, Tensor? bias) -> Tensor")
+
+
+def _addmm_(to: Tensor, one: Tensor, other: Tensor, alpha: float) -> None:
+    to.addmm_(one, other, alpha=alpha)
+
+
+def _onednn_mm(one: Tensor, other: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(one, other.t(), bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+def _shape_of_mm(one: Tensor, other: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG001  # as the operator's
+    return one.new_empty(len(one), other.shape[1])
+
+
+_operators.impl("addmm_", _addmm_, "CompositeExplicitAutograd")
+_operators.impl("onednn_mm", _onednn_mm, "CPU")
+_operators.impl("onednn_mm", _shape_of_mm, "Meta")
+
+
+def take_faster(graph: Graph) -> None:
+    """Let oneDNN compute those products of ``graph`` that it is faster at, with torch's present number of threads."""
+    for node in list(graph.nodes):
+        if node.target is aten.mm.default:
+            factors, bias = node.args, None
+        elif node.target is aten.addmm.default and not node.kwargs and node.args[0].meta["val"].dim() == 1:
+            bias, *factors = node.args
+        else:
+            continue
+        one, other = (_Layout.of(factor.meta["val"]) for factor in factors)
+        if not _onednn_is_faster(one, other, torch.get_num_threads()):
+            continue
+        with graph.inserting_before(node):
+            product = graph.call_function(torch.ops.mnist_loop.onednn_mm.default, (*factors, bias))
+        node.replace_all_uses_with(product)
+        graph.erase_node(node)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the time of a product depends on, for one of its factors."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> _Layout:
+        return cls(tuple(tensor.size()), tuple(tensor.stride()), tensor.dtype, tensor.device)
+
+    def example(self) -> Tensor:
+        return torch.empty_strided(self.size, self.stride, dtype=self.dtype, device=self.device).fill_(1)
+
+
+@cache
+def _onednn_is_faster(one: _Layout, other: _Layout, threads: int) -> bool:  # noqa: ARG001  # a part of the cache's key
+    """Measure a product by both libraries, by turns."""
+    if one.device.type != "cpu" or {one.dtype, other.dtype} != {torch.float32} or not torch.backends.mkldnn.enabled:
+        return False
+    factors = one.example(), other.example()
+    blas, onednn = partial(torch.mm, *factors), partial(torch.ops.mnist_loop.onednn_mm.default, *factors, None)
+    try:
+        onednn()
+    except (RuntimeError, NotImplementedError):  # this torch is without it, or it does not take such factors
+        return False
+    seconds = [(_seconds(blas), _seconds(onednn)) for _ in range(TRIALS)]
+    of_blas, of_onednn = map(median, zip(*seconds, strict=True))
+    return bool(of_onednn < GAIN * of_blas)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()  # what the other one has left in the caches goes
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def sum_in_products(graph: Graph) -> None:
+    """Let the product that is a weight's gradient be added to something as it is computed.
+
+    What SGD does to a weight of a linear layer, W += alpha (A B), is one matrix product with that sum in it, so that
+    the gradient is neither stored nor read; and so is what weight decay does, A B + beta W. The compilers of torch 2.4
+    to 2.9 know the second too, and forget its beta: here nothing is left for them to find.
+    """
+    own = torch.ops.mnist_loop
+    for node in list(graph.nodes):
+        if node.target is aten.add_.Tensor:
+            to, summed = node.args[:2]
+        elif node.target is aten.add.Tensor:
+            summed, to = node.args[:2]
+        else:
+            continue
+        chain = [summed]
+        while isinstance(chain[-1], Node) and chain[-1].target is aten.t.default:
+            chain.append(chain[-1].args[0])
+        product = chain[-1]
+        if not isinstance(product, Node) or product.target is not aten.mm.default or len(chain) % 2 == 0:
+            continue
+        if not isinstance(to, Node) or any(isinstance(one, Node) and len(one.users) > 1 for one in chain):
+            continue
+        factor = node.kwargs.get("alpha", 1)
+        with graph.inserting_before(node):
+            if node.target is aten.add_.Tensor:
+                graph.call_function(own.addmm_.default, (to, *product.args, factor))
+                updated = to
+            else:
+                updated = graph.call_function(aten.addmm.default, (to, *product.args), {"beta": factor})
+        node.replace_all_uses_with(updated)
+        for one in (node, *chain):
+            assert isinstance(one, Node)
+            graph.erase_node(one)
