@@ -574,7 +574,7 @@ def test_ctrl_c_ends_a_real_run(tiny, train, tmp_path, stage, workers):
         assert train("--resume", file, "--epochs", len(Checkpoint.load(file).history) + 1).code == 0
 
 
-@pytest.mark.parametrize("engine", ["resident", "handwritten"])
+@pytest.mark.parametrize("engine", ["resident", "handwritten", "native"])
 def test_an_engine_trains_the_same(train, tmp_path, engine):
     """The lines of the lesson, its history, its checkpoint; and a run that one engine began another may go on with."""
     lesson = json.loads(train("--epochs", 2, "--json").out)

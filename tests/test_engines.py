@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mnist_loop.data import make_loaders
-from mnist_loop.engines import compiled, contract, graphed, handwritten, reference, resident
+from mnist_loop.engines import compiled, contract, graphed, handwritten, native, reference, resident
 from mnist_loop.engines.program import Steps, compile_for, state_of
 from mnist_loop.errors import UserError
 from mnist_loop.loop import fit
@@ -223,12 +223,13 @@ def test_what_resident_asks_of_the_optimizer_is_taken_back(few):
     assert [group["fused"] for group in optimizer.param_groups] == [None]
 
 
+@pytest.mark.parametrize("engine", [handwritten, native])
 @settings(max_examples=20)
 @given(images=st.integers(1, 60), batch_size=st.integers(1, 20), epochs=st.integers(1, 3))
-def test_the_chain_rule_by_hand_trains_the_same(few, images, batch_size, epochs):
+def test_the_chain_rule_by_hand_trains_the_same(few, engine, images, batch_size, epochs):
     """To 1e-12 in float64, with batches of any size and a partial last one."""
     data = few(images)
-    found = train(handwritten, data, batch_size, epochs=epochs)
+    found = train(engine, data, batch_size, epochs=epochs)
     assert_same(found, train(reference, data, batch_size, epochs=epochs), SAME)
     assert all(parameter.grad is None for parameter in found[0].parameters())
 
@@ -238,7 +239,7 @@ def test_what_is_reported_of_a_batch_is_its_loss(few, monkeypatch):
     monkeypatch.setattr(compiled, "STEPS", range(2, 4))
     monkeypatch.setattr(compiled, "AT_ONCE", 2)
     reports = []
-    for engine in (reference, resident, handwritten, compiled):
+    for engine in (reference, resident, handwritten, native, compiled):
         seen = []
         torch.manual_seed(0)
         model = MLP(hidden_size=16).double()
@@ -502,7 +503,8 @@ def test_steps_are_counted_exactly(few):
         ({"hook": "optimizer"}, "the optimizer has hooks"),
     ],
 )
-def test_what_is_not_the_lesson_is_not_trained_by_hand(few, change, why):
+@pytest.mark.parametrize("engine", [handwritten, native])
+def test_what_is_not_the_lesson_is_not_trained_by_hand(few, engine, change, why):
     """One sentence, before any parameter has changed."""
     model = change.get("model", MLP(hidden_size=4))
     if change.get("frozen"):
@@ -516,10 +518,10 @@ def test_what_is_not_the_lesson_is_not_trained_by_hand(few, change, why):
     if "hook" in change:
         hooks[change["hook"]]()
     loss_fn = change.get("loss_fn", nn.CrossEntropyLoss())
-    loader, _ = handwritten.make_loaders(few(20), 8)
+    loader, _ = engine.make_loaders(few(20), 8)
     before = copy.deepcopy(model.state_dict())
-    for call in (handwritten.prepare, handwritten.train_one_epoch):
-        with pytest.raises(contract.Unsuitable, match=f"^engine handwritten: {why}.*; the engines resident"):
+    for call in (engine.prepare, engine.train_one_epoch):
+        with pytest.raises(contract.Unsuitable, match=f"^engine (handwritten|native): {why}.*; the engines resident"):
             call(model, loader, loss_fn, optimizer, "cpu")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

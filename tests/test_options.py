@@ -99,7 +99,7 @@ def test_engines_are_those_of_one_process():
     """Each once, in the order in which they were named."""
     assert options.engines("compiled,resident,compiled") == ["compiled", "resident"]
     for text in ("", "warp", "distributed", "resident,"):
-        assert "expected reference, resident, handwritten, compiled" in refusal(options.engines, text)
+        assert "expected reference, resident, handwritten, native, compiled" in refusal(options.engines, text)
 
 
 def test_a_seed_is_one_that_torch_takes():

@@ -125,7 +125,7 @@ def test_a_block_counts_by_its_undisturbed_steps(workers):
     assert lower_quartile([7.0]) == 7.0
 
 
-@pytest.mark.parametrize("engine", ["resident", "handwritten"])
+@pytest.mark.parametrize("engine", ["resident", "handwritten", "native"])
 def test_an_engine_trains_in_turns(workers, engine):
     """To what the lesson computes."""
     assert prepare(workers[0], engine=engine)["at_once"] == 1

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import torch._inductor
 
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import entries, losses, processes, results, run, table, task
@@ -29,7 +30,7 @@ from mnist_loop.model import MLP
 
 IMAGES, BATCH_SIZE = 1250, 64  # 19 whole batches and a smaller one
 EPOCHS = 3
-OURS = ("resident", "handwritten", "compiled")
+OURS = ("resident", "handwritten", "native", "compiled")
 FRAMEWORKS = (
     "lightning",
     "lightning-memory",
@@ -143,13 +144,13 @@ def test_each_framework_has_a_test_here():
 def test_our_engines_train_what_the_reference_trains(name, little, expected, monkeypatch):
     """In the same order: to rounding, not to a tolerance."""
     # What was recorded is run as it is: what the compiler makes of it is tried in tests/test_engines.py.
-    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
     with torch.random.fork_rng(devices=[]):
         epoch = entries.load(name).start(little)
         note = epoch.prepare()
         found = [epoch() for _ in range(EPOCHS)]
     assert found == pytest.approx(list(expected.values()), rel=ROUNDING)
-    assert ("compiled" in note) == (name == "compiled")
+    assert ("compiled" in note) == (name in ("native", "compiled"))
 
 
 def test_numpy_trains_what_the_reference_trains(little, expected, whole, exact):

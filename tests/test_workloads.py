@@ -134,7 +134,7 @@ def test_a_block_is_no_longer_than_an_epoch(kind):
 # Engines
 
 
-@pytest.mark.parametrize("engine", ["resident", "handwritten"])
+@pytest.mark.parametrize("engine", ["resident", "handwritten", "native"])
 @pytest.mark.parametrize("kind", [*KINDS, Epoch])
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 50), steps=st.integers(1, 5), seed=seeds)
 def test_an_engine_returns_what_the_lesson_must(kind, engine, size, batch_size, steps, seed):

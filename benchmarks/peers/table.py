@@ -31,6 +31,9 @@ SOUGHT = (
     ("resident", ("reference",)),
     ("compiled", ("lightning-memory", "fabric")),
     ("compiled", ("jax-scan",)),
+    ("native", ("reference",)),
+    ("native", ("lightning-memory", "fabric")),
+    ("native", ("jax-scan",)),
 )
 NOTHING = "-"
 IDLE = 0.01  # share of the others' time in which an entry may have worked unasked

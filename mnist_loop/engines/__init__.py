@@ -4,6 +4,6 @@ An engine is a module with what `mnist_loop.engines.contract.Engine` lists. Thei
 imported: ``mnist-loop --help`` must not wait for it.
 """
 
-IN_ONE_PROCESS = ("reference", "resident", "handwritten", "compiled", "graphed")
+IN_ONE_PROCESS = ("reference", "resident", "handwritten", "native", "compiled", "graphed")
 NAMES = (*IN_ONE_PROCESS, "distributed")
 CUDA_ONLY = ("graphed",)

@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
-from mnist_loop.engines.contract import SizedLoader, Unsuitable, hooked
+from mnist_loop.engines.contract import SizedLoader
+from mnist_loop.engines.lesson import check
 from mnist_loop.engines.resident import make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
 from mnist_loop.model import MLP
@@ -28,7 +29,7 @@ __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
 AT_ONCE = 1
 
-PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
+NAME = "handwritten"
 
 
 def prepare(
@@ -39,7 +40,7 @@ def prepare(
     device: torch.device | str,  # noqa: ARG001
 ) -> str:
     """Check that it is the lesson's model, loss and optimizer."""
-    _check(model, loss_fn, optimizer)
+    check(NAME, model, loss_fn, optimizer)
     return ""
 
 
@@ -53,7 +54,7 @@ def train_one_epoch(
     on_batch: Callable[[int, Tensor], None] | None = None,
 ) -> float:
     """Train as `mnist_loop.loop.train_one_epoch` does; the parameters are left without gradients."""
-    _check(model, loss_fn, optimizer)
+    check(NAME, model, loss_fn, optimizer)
     assert isinstance(model, MLP)
     model.train()
     optimizer.zero_grad()
@@ -104,33 +105,3 @@ class _Buffers:
     def first(self, n: int) -> Sequence[Tensor]:
         """Return the room for ``n`` images."""
         return self.all if n == self.size else [buffer[:n] for buffer in self.all]
-
-
-def _check(model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> None:
-    group = optimizer.param_groups[0]
-    where = hooked(model, optimizer)
-    if type(model) is not MLP:
-        wrong = f"the model is {type(model).__name__}, expected the lesson's MLP"
-    elif not _is_cross_entropy(loss_fn):
-        wrong = "the loss is another one than the lesson's CrossEntropyLoss()"
-    elif type(optimizer) is not SGD or any(group[name] != value for name, value in PLAIN.items()):
-        wrong = "the optimizer is another one than the lesson's SGD(lr)"
-    elif list(map(id, group["params"])) != list(map(id, model.parameters())) or len(optimizer.param_groups) > 1:
-        wrong = "the optimizer holds other parameters than those of the model"
-    elif not all(parameter.requires_grad for parameter in model.parameters()):
-        wrong = "some parameters are frozen"
-    elif where is not None:
-        wrong = f"{where} has hooks, which would not be called"
-    else:
-        return
-    raise Unsuitable(f"engine handwritten: {wrong}; the engines resident and reference train it")
-
-
-def _is_cross_entropy(loss_fn: LossFunction) -> bool:
-    plain = nn.CrossEntropyLoss()
-    return (
-        type(loss_fn) is nn.CrossEntropyLoss
-        and loss_fn.weight is None
-        and (loss_fn.reduction, loss_fn.label_smoothing, loss_fn.ignore_index)
-        == (plain.reduction, plain.label_smoothing, plain.ignore_index)
-    )

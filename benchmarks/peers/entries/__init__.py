@@ -19,6 +19,7 @@ NAMES = (
     REFERENCE,
     "resident",
     "handwritten",
+    "native",
     "compiled",
     "lightning",
     "lightning-memory",

@@ -1,0 +1,47 @@
+"""What engines that are written for the lesson alone can train."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from mnist_loop.engines.contract import Unsuitable, hooked
+from mnist_loop.loop import LossFunction
+from mnist_loop.model import MLP
+
+PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False}
+
+
+def check(engine: str, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> None:
+    """Check that it is the lesson's model, loss and optimizer.
+
+    Raises:
+        Unsuitable: it is not; the message is that of ``engine``.
+    """
+    group = optimizer.param_groups[0]
+    where = hooked(model, optimizer)
+    if type(model) is not MLP:
+        wrong = f"the model is {type(model).__name__}, expected the lesson's MLP"
+    elif not _is_cross_entropy(loss_fn):
+        wrong = "the loss is another one than the lesson's CrossEntropyLoss()"
+    elif type(optimizer) is not SGD or any(group[name] != value for name, value in PLAIN.items()):
+        wrong = "the optimizer is another one than the lesson's SGD(lr)"
+    elif list(map(id, group["params"])) != list(map(id, model.parameters())) or len(optimizer.param_groups) > 1:
+        wrong = "the optimizer holds other parameters than those of the model"
+    elif not all(parameter.requires_grad for parameter in model.parameters()):
+        wrong = "some parameters are frozen"
+    elif where is not None:
+        wrong = f"{where} has hooks, which would not be called"
+    else:
+        return
+    raise Unsuitable(f"engine {engine}: {wrong}; the engines resident and reference train it")
+
+
+def _is_cross_entropy(loss_fn: LossFunction) -> bool:
+    plain = nn.CrossEntropyLoss()
+    return (
+        type(loss_fn) is nn.CrossEntropyLoss
+        and loss_fn.weight is None
+        and (loss_fn.reduction, loss_fn.label_smoothing, loss_fn.ignore_index)
+        == (plain.reduction, plain.label_smoothing, plain.ignore_index)
+    )

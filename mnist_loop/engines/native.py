@@ -1,0 +1,260 @@
+"""The lesson's MLP in C: a whole epoch's forward and backward passes and updates, in vectors, on all threads.
+
+`native.c`, beside this file, says how. It is compiled for the very CPU it runs on, by the machine's C compiler, when it
+is first needed: in about a second. The data are resident. It is how fast this training can be on a CPU, for the other
+engines to be held against; what is right is decided by the lesson's loop alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mnist_loop.engines.contract import SizedLoader, Unsuitable
+from mnist_loop.engines.lesson import check
+from mnist_loop.engines.resident import ResidentLoader, make_loaders
+from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
+from mnist_loop.model import MLP
+
+__all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
+
+AT_ONCE = 1
+
+NAME = "native"
+SOURCE = Path(__file__).with_suffix(".c")
+REAL = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
+FOR_THIS_CPU = ("-march=native", "-mcpu=native")  # the second where the first is not known, as on some ARMs
+IMAGES_AT_ONCE = 2**14  # in a call: some tens of milliseconds, after which Ctrl-C is heard
+
+
+def prepare(
+    model: nn.Module,
+    loader: SizedLoader,  # noqa: ARG001  # the contract's arguments
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,
+) -> str:
+    """Check that it is the lesson's model, loss and optimizer, and compile.
+
+    Raises:
+        Unsuitable: it is not; or it is not on the CPU, or there is no C compiler.
+    """
+    began = time.perf_counter()
+    library = _check(model, loss_fn, optimizer, device)
+    seconds = time.perf_counter() - began
+    return f"compiled for vectors of {library.lanes} numbers in {seconds:.1f} s"
+
+
+@torch.no_grad()
+def train_one_epoch(
+    model: nn.Module,
+    loader: Loader,
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    device: torch.device | str,
+    on_batch: Callable[[int, Tensor], None] | None = None,
+) -> float:
+    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called for some steps after all of them.
+
+    The parameters are left without gradients.
+
+    Raises:
+        Unsuitable: as in `prepare`.
+        IndexError: a label is none of the classes.
+        RuntimeError: images or labels of another dtype, or images of another size.
+    """
+    library = _check(model, loss_fn, optimizer, device)
+    assert isinstance(model, MLP)
+    model.train()
+    optimizer.zero_grad()
+    total, count, batch = zero(device), 0, 0
+    with _weights(model, library.lanes) as weights:
+        for piece in _pieces(loader, model, device):
+            losses = library.train(piece, weights, float(optimizer.param_groups[0]["lr"]))
+            sizes = torch.full_like(losses, piece.batch)
+            sizes[-1] = piece.count - piece.batch * (len(losses) - 1)
+            total += losses @ sizes
+            count += piece.count
+            if on_batch is not None:
+                weights.write_back()
+                for number, loss in enumerate(losses.to(weights.w1.dtype).unbind(), start=batch):
+                    on_batch(number, loss)
+            batch += len(losses)
+    return mean(total, count)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Batches for one call.
+
+    Attributes:
+        images: of uint8, all there are, of which ``order`` says the positions; or (count, pixels) as the model's.
+        labels: of all images.
+        order: positions (count,); None where the images are these and no others.
+        count: of images.
+        batch: images in a batch; the last one may be smaller.
+    """
+
+    images: Tensor
+    labels: Tensor
+    order: Tensor | None
+    count: int
+    batch: int
+
+
+def _pieces(loader: Loader, model: MLP, device: torch.device | str) -> Iterator[_Piece]:
+    """Cut an epoch into pieces; each is checked, for C does not check."""
+    dtype, classes = model.fc1.weight.dtype, model.fc2.out_features
+    if isinstance(loader, ResidentLoader):
+        images, labels, size = loader.images.contiguous(), loader.labels.contiguous(), loader.batch_size
+        if dtype != torch.float32:
+            raise RuntimeError(f"images of float32 found, expected {dtype} as the weights")
+        shape_input(images[:1], model)  # or says that they do not fit
+        _check_labels(labels, classes)
+        for order in loader.draw().split(max(1, IMAGES_AT_ONCE // size) * size):
+            yield _Piece(images, labels, order, len(order), size)
+        return
+    for given, targets in loader:
+        images, labels = to_device(shape_input(given, model), device).contiguous(), to_device(targets, device)
+        if images.dtype != dtype:
+            raise RuntimeError(f"images of {images.dtype} found, expected {dtype} as the weights")
+        _check_labels(labels, classes)
+        yield _Piece(images, labels.contiguous(), None, len(labels), max(1, len(labels)))
+
+
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.dtype != torch.int64 or labels.dim() != 1:
+        raise RuntimeError(f"labels {tuple(labels.shape)} of {labels.dtype} found, expected (N,) of torch.int64")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise IndexError(f"Target {int(wrong[0])} is out of bounds.")
+
+
+class _Weights:
+    """A model's parameters as C has them: the first layer's transposed, hidden values padded to whole vectors."""
+
+    def __init__(self, model: MLP, lanes: int) -> None:
+        self.model = model
+        (hidden, pixels), classes = model.fc1.weight.shape, len(model.fc2.weight)
+        padded = -(-hidden // lanes) * lanes
+        new = model.fc1.weight.new_zeros
+        self.w1, self.b1 = new(pixels, padded), new(padded)
+        self.w2, self.b2 = new(classes, padded), new(classes)
+        self.pairs = (
+            (self.w1[:, :hidden].t(), model.fc1.weight),
+            (self.b1[:hidden], model.fc1.bias),
+            (self.w2[:, :hidden], model.fc2.weight),
+            (self.b2, model.fc2.bias),
+        )
+        for own, parameter in self.pairs:
+            own.copy_(parameter)
+
+    def write_back(self) -> None:
+        """Give the parameters the values that they have here."""
+        for own, parameter in self.pairs:
+            parameter.copy_(own)
+
+
+@contextmanager
+def _weights(model: MLP, lanes: int) -> Iterator[_Weights]:
+    weights = _Weights(model, lanes)
+    try:
+        yield weights
+    finally:
+        weights.write_back()  # of all steps that were made, whatever has ended them
+
+
+class _Library:
+    """`native.c`, compiled for one dtype.
+
+    Raises:
+        Unsuitable: it cannot be compiled here.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        name, real = REAL[dtype]
+        self._functions = _compile(name)
+        self.lanes: int = self._functions.lanes()
+        pointer, number = ctypes.c_void_p, ctypes.c_long
+        fields: list[tuple[str, type]] = [
+            *((field, pointer) for field in ("bytes", "floats", "order", "labels")),
+            *((field, number) for field in ("count", "batch", "pixels", "hidden", "classes")),
+            *((field, pointer) for field in ("w1", "b1", "w2", "b2")),
+            ("lr", real),
+            ("threads", number),
+            ("losses", pointer),
+        ]
+        self._job = type("Job", (ctypes.Structure,), {"_fields_": fields})
+
+    def train(self, piece: _Piece, weights: _Weights, lr: float) -> Tensor:
+        """Train the batches of ``piece``; return the mean loss of each, float64 (batches,)."""
+        losses = torch.empty(-(-piece.count // piece.batch), dtype=torch.float64)
+        (pixels, hidden), classes = weights.w1.shape, len(weights.b2)
+        job = self._job(
+            bytes=None if piece.order is None else piece.images.data_ptr(),
+            floats=piece.images.data_ptr() if piece.order is None else None,
+            order=None if piece.order is None else piece.order.data_ptr(),
+            labels=piece.labels.data_ptr(),
+            count=piece.count,
+            batch=piece.batch,
+            pixels=pixels,
+            hidden=hidden,
+            classes=classes,
+            **{name: getattr(weights, name).data_ptr() for name in ("w1", "b1", "w2", "b2")},
+            lr=lr,
+            threads=min(torch.get_num_threads(), hidden // self.lanes),
+            losses=losses.data_ptr(),
+        )
+        if self._functions.train(ctypes.byref(job)) != 0:
+            raise MemoryError(f"no memory or no threads for batches of {piece.batch} images")
+        return losses
+
+
+@cache
+def _library(dtype: torch.dtype) -> _Library:
+    return _Library(dtype)
+
+
+def _compile(real: str) -> ctypes.CDLL:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise _unsuitable("there is no C compiler (cc, gcc or clang)")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "native.so")
+        for option in FOR_THIS_CPU:
+            how = [option, "-O3", "-pthread", "-shared", "-fPIC", f"-Dreal={real}", str(SOURCE), "-o", str(file), "-lm"]
+            try:
+                done = subprocess.run([*compiler.split(), *how], capture_output=True, text=True, check=False)  # noqa: S603
+            except OSError as error:
+                raise _unsuitable(f"the C compiler {compiler} does not start ({error.strerror})") from error
+            if done.returncode == 0:
+                return ctypes.CDLL(str(file))
+    why = next((line for line in done.stderr.splitlines() if "error" in line), "it says nothing")
+    raise _unsuitable(f"the C compiler {compiler} fails ({why.strip()})")
+
+
+def _check(model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str) -> _Library:
+    check(NAME, model, loss_fn, optimizer)
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    if torch.device(device).type != "cpu":
+        raise _unsuitable(f"the device is {torch.device(device).type}, expected the CPU")
+    if len(dtypes) > 1 or not dtypes <= set(REAL):
+        raise _unsuitable("the parameters are of another dtype than float32 or float64")
+    return _library(*dtypes)
+
+
+def _unsuitable(why: str) -> Unsuitable:
+    return Unsuitable(f"engine {NAME}: {why}; the engines resident and reference train it")
