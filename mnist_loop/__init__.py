@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mnist_loop.observe.intentions import declare
     from mnist_loop.verification import Options, Verdict, verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "MLP": "model",

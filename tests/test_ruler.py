@@ -26,6 +26,15 @@ def test_rates_are_work_by_time(seconds):
     assert found.dispatch == seconds / ruler.DISPATCHES
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+@pytest.mark.parametrize("seconds", [(2.0, 1.0), (1.0, 2.0)])
+def test_the_faster_library_is_the_ruler(monkeypatch, seconds):
+    """Of BLAS and oneDNN."""
+    times = iter([*seconds, 1.0, 1.0])
+    monkeypatch.setattr(ruler, "_seconds", lambda *_: next(times))
+    assert ruler.measure(CPU).gemm == 2 * ruler.GEMM_SIZE["cpu"] ** 3
+
+
 def test_one_disturbance_is_left_out(monkeypatch):
     """The median of the repeats counts."""
     times = iter([0.0, 1.0, 0.0, 9.0, 0.0, 1.0])
@@ -38,7 +47,8 @@ def test_the_work_is_done(monkeypatch):
     sizes = []
     monkeypatch.setattr(ruler, "_seconds", lambda work, _: sizes.append(work()) or 1.0)
     ruler.measure(CPU)
-    product, copied, nothing = sizes
-    assert product.shape == (ruler.GEMM_SIZE["cpu"],) * 2
+    *products, copied, nothing = sizes
+    assert len(products) == 1 + torch.backends.mkldnn.is_available()
+    assert all(product.shape == (ruler.GEMM_SIZE["cpu"],) * 2 for product in products)
     assert copied.numel() * copied.element_size() == ruler.COPIED_BYTES
     assert nothing is None
