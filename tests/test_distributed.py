@@ -98,7 +98,7 @@ def test_several_processes_are_one(request, tmp_path):
         patch.setenv("PYTHONPATH", str(root))
         done = torchrun(script, tmp_path, cwd=root)
     assert done.returncode == 0, done.stderr
-    ends = [torch.load(tmp_path / f"{rank}.pt") for rank in range(PROCESSES)]
+    ends = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     for optimizer in ("SGD", "Adam"):
         parameters, losses, reported, evaluations = trained(reference, optimizer, 7)
         for end in ends:

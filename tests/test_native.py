@@ -65,7 +65,7 @@ def assert_same(one, other, tolerance):
     threads=st.integers(1, 5),
 )
 def test_any_width_on_any_number_of_threads(sizes, pixels, hidden, classes, threads):
-    """Tiles of all shapes, also with more threads than vectors, train as the lesson's loop does."""
+    """Tiles of all shapes, also with more threads than blocks, train as the lesson's loop does."""
     one = model(pixels, hidden, classes)
     other = copy.deepcopy(one)
     loader = batches(sizes, pixels, classes)
@@ -99,6 +99,19 @@ def test_images_are_cut_from_the_bytes(images, batch_size, shuffle, threads, at_
             means += [trained(engine, trained_one, loader, lr=0.01)]
     assert means[0] == pytest.approx(means[1], rel=SAME_IN_FLOAT32)
     assert_same(one, other, SAME_IN_FLOAT32)
+
+
+def test_a_thread_that_is_slow_is_waited_for():
+    """Many steps with more threads than cores: whoever is interrupted finds all as it was left."""
+    data = torch.randint(256, (4000, 2, 20), dtype=torch.uint8), torch.randint(10, (4000,))
+    one = model(40, 128, 10, torch.float32)
+    other = copy.deepcopy(one)
+    for engine, trained_one, threads in ((native, one, 4), (reference, other, 1)):
+        torch.set_num_threads(threads)
+        for _ in range(5):
+            trained(engine, trained_one, ResidentLoader(*data, 16, shuffle=False), lr=1e-3)
+    steps = 5 * 4000 // 16
+    assert_same(one, other, SAME_IN_FLOAT32 * steps / 8)
 
 
 def test_pixels_are_normalised_to_the_bit():
@@ -190,13 +203,13 @@ def test_bytes_of_another_size_or_with_other_labels_are_told():
 
 
 def test_a_note_says_what_was_compiled(compiled_anew):
-    """How many numbers a vector of this CPU has."""
+    """How wide a tile is on this CPU: two vectors."""
     one = model(dtype=torch.float32)
     optimizer = torch.optim.SGD(one.parameters(), lr=0.1)
     note = native.prepare(one, batches([2]), nn.CrossEntropyLoss(), optimizer, "cpu")
-    assert note.startswith(f"compiled for vectors of {native._library(torch.float32).lanes} numbers in ")
-    assert native._library(torch.float32).lanes in (4, 8, 16)
-    assert native._library(torch.float64).lanes == native._library(torch.float32).lanes / 2
+    assert note.startswith(f"compiled for {native._library(torch.float32).width} hidden values at a time in ")
+    assert native._library(torch.float32).width in (8, 16, 32)
+    assert native._library(torch.float64).width == native._library(torch.float32).width / 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +218,7 @@ def test_a_note_says_what_was_compiled(compiled_anew):
         (None, r"there is no C compiler \(cc, gcc or clang\)"),
         ("no-such-compiler", r"the C compiler no-such-compiler does not start \(No such file or directory\)"),
         ("false", r"the C compiler false fails \(it says nothing\)"),
-        ("cc -Dlanes=1+", r"the C compiler cc -Dlanes=1\+ fails \(.*error: .*\)"),
+        ("cc -Dwidth=1+", r"the C compiler cc -Dwidth=1\+ fails \(.*error: .*\)"),
     ],
 )
 def test_a_machine_without_a_c_compiler_is_told_so(monkeypatch, compiled_anew, compiler, why):

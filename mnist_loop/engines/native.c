@@ -10,8 +10,9 @@ moves from one core to another; what the threads share is a batch of images, bef
 the forward and the backward pass. All products but that of the scores have the owned columns as their last dimension,
 which is what a vector goes along, and a tile of them is summed in registers.
 
-The first layer's weights come transposed, (pixels, hidden), and rows of hidden values are padded with zeros to whole
-vectors: a padded column has weights and bias zero, is zero, and stays so. */
+The columns come in blocks as wide as a tile, and padded with zeros to whole blocks: a padded column has weights and bias
+zero, is zero, and stays so. The first layer's weights lie block by block, (blocks, pixels, WIDTH), so that a tile reads
+them one after the other; all else with hidden columns lies row by row. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -29,11 +30,11 @@ vectors: a padded column has weights and bias zero, is zero, and stays so. */
 #if defined(__AVX512F__)
 enum { BYTES = 64, ROWS = 8 };
 #elif defined(__AVX__)
-enum { BYTES = 32, ROWS = 4 };
+enum { BYTES = 32, ROWS = 6 };
 #else
 enum { BYTES = 16, ROWS = 4 };
 #endif
-enum { LANES = BYTES / sizeof(real), VECTORS = 2, PATIENCE = 20000 };
+enum { LANES = BYTES / sizeof(real), VECTORS = 2, WIDTH = VECTORS * LANES, PATIENCE = 1000 };
 typedef real vec __attribute__((vector_size(BYTES), may_alias));
 
 typedef __typeof__((vec){0} <= (vec){0}) mask;
@@ -46,10 +47,10 @@ struct job {
     const real *floats;            /* otherwise: images as the model takes them, one after the other */
     const int64_t *order, *labels; /* of `bytes`: which images, and the labels of all; of `floats`: none, and theirs */
     long count, batch;             /* images in all, and in a batch; the last one may be smaller */
-    long pixels, hidden, classes;  /* `hidden` is a multiple of LANES */
-    real *w1, *b1, *w2, *b2;       /* (pixels, hidden), (hidden), (classes, hidden), (classes) */
+    long pixels, hidden, classes;  /* `hidden` is a multiple of WIDTH */
+    real *w1, *b1, *w2, *b2;       /* (hidden / WIDTH, pixels, WIDTH), (hidden), (classes, hidden), (classes) */
     real lr;
-    long threads;
+    long threads;                  /* at most one a block */
     double *losses;                /* of each batch, the mean */
 };
 
@@ -82,63 +83,64 @@ static void meet(struct team *team) {
 /* `values` where `of` is above 0 or not a number, and 0 elsewhere. */
 INLINE vec where_positive(vec of, vec values) { return (vec)(~(of <= (vec){0}) & (mask)values); }
 
-/* sums[i][j] = sum over k of a[i * down + k * along] * b[k * stride + j], for a tile of rows and vectors. */
-INLINE void multiply(vec sums[ROWS][VECTORS], int rows, int vectors, const real *a, long down, long along, const real *b,
-                     long stride, long depth) {
+/* sums[i] = sum over k of a[i * down + k * along] * b[k * stride], where b has WIDTH values at a time. */
+INLINE void multiply(vec sums[ROWS][VECTORS], int rows, const real *a, long down, long along, const real *b, long stride,
+                     long depth) {
     vec tile[ROWS][VECTORS];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) tile[i][j] = (vec){0};
+        for (int j = 0; j < VECTORS; j++) tile[i][j] = (vec){0};
     for (long k = 0; k < depth; k++) {
-        vec factor[VECTORS];
-        for (int j = 0; j < vectors; j++) factor[j] = *(const vec *)(b + k * stride + j * LANES);
-#pragma GCC unroll 8
+        const vec *factor = (const vec *)(b + k * stride);
+#pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) tile[i][j] += a[i * down + k * along] * factor[j];
+            for (int j = 0; j < VECTORS; j++) tile[i][j] += a[i * down + k * along] * factor[j];
     }
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) sums[i][j] = tile[i][j];
+        for (int j = 0; j < VECTORS; j++) sums[i][j] = tile[i][j];
 }
 
 enum what { RELU, MASK, ADD };
 
-/* One tile of a product, and what becomes of it: to = relu(sums + other), to = sums where other > 0, to += scale * sums.
-   `other` has one row for RELU, and a row for each of `to` for MASK. */
-INLINE void tile(enum what what, int rows, int vectors, real *to, const real *a, long down, long along, const real *b,
+/* Rows of `columns` values, all of them or block by block. */
+struct matrix {
+    real *at;          /* the first block's first row */
+    long row, block;   /* from a row to the next, and from a block to the next */
+};
+
+/* Some rows of one block of a product, and what becomes of it: to = relu(sums + other), to = sums where other > 0,
+   to += scale * sums. `other` has one row for RELU, and a row for each of `to` for MASK. */
+INLINE void tile(enum what what, int rows, real *to, long row, const real *a, long down, long along, const real *b,
                  long stride, long depth, const real *other, real scale) {
     vec sums[ROWS][VECTORS];
-    multiply(sums, rows, vectors, a, down, along, b, stride, depth);
+    multiply(sums, rows, a, down, along, b, stride, depth);
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) {
-            vec *at = (vec *)(to + i * stride) + j;
+        for (int j = 0; j < VECTORS; j++) {
+            vec *at = (vec *)(to + i * row) + j;
             if (what == RELU) {
                 vec z = sums[i][j] + ((const vec *)other)[j];
                 *at = where_positive(z, z);
             } else if (what == MASK) {
-                *at = where_positive(((const vec *)(other + i * stride))[j], sums[i][j]);
+                *at = where_positive(((const vec *)(other + i * row))[j], sums[i][j]);
             } else {
                 *at += scale * sums[i][j];
             }
         }
 }
 
-/* All tiles of `columns` values a row, `stride` apart; b and `to` begin at the first of them, and so does `other`. */
-INLINE void product(enum what what, long rows, long columns, real *to, const real *a, long down, long along,
-                    const real *b, long stride, long depth, const real *other, real scale) {
-    long step = VECTORS * LANES, row_step = what == MASK ? stride : 0;
-    for (long j = 0; j < columns; j += step) {
-        long i = 0;
-#define TILE(rows, vectors)                                                                                           \
-    tile(what, rows, vectors, to + i * stride + j, a + i * down, down, along, b + j, stride, depth,                   \
-         other + i * row_step + j, scale)
-        if (columns - j >= step) {
-            for (; i + ROWS <= rows; i += ROWS) TILE(ROWS, VECTORS);
-            for (; i < rows; i++) TILE(1, VECTORS);
-        } else {
-            for (; i + ROWS <= rows; i += ROWS) TILE(ROWS, 1);
-            for (; i < rows; i++) TILE(1, 1);
-        }
-#undef TILE
+/* to (rows, columns) from a (rows, depth) and b (depth, columns), tile by tile. */
+INLINE void product(enum what what, long rows, long columns, struct matrix to, const real *a, long down, long along,
+                    struct matrix b, long depth, const real *other, real scale) {
+    for (long block = 0; block < columns / WIDTH; block++) {
+        real *at = to.at + block * to.block;
+        const real *factor = b.at + block * b.block, *beside = other + block * WIDTH;
+        long i = 0, down_other = what == MASK ? to.row : 0;
+        for (; i + ROWS <= rows; i += ROWS)
+            tile(what, ROWS, at + i * to.row, to.row, a + i * down, down, along, factor, b.row, depth,
+                 beside + i * down_other, scale);
+        for (; i < rows; i++)
+            tile(what, 1, at + i * to.row, to.row, a + i * down, down, along, factor, b.row, depth,
+                 beside + i * down_other, scale);
     }
 }
 
@@ -148,30 +150,55 @@ static real sum(vec values) {
     return total;
 }
 
-/* The part of the scores of n images that `columns` hidden values make. */
-static void add_scores(real *scores, long n, long classes, const real *h, const real *w2, long stride, long columns) {
-    for (long i = 0; i < n; i++)
-        for (long c = 0; c < classes; c++) {
+/* One thread's view of one batch. What has hidden columns begins with the first of its own. */
+struct share {
+    long me, columns, batch, n, from, to; /* of n images it reads and judges those from `from` to before `to` */
+    const int64_t *order, *labels;
+    const real *x;
+    struct matrix h, dz1, w1, w2;
+    real *b1;
+};
+
+/* The phases of a step are functions of their own, so that a profiler names them. */
+#define PHASE static __attribute__((noinline))
+
+/* Normalise images as `mnist_loop.data.normalise` does, to the bit. */
+PHASE void read_images(const struct job *job, const struct share *own) {
+    for (long i = own->from; i < own->to; i++) {
+        long position = own->order ? own->order[i] : own->batch * job->batch + i;
+        const uint8_t *bytes = job->bytes + position * job->pixels;
+        real *to = (real *)own->x + i * job->pixels;
+        for (long p = 0; p < job->pixels; p++) to[p] = (real)((float)bytes[p] / 127.5f - 1);
+    }
+}
+
+PHASE void first_layer(const struct job *job, const struct share *own) {
+    product(RELU, own->n, own->columns, own->h, own->x, job->pixels, 1, own->w1, job->pixels, own->b1, 0);
+}
+
+/* The part of the scores that the own hidden values make. */
+PHASE void second_layer(const struct job *job, const struct share *own, real *scores) {
+    for (long i = 0; i < own->n; i++)
+        for (long c = 0; c < job->classes; c++) {
             vec total = {0};
-            for (long j = 0; j < columns; j += LANES)
-                total += *(const vec *)(h + i * stride + j) * *(const vec *)(w2 + c * stride + j);
-            scores[i * classes + c] = sum(total);
+            for (long j = 0; j < own->columns; j += LANES)
+                total += *(vec *)(own->h.at + i * job->hidden + j) * *(vec *)(own->w2.at + c * job->hidden + j);
+            scores[i * job->classes + c] = sum(total);
         }
 }
 
-/* The scores of images `from` to `to`, of n in all, into dz2; return the sum of their losses. */
-static double softmax(const struct team *team, const int64_t *labels, const int64_t *order, long from, long to, long n) {
-    const struct job *job = team->job;
+/* From the sums of all threads' scores to dz2; return the sum of the losses. */
+PHASE double softmax(const struct job *job, const struct share *own, const struct team *team) {
     long classes = job->classes;
     double losses = 0;
-    for (long i = from; i < to; i++) {
+    for (long i = own->from; i < own->to; i++) {
         real *z = team->dz2 + i * classes, most = -INFINITY, total = 0;
         for (long c = 0; c < classes; c++) {
             z[c] = job->b2[c];
-            for (long t = 0; t < job->threads; t++) z[c] += team->scores[(t * n + i) * classes + c];
+            for (long t = 0; t < job->threads; t++) z[c] += team->scores[(t * own->n + i) * classes + c];
             if (z[c] > most) most = z[c];
         }
-        int64_t label = labels[order ? order[i] : i];
+        int64_t label = own->labels[own->order ? own->order[i] : i];
         real right = z[label];
         for (long c = 0; c < classes; c++) total += z[c] = exp(z[c] - most);
         for (long c = 0; c < classes; c++) z[c] = z[c] / total - (c == label);
@@ -180,9 +207,27 @@ static double softmax(const struct team *team, const int64_t *labels, const int6
     return losses;
 }
 
-/* What `mnist_loop.data.normalise` does, to the bit. */
-static void normalise(real *to, const uint8_t *bytes, long pixels) {
-    for (long i = 0; i < pixels; i++) to[i] = (real)((float)bytes[i] / 127.5f - 1);
+PHASE void second_layer_back(const struct job *job, const struct share *own, const real *dz2) {
+    long n = own->n, classes = job->classes;
+    real scale = -job->lr / n;
+    product(MASK, n, own->columns, own->dz1, dz2, classes, 1, own->w2, classes, own->h.at, 0);
+    product(ADD, classes, own->columns, own->w2, dz2, 1, classes, own->h, n, own->h.at, scale);
+    for (long c = own->me; c < classes; c += job->threads) { /* nobody reads it before the threads have met again */
+        real total = 0;
+        for (long i = 0; i < n; i++) total += dz2[i * classes + c];
+        job->b2[c] += scale * total;
+    }
+}
+
+PHASE void first_layer_back(const struct job *job, const struct share *own) {
+    long n = own->n;
+    real scale = -job->lr / n;
+    product(ADD, job->pixels, own->columns, own->w1, own->x, 1, job->pixels, own->dz1, n, own->dz1.at, scale);
+    for (long j = 0; j < own->columns; j += LANES) {
+        vec total = {0};
+        for (long i = 0; i < n; i++) total += *(vec *)(own->dz1.at + i * job->hidden + j);
+        *(vec *)(own->b1 + j) += scale * total;
+    }
 }
 
 static void *train_share(void *given) {
@@ -191,40 +236,34 @@ static void *train_share(void *given) {
     const struct job *job = team->job;
     while (!atomic_load(&team->begun)) sched_yield();
     if (atomic_load(&team->begun) < 0) return 0;
-    long me = member->index, threads = job->threads, pixels = job->pixels, hidden = job->hidden, classes = job->classes;
-    long vectors = hidden / LANES, first = vectors * me / threads * LANES;
-    long columns = vectors * (me + 1) / threads * LANES - first, batches = (job->count + job->batch - 1) / job->batch;
-    for (long batch = 0; batch < batches; batch++) {
-        long begin = batch * job->batch, n = job->count - begin < job->batch ? job->count - begin : job->batch;
-        long from = n * me / threads, to = n * (me + 1) / threads;
-        const int64_t *order = job->order ? job->order + begin : 0, *labels = job->order ? job->labels : job->labels + begin;
-        real *room = team->x + batch % 2 * job->batch * pixels; /* a slower thread may still need the other half */
-        const real *x = job->bytes ? room : job->floats + begin * pixels;
-        real *h = team->h + first, *dz1 = team->dz1 + first, *w1 = job->w1 + first, *w2 = job->w2 + first;
-        real scale = -job->lr / n;
+    long me = member->index, threads = job->threads, hidden = job->hidden, blocks = hidden / WIDTH;
+    long first = blocks * me / threads, batches = (job->count + job->batch - 1) / job->batch;
+    struct share own = {
+        .me = me,
+        .columns = (blocks * (me + 1) / threads - first) * WIDTH,
+        .h = {team->h + first * WIDTH, hidden, WIDTH},
+        .dz1 = {team->dz1 + first * WIDTH, hidden, WIDTH},
+        .w1 = {job->w1 + first * WIDTH * job->pixels, WIDTH, WIDTH * job->pixels},
+        .w2 = {job->w2 + first * WIDTH, hidden, WIDTH},
+        .b1 = job->b1 + first * WIDTH,
+    };
+    for (own.batch = 0; own.batch < batches; own.batch++) {
+        long begin = own.batch * job->batch, n = job->count - begin < job->batch ? job->count - begin : job->batch;
+        own.n = n, own.from = n * me / threads, own.to = n * (me + 1) / threads;
+        own.order = job->order ? job->order + begin : 0;
+        own.labels = job->order ? job->labels : job->labels + begin;
+        /* Of two places for a batch's images, for a slower thread may still need the last one's. */
+        own.x = job->bytes ? team->x + own.batch % 2 * job->batch * job->pixels : job->floats + begin * job->pixels;
 
-        if (job->bytes)
-            for (long i = from; i < to; i++)
-                normalise(room + i * pixels, job->bytes + (order ? order[i] : begin + i) * pixels, pixels);
+        if (job->bytes) read_images(job, &own);
         meet(team);
-        product(RELU, n, columns, h, x, pixels, 1, w1, hidden, pixels, job->b1 + first, 0);
-        add_scores(team->scores + me * n * classes, n, classes, h, w2, hidden, columns);
+        first_layer(job, &own);
+        second_layer(job, &own, team->scores + me * n * job->classes);
         meet(team);
-        team->sums[me * batches + batch] = softmax(team, labels, order, from, to, n);
+        team->sums[me * batches + own.batch] = softmax(job, &own, team);
         meet(team);
-        product(MASK, n, columns, dz1, team->dz2, classes, 1, w2, hidden, classes, h, 0);
-        product(ADD, classes, columns, w2, team->dz2, 1, classes, h, hidden, n, h, scale);
-        product(ADD, pixels, columns, w1, x, 1, pixels, dz1, hidden, n, dz1, scale);
-        for (long j = 0; j < columns; j += LANES) {
-            vec total = {0};
-            for (long i = 0; i < n; i++) total += *(const vec *)(dz1 + i * hidden + j);
-            *(vec *)(job->b1 + first + j) += scale * total;
-        }
-        for (long c = me; c < classes; c += threads) { /* the scores of the next batch are after the next meeting */
-            real total = 0;
-            for (long i = 0; i < n; i++) total += team->dz2[i * classes + c];
-            job->b2[c] += scale * total;
-        }
+        second_layer_back(job, &own, team->dz2);
+        first_layer_back(job, &own);
     }
     return 0;
 }
@@ -233,7 +272,7 @@ static void *space(size_t values, size_t size) {
     return aligned_alloc(BYTES, (values * size + BYTES - 1) / BYTES * BYTES);
 }
 
-long lanes(void) { return LANES; }
+long width(void) { return WIDTH; }
 
 /* Train; return 0, or -1 where there is no memory for it or no thread, and then nothing has changed. */
 int train(const struct job *job) {

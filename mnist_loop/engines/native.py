@@ -36,6 +36,8 @@ AT_ONCE = 1
 NAME = "native"
 SOURCE = Path(__file__).with_suffix(".c")
 REAL = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
+# A product and a sum are rounded once, where the CPU can: torch's own products are computed so.
+OPTIONS = ("-O3", "-ffp-contract=fast", "-pthread", "-shared", "-fPIC")
 FOR_THIS_CPU = ("-march=native", "-mcpu=native")  # the second where the first is not known, as on some ARMs
 IMAGES_AT_ONCE = 2**14  # in a call: some tens of milliseconds, after which Ctrl-C is heard
 
@@ -55,7 +57,7 @@ def prepare(
     began = time.perf_counter()
     library = _check(model, loss_fn, optimizer, device)
     seconds = time.perf_counter() - began
-    return f"compiled for vectors of {library.lanes} numbers in {seconds:.1f} s"
+    return f"compiled for {library.width} hidden values at a time in {seconds:.1f} s"
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def train_one_epoch(
     model.train()
     optimizer.zero_grad()
     total, count, batch = zero(device), 0, 0
-    with _weights(model, library.lanes) as weights:
+    with _weights(model, library.width) as weights:
         for piece in _pieces(loader, model, device):
             losses = library.train(piece, weights, float(optimizer.param_groups[0]["lr"]))
             sizes = torch.full_like(losses, piece.batch)
@@ -144,33 +146,31 @@ def _check_labels(labels: Tensor, classes: int) -> None:
 
 
 class _Weights:
-    """A model's parameters as C has them: the first layer's transposed, hidden values padded to whole vectors."""
+    """A model's parameters as C has them: hidden values in blocks of ``width``, the last one padded with zeros."""
 
-    def __init__(self, model: MLP, lanes: int) -> None:
+    def __init__(self, model: MLP, width: int) -> None:
         self.model = model
-        (hidden, pixels), classes = model.fc1.weight.shape, len(model.fc2.weight)
-        padded = -(-hidden // lanes) * lanes
+        (self.hidden, self.pixels), self.classes = model.fc1.weight.shape, len(model.fc2.weight)
+        blocks = -(-self.hidden // width)
+        self.padded = blocks * width
         new = model.fc1.weight.new_zeros
-        self.w1, self.b1 = new(pixels, padded), new(padded)
-        self.w2, self.b2 = new(classes, padded), new(classes)
-        self.pairs = (
-            (self.w1[:, :hidden].t(), model.fc1.weight),
-            (self.b1[:hidden], model.fc1.bias),
-            (self.w2[:, :hidden], model.fc2.weight),
-            (self.b2, model.fc2.bias),
-        )
-        for own, parameter in self.pairs:
-            own.copy_(parameter)
+        by_unit = new(self.padded, self.pixels)
+        by_unit[: self.hidden] = model.fc1.weight
+        self.w1 = by_unit.view(blocks, width, self.pixels).transpose(1, 2).contiguous()
+        self.b1, self.w2, self.b2 = new(self.padded), new(self.classes, self.padded), model.fc2.bias.clone()
+        self.b1[: self.hidden], self.w2[:, : self.hidden] = model.fc1.bias, model.fc2.weight
 
     def write_back(self) -> None:
         """Give the parameters the values that they have here."""
-        for own, parameter in self.pairs:
-            parameter.copy_(own)
+        self.model.fc1.weight.copy_(self.w1.transpose(1, 2).reshape(self.padded, self.pixels)[: self.hidden])
+        self.model.fc1.bias.copy_(self.b1[: self.hidden])
+        self.model.fc2.weight.copy_(self.w2[:, : self.hidden])
+        self.model.fc2.bias.copy_(self.b2)
 
 
 @contextmanager
-def _weights(model: MLP, lanes: int) -> Iterator[_Weights]:
-    weights = _Weights(model, lanes)
+def _weights(model: MLP, width: int) -> Iterator[_Weights]:
+    weights = _Weights(model, width)
     try:
         yield weights
     finally:
@@ -187,7 +187,7 @@ class _Library:
     def __init__(self, dtype: torch.dtype) -> None:
         name, real = REAL[dtype]
         self._functions = _compile(name)
-        self.lanes: int = self._functions.lanes()
+        self.width: int = self._functions.width()
         pointer, number = ctypes.c_void_p, ctypes.c_long
         fields: list[tuple[str, type]] = [
             *((field, pointer) for field in ("bytes", "floats", "order", "labels")),
@@ -202,7 +202,6 @@ class _Library:
     def train(self, piece: _Piece, weights: _Weights, lr: float) -> Tensor:
         """Train the batches of ``piece``; return the mean loss of each, float64 (batches,)."""
         losses = torch.empty(-(-piece.count // piece.batch), dtype=torch.float64)
-        (pixels, hidden), classes = weights.w1.shape, len(weights.b2)
         job = self._job(
             bytes=None if piece.order is None else piece.images.data_ptr(),
             floats=piece.images.data_ptr() if piece.order is None else None,
@@ -210,12 +209,12 @@ class _Library:
             labels=piece.labels.data_ptr(),
             count=piece.count,
             batch=piece.batch,
-            pixels=pixels,
-            hidden=hidden,
-            classes=classes,
+            pixels=weights.pixels,
+            hidden=weights.padded,
+            classes=weights.classes,
             **{name: getattr(weights, name).data_ptr() for name in ("w1", "b1", "w2", "b2")},
             lr=lr,
-            threads=min(torch.get_num_threads(), hidden // self.lanes),
+            threads=min(torch.get_num_threads(), weights.padded // self.width),
             losses=losses.data_ptr(),
         )
         if self._functions.train(ctypes.byref(job)) != 0:
@@ -235,7 +234,7 @@ def _compile(real: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "native.so")
         for option in FOR_THIS_CPU:
-            how = [option, "-O3", "-pthread", "-shared", "-fPIC", f"-Dreal={real}", str(SOURCE), "-o", str(file), "-lm"]
+            how = [*OPTIONS, option, f"-Dreal={real}", str(SOURCE), "-o", str(file), "-lm"]
             try:
                 done = subprocess.run([*compiler.split(), *how], capture_output=True, text=True, check=False)  # noqa: S603
             except OSError as error:
