@@ -7,8 +7,12 @@ through gloo, or nccl on CUDA. The data are resident in each, and all draw the s
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,6 +33,10 @@ __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 AT_ONCE = 1
 
 HOW = "torchrun --nproc-per-node 2 -m mnist_loop train --engine distributed"
+
+# What was added up is kept for a while: a thread of gloo that drops the last reference to a tensor of Python's waits
+# for the interpreter, which in torch 2.4 waits for that thread when it ends.
+_kept: deque[Tensor] = deque(maxlen=64)
 
 # The replica of a model lives as long as its optimizer: to make one is to add hooks to the model's parameters.
 _replicas: WeakKeyDictionary[Optimizer, DistributedDataParallel] = WeakKeyDictionary()
@@ -80,9 +88,9 @@ def train_one_epoch(
         count += len(all_labels)
         if on_batch is not None:
             of_all = loss.detach() / size
-            processes.all_reduce(of_all)
+            _add_up(of_all)
             on_batch(batch, of_all)
-    processes.all_reduce(total)
+    _add_up(total)
     return mean(total, count)
 
 
@@ -106,9 +114,15 @@ def evaluate(model: nn.Module, loader: Loader, loss_fn: LossFunction, device: to
             raise
         found = Evaluation(0.0, 0.0)  # this process has no share in so few images
     sums = torch.tensor([found.loss * count, round(found.accuracy * count), count], dtype=torch.float64, device=device)
-    processes.all_reduce(sums)
+    _add_up(sums)
     images = int(sums[2])
     return Evaluation(loss=mean(sums[0], images), accuracy=mean(sums[1], images))
+
+
+def _add_up(values: Tensor) -> None:
+    """Replace ``values`` by the sum over all processes."""
+    _kept.append(values)
+    processes.all_reduce(values)
 
 
 def _share(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -143,8 +157,23 @@ def _join(device: torch.device | str) -> None:
     if "RANK" not in os.environ:
         raise Unsuitable(f"engine distributed: not started by torchrun, expected {HOW}")
     backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
-    processes.init_process_group(backend)
+    with _stdout_is_stderr():
+        processes.init_process_group(backend)
     atexit.register(processes.destroy_process_group)
+
+
+@contextmanager
+def _stdout_is_stderr() -> Iterator[None]:
+    """Send to stderr what libraries print: stdout is for results, and gloo of torch 2.9 tells there whom it met."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _unsuitable(why: str) -> Unsuitable:
