@@ -6,7 +6,7 @@ They are not images per second: the numbers are in each benchmark's ``extra_info
 import importlib
 import time
 from datetime import datetime, timezone
-from statistics import median, quantiles
+from statistics import median
 
 import pytest
 import torch
@@ -19,6 +19,8 @@ from mnist_loop.observe.contract import bind
 from mnist_loop.observe.intentions import DEFAULT
 from mnist_loop.observe.recorder import record
 from mnist_loop.verification import Options, verify
+
+from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
 
 # No part of the sweep: it has no batch size and no device, and is run by itself, with -m slow.
 pytestmark = pytest.mark.slow
@@ -59,10 +61,9 @@ def test_verification(benchmark, facts):
     seconds = [verdict.seconds for verdict in verdicts]
     benchmark.extra_info |= {
         **facts,
-        "part": "verification",
         "cases": len(verdicts[0].judgements),
         "warm_up_s": warm_up_s,
-        "seconds": _spread(seconds),
+        "seconds": spread(seconds),
         "rounds": [{"start": start, "seconds": second} for start, second in zip(starts, seconds, strict=True)],
     }
 
@@ -90,12 +91,11 @@ def test_recording(benchmark, facts):
         assert all(torch.equal(end[name], ends[0][name]) for name in ends[0]), "the recorder changes the result"
     benchmark.extra_info |= {
         **facts,
-        "part": "recording",
         "steps": steps,
         "warm_up_s": warm_up_s,
         "bare_step_s": median(pair["bare_s"] for pair in rounds),
         "recorded_step_s": median(pair["recorded_s"] for pair in rounds),
-        "recorded_to_bare": _spread([pair["recorded_s"] / pair["bare_s"] for pair in rounds]),
+        "recorded_to_bare": spread([pair["recorded_s"] / pair["bare_s"] for pair in rounds]),
         "rounds": rounds,
     }
 
@@ -127,10 +127,3 @@ def _seconds(run):
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
-
-
-def _spread(values):
-    if len(values) == 1:
-        return {"median": values[0], "q1": values[0], "q3": values[0]}
-    lower, middle, upper = quantiles(values, n=4, method="inclusive")
-    return {"median": middle, "q1": lower, "q3": upper}

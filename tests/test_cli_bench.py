@@ -55,7 +55,8 @@ def test_time_to_accuracy_is_asked_for(handed_over):
     """The slow benchmark runs where it is asked for."""
     calls, _ = handed_over
     main(["bench", "--time-to-accuracy"])
-    assert calls[0][calls[0].index("-m") + 1] == "slow or not slow"
+    place = calls[0].index("-m")
+    assert calls[0][place : place + 4] == ["-m", "slow or not slow", "-k", "time_to_accuracy or not slow"]
 
 
 @pytest.mark.parametrize(("pytests", "ours"), [(0, 0), (1, 1), (2, 130), (4, 2), (3, 3), (5, 5)])

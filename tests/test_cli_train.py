@@ -199,6 +199,7 @@ def test_the_same_seed_is_the_same_run(train):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 on, of torch's own workers
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one CPU
 def test_workers_change_nothing(train, tmp_path):
     """Processes that load the data give the same parameters and the same shuffling, bit for bit."""
     train("--epochs", 1, "--save", tmp_path / "none.pt")

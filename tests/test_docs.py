@@ -4,9 +4,12 @@ import re
 
 import pytest
 
+from benchmarks.accuracy import run as accuracy_run
+from benchmarks.accuracy import summary as accuracy_summary
 from benchmarks.peers import results as peers_results
 from benchmarks.peers import table as peers_table
 from mnist_loop.report.reading import read
+from mnist_loop.report.tables import of_sweep
 from mnist_loop.report.tables.markdown import bare
 from mnist_loop.report.tables.paired import lines, verdicts
 
@@ -35,10 +38,23 @@ def test_comparisons_are_those_of_the_stored_results(pages, request):
         assert tables == f"{bare(verdicts(comparison))}\n{bare(lines(comparison))}"
 
 
+def test_sweeps_are_those_of_the_stored_results(pages, request):
+    """``mnist-loop report FILE --format markdown`` prints these tables too."""
+    for file, tables in marked(pages, "sweep"):
+        (sweep,) = read([request.config.rootpath / file]).sweeps
+        assert tables == "\n".join(map(bare, of_sweep(sweep)))
+
+
 def test_the_ratios_of_peers_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.peers --show FILE`` prints them."""
     for file, tables in marked(pages, "peers"):
         assert tables == peers_table.as_markdown(peers_results.read(request.config.rootpath / file))
+
+
+def test_the_times_to_accuracy_are_those_of_the_stored_result(pages, request):
+    """``python -m benchmarks.accuracy --show FILE`` prints them."""
+    for file, tables in marked(pages, "accuracy"):
+        assert tables == accuracy_summary.as_markdown(*accuracy_run.read(request.config.rootpath / file))
 
 
 def test_links_lead_to_files(pages):

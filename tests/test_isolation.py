@@ -582,6 +582,7 @@ def test_leftovers_are_told():
     assert not any(is_alive(pid) for pid in [*left, int(orphan.split()[1])])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one CPU
 def test_what_has_ended_is_no_leftover():
     """Threads that are about to end, processes that ended, a DataLoader with workers."""
 

@@ -260,7 +260,8 @@ def test_every_figure_can_be_written(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12.34, "12.3 s"), (0.99999, "1 s"), (0.0045, "4.5 ms"), (7.89e-7, "789 ns"), (2e-6, "2 µs")]
+    ("value", "text"),
+    [(12.34, "12.3 s"), (0.99999, "1 s"), (0.0045, "4.5 ms"), (7.89e-7, "789 ns"), (2e-6, "2 µs"), (1e-27, "0 ns")],
 )
 def test_seconds_have_a_unit(value, text):
     """The unit is the largest of which there is at least one."""

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, starmap
-from statistics import median
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,7 +36,7 @@ STEPS = range(8, 17)  # in one call; of these, what leaves the fewest batches of
 AT_ONCE = STEPS[0]  # of batches that come one by one, whose number is not known
 LEAD = 1  # batches at the beginning of an epoch that the lesson's loop trains
 CHECKED = 2  # calls whose result is compared with the lesson's: a second one shows what depends on the number of calls
-TRIALS = 15  # calls with each number of threads, of which the median decides
+TRIALS = 15  # calls with each number of threads, of which the fastest decides
 # By which share of its norm a result may differ from the lesson's, in units of the dtype's roundoff. A sum of n terms
 # that is taken in another order differs by about sqrt(n) units, here 28 of the forward product and 8 to 40 of the
 # others; each of up to 32 steps adds its own, and Adam divides by roots of what is near zero. What is computed wrongly
@@ -268,9 +267,9 @@ def _fastest_threads(function: Function, state: Sequence[Tensor], images: Tensor
             function(copies, images, labels)
             return time.perf_counter() - began
 
-    # By turns, so that what disturbs one disturbs the others.
+    # By turns, so that what disturbs one disturbs the others. A disturbance makes none faster: the fastest time counts.
     rounds = [[seconds(threads) for threads in numbers] for _ in range(TRIALS)]
-    return min(zip(map(median, zip(*rounds, strict=True)), numbers, strict=True))[1]
+    return min(zip(map(min, zip(*rounds, strict=True)), numbers, strict=True))[1]
 
 
 def _results(losses: Tensor, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -23,11 +23,11 @@ def quantity(value: float, unit: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time with three digits: 12.3 s, 4.56 ms, 789 µs."""
+    """Write a time with three digits: 12.3 s, 4.56 ms, 789 µs; less than a picosecond is none."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
+    return f"{value / 1e-9:.3g} ns" if value >= 1e-12 else "0 ns"
 
 
 def share(value: float) -> str:
