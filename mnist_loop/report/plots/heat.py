@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.patches import Rectangle
 
 from mnist_loop.report.beside import Family, beside
@@ -29,7 +29,7 @@ SLOW_TO_FAST = LinearSegmentedColormap.from_list(
     "slow to fast", ["#d45d00", "#f0c3a0", "#f4f4f2", "#a5cbe6", "#0071b1"]
 )
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
-DARK_HATCH, LIGHT_HATCH = "#8b949c", "#dfe6ec"
+HATCH = 0.4  # of the letters' colour, the rest is the cell's: seen on any cell, and no louder than the figure
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,11 @@ def _square(axes: Axes, x: int, y: int, square: Square, reach: float) -> None:
     fill = to_hex(colour)
     light = 0.2126 * colour[0] ** 2.2 + 0.7152 * colour[1] ** 2.2 + 0.0722 * colour[2] ** 2.2
     pale = light > 0.18  # where black and white are equally far: (L + 0.05)^2 = 1.05 * 0.05, as WCAG counts contrast
-    letters, lines = (DARK_TEXT, DARK_HATCH) if pale else (LIGHT_TEXT, LIGHT_HATCH)
+    letters = DARK_TEXT if pale else LIGHT_TEXT
+    lines = [
+        HATCH * of_letters + (1 - HATCH) * of_cell
+        for of_letters, of_cell in zip(to_rgb(letters), colour[:3], strict=True)
+    ]
     hatch = None if square.decided else "////"
     axes.add_patch(
         Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=fill, edgecolor=lines, hatch=hatch, linewidth=0)
