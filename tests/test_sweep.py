@@ -215,11 +215,11 @@ def test_a_killed_sweep_leaves_what_was_finished(tmp_path, tiny_data):
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("  3/20"):
+            if line.startswith("  3/"):
                 break
         time.sleep(1)
         process.send_signal(signal.SIGKILL)
     (file,) = tmp_path.glob(".benchmarks/*.json")
     document = json.loads(file.read_text())
-    assert 3 <= len(document["benchmarks"]) < 20
+    assert 3 <= len(document["benchmarks"]) < len(document["mnist_loop"]["planned"])
     assert not document["mnist_loop"]["complete"]
