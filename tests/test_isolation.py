@@ -858,7 +858,7 @@ def test_a_script_may_spawn(tmp_path):
 
         def main():
             with Worker(setup, timeout=100, start_method="spawn") as worker:
-                say(worker.ask("asked"))
+                print(worker.ask("asked"))
     """
     for last, sentence in (('if __name__ == "__main__":\n    main()', ""), ("main()", "start it under if __name__")):
         script.write_text(f"{textwrap.dedent(body)}\n{last}\n")
