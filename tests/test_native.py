@@ -175,6 +175,11 @@ def test_what_is_no_number_stays_none():
         ([(torch.zeros(2, 6), torch.tensor([0, 1]))], RuntimeError, "images of torch.float32 found, expected"),
         ([(torch.zeros(2, 5, dtype=torch.float64), torch.tensor([0, 1]))], RuntimeError, "shape '.2, 6.' is invalid"),
         ([(torch.zeros(2, 6, dtype=torch.float64), torch.zeros(2))], RuntimeError, "labels .2,. of torch.float32"),
+        (
+            [(torch.zeros(2, 6, dtype=torch.float64), torch.tensor([0, 1, 2]))],
+            ValueError,
+            "2 images and 3 labels found, expected as many",
+        ),
         ([], ValueError, "the loader yielded no batch"),
         (
             ResidentLoader(torch.zeros(2, 6, dtype=torch.uint8), torch.tensor([0, 1]), 1, shuffle=False),
@@ -197,7 +202,11 @@ def test_bytes_of_another_size_or_with_other_labels_are_told():
     images = torch.zeros(2, 2, 2, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="is invalid for input of size 4"):
         trained(native, one, ResidentLoader(images, torch.tensor([0, 1]), 1, shuffle=False))
+    with pytest.raises(ValueError, match="2 images and 3 labels found, expected as many"):
+        trained(native, one, ResidentLoader(images, torch.tensor([0, 1, 2]), 1, shuffle=False))
     images = torch.zeros(2, 2, 3, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match=r"resident images of torch.float32 found, expected torch.uint8"):
+        trained(native, one, ResidentLoader(images.float(), torch.tensor([0, 1]), 1, shuffle=False))
     with pytest.raises(IndexError, match="Target 9 is out of bounds"):
         trained(native, one, ResidentLoader(images, torch.tensor([0, 9]), 1, shuffle=False))
 

@@ -76,6 +76,7 @@ def train_one_epoch(
     Raises:
         Unsuitable: as in `prepare`.
         IndexError: a label is none of the classes.
+        ValueError: there are other numbers of images and labels.
         RuntimeError: images or labels of another dtype, or images of another size.
     """
     library = _check(model, loss_fn, optimizer, device)
@@ -124,8 +125,10 @@ def _pieces(loader: Loader, model: MLP, device: torch.device | str) -> Iterator[
         images, labels, size = loader.images.contiguous(), loader.labels.contiguous(), loader.batch_size
         if dtype != torch.float32:
             raise RuntimeError(f"images of float32 found, expected {dtype} as the weights")
+        if images.dtype != torch.uint8:
+            raise RuntimeError(f"resident images of {images.dtype} found, expected torch.uint8")
+        _check_labels(labels, len(images), classes)
         shape_input(images[:1], model)  # or says that they do not fit
-        _check_labels(labels, classes)
         for order in loader.draw().split(max(1, IMAGES_AT_ONCE // size) * size):
             yield _Piece(images, labels, order, len(order), size)
         return
@@ -133,11 +136,13 @@ def _pieces(loader: Loader, model: MLP, device: torch.device | str) -> Iterator[
         images, labels = to_device(shape_input(given, model), device).contiguous(), to_device(targets, device)
         if images.dtype != dtype:
             raise RuntimeError(f"images of {images.dtype} found, expected {dtype} as the weights")
-        _check_labels(labels, classes)
+        _check_labels(labels, len(images), classes)
         yield _Piece(images, labels.contiguous(), None, len(labels), max(1, len(labels)))
 
 
-def _check_labels(labels: Tensor, classes: int) -> None:
+def _check_labels(labels: Tensor, images: int, classes: int) -> None:
+    if len(labels) != images:
+        raise ValueError(f"{images} images and {len(labels)} labels found, expected as many")
     if labels.dtype != torch.int64 or labels.dim() != 1:
         raise RuntimeError(f"labels {tuple(labels.shape)} of {labels.dtype} found, expected (N,) of torch.int64")
     wrong = labels[(labels < 0) | (labels >= classes)]
