@@ -32,7 +32,7 @@ def clock(monkeypatch):
         work()
         return 1.0 if work.func is torch.mm else seconds["onednn"]
 
-    monkeypatch.setattr(products, "_seconds", take)
+    monkeypatch.setattr(products.trials, "seconds", take)
     return seconds
 
 

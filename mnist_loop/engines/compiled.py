@@ -25,7 +25,8 @@ from torch.optim import Optimizer
 from mnist_loop import loop
 from mnist_loop.data import normalise
 from mnist_loop.device import synchronise
-from mnist_loop.engines.contract import SizedLoader, Unsuitable, hooked
+from mnist_loop.engines import contract, trials
+from mnist_loop.engines.contract import SizedLoader, hooked
 from mnist_loop.engines.program import Function, Steps, compile_for, state_of
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, to_device, zero
@@ -36,7 +37,6 @@ STEPS = range(8, 17)  # in one call; of these, what leaves the fewest batches of
 AT_ONCE = STEPS[0]  # of batches that come one by one, whose number is not known
 LEAD = 1  # batches at the beginning of an epoch that the lesson's loop trains
 CHECKED = 2  # calls whose result is compared with the lesson's: a second one shows what depends on the number of calls
-TRIALS = 15  # calls with each number of threads, of which the fastest decides
 # By which share of its norm a result may differ from the lesson's, in units of the dtype's roundoff. A sum of n terms
 # that is taken in another order differs by about sqrt(n) units, here 28 of the forward product and 8 to 40 of the
 # others; each of up to 32 steps adds its own, and Adam divides by roots of what is near zero. What is computed wrongly
@@ -68,6 +68,8 @@ class Compiled:
     seconds: float
     threads: int
 
+
+_unsuitable = partial(contract.unsuitable, "compiled")
 
 # What was compiled for an optimizer, and so for its model, lives as long as the optimizer.
 _compiled: WeakKeyDictionary[Optimizer, dict[str, Compiled]] = WeakKeyDictionary()
@@ -262,13 +264,10 @@ def _fastest_threads(function: Function, state: Sequence[Tensor], images: Tensor
 
     def seconds(threads: int) -> float:
         with _threads(threads):
-            function(copies, images, labels)  # which wakes the threads
-            began = time.perf_counter()
-            function(copies, images, labels)
-            return time.perf_counter() - began
+            return trials.seconds(partial(function, copies, images, labels))
 
     # By turns, so that what disturbs one disturbs the others. A disturbance makes none faster: the fastest time counts.
-    rounds = [[seconds(threads) for threads in numbers] for _ in range(TRIALS)]
+    rounds = [[seconds(threads) for threads in numbers] for _ in range(trials.COUNT)]
     return min(zip(map(min, zip(*rounds, strict=True)), numbers, strict=True))[1]
 
 
@@ -332,10 +331,6 @@ def _check(model: nn.Module, optimizer: Optimizer, device: torch.device | str) -
             raise _unsuitable("the learning rate is a tensor, expected a number")
         if not own.issuperset(map(id, group["params"])):
             raise _unsuitable("the optimizer holds other parameters than those of the model")
-
-
-def _unsuitable(why: str) -> Unsuitable:
-    return Unsuitable(f"engine compiled: {why}; the engines resident and reference train it")
 
 
 def _as_floats(images: Tensor) -> Tensor:

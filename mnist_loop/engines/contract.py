@@ -20,6 +20,11 @@ class Unsuitable(UserError):
     """An engine cannot train this model with this loss and optimizer here; the message says why, and what can."""
 
 
+def unsuitable(engine: str, why: str) -> Unsuitable:
+    """Return the error of ``engine``: why it cannot, and which engines can."""
+    return Unsuitable(f"engine {engine}: {why}; the engines resident and reference train it")
+
+
 class SizedLoader(Protocol):
     """Batches of images (N, ...) and labels (N,), over and over."""
 

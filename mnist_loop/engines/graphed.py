@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,7 +20,8 @@ from torch.optim import Optimizer
 
 from mnist_loop import loop
 from mnist_loop.data import normalise
-from mnist_loop.engines.contract import SizedLoader, Unsuitable, hooked
+from mnist_loop.engines import contract
+from mnist_loop.engines.contract import SizedLoader, hooked
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
 
@@ -28,6 +30,8 @@ __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 AT_ONCE = 1
 LEAD = 3  # batches before a capture: they make gradients, the optimizer's state and the libraries' work spaces
 DEVICE = "cuda"
+
+_unsuitable = partial(contract.unsuitable, "graphed")
 
 
 @dataclass
@@ -227,7 +231,3 @@ def _check(model: nn.Module, optimizer: Optimizer, device: torch.device | str) -
         if group.get("capturable") is False:
             name = type(optimizer).__name__
             raise _unsuitable(f"{name} reads its state from the device, expected {name}(..., capturable=True)")
-
-
-def _unsuitable(why: str) -> Unsuitable:
-    return Unsuitable(f"engine graphed: {why}; the engines resident and reference train it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from mnist_loop.engines.contract import Unsuitable, hooked
+from mnist_loop.engines.contract import hooked, unsuitable
 from mnist_loop.loop import LossFunction
 from mnist_loop.model import MLP
 
@@ -34,7 +34,7 @@ def check(engine: str, model: nn.Module, loss_fn: LossFunction, optimizer: Optim
         wrong = f"{where} has hooks, which would not be called"
     else:
         return
-    raise Unsuitable(f"engine {engine}: {wrong}; the engines resident and reference train it")
+    raise unsuitable(engine, wrong)
 
 
 def _is_cross_entropy(loss_fn: LossFunction) -> bool:

@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mnist_loop.engines.contract import SizedLoader, Unsuitable
+from mnist_loop.engines import contract
+from mnist_loop.engines.contract import SizedLoader
 from mnist_loop.engines.lesson import check
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
@@ -40,6 +41,8 @@ REAL = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctyp
 OPTIONS = ("-O3", "-ffp-contract=fast", "-pthread", "-shared", "-fPIC")
 FOR_THIS_CPU = ("-march=native", "-mcpu=native")  # the second where the first is not known, as on some ARMs
 IMAGES_AT_ONCE = 2**14  # in a call: some tens of milliseconds, after which Ctrl-C is heard
+
+_unsuitable = partial(contract.unsuitable, NAME)
 
 
 def prepare(
@@ -258,7 +261,3 @@ def _check(model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer, device
     if len(dtypes) > 1 or not dtypes <= set(REAL):
         raise _unsuitable("the parameters are of another dtype than float32 or float64")
     return _library(*dtypes)
-
-
-def _unsuitable(why: str) -> Unsuitable:
-    return Unsuitable(f"engine {NAME}: {why}; the engines resident and reference train it")

@@ -7,8 +7,6 @@ faster depends on the machine and the shape: it is measured.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from statistics import median
@@ -17,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-TRIALS = 15  # of each library, of which the median decides
+from mnist_loop.engines import trials
+
 GAIN = 0.9  # of the time of BLAS, which oneDNN must stay below: what is summed in a product costs it a pass of its own
 
 aten = torch.ops.aten
@@ -92,16 +91,9 @@ def _onednn_is_faster(one: _Layout, other: _Layout, threads: int) -> bool:  # no
         onednn()
     except (RuntimeError, NotImplementedError):  # this torch is without it, or it does not take such factors
         return False
-    seconds = [(_seconds(blas), _seconds(onednn)) for _ in range(TRIALS)]
-    of_blas, of_onednn = map(median, zip(*seconds, strict=True))
+    rounds = [(trials.seconds(blas), trials.seconds(onednn)) for _ in range(trials.COUNT)]
+    of_blas, of_onednn = map(median, zip(*rounds, strict=True))
     return bool(of_onednn < GAIN * of_blas)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    work()  # what the other one has left in the caches goes
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def sum_in_products(graph: Graph) -> None:
