@@ -13,7 +13,7 @@ from torch._inductor import config as inductor
 
 from tests import global_state
 
-pytest_plugins = ["mnist_loop.measure.plugin", "pytester"]
+pytest_plugins = ["mnist_loop.bench.plugin", "pytester"]
 
 # The same examples at each commit, and no deadline: a loaded machine must not make a test fail.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, print_blob=True)

@@ -1,6 +1,6 @@
 """Input pipeline and training step in turn, as the lesson has them."""
 
-from mnist_loop.measure.workloads import EndToEnd
+from mnist_loop.bench.workloads import EndToEnd
 
 
 def test_end_to_end(measure, batch_size, device):

@@ -1,6 +1,6 @@
 """The engines: each trains a short epoch, with its own way to the images."""
 
-from mnist_loop.measure.workloads import Epoch
+from mnist_loop.bench.workloads import Epoch
 
 
 def test_epoch(measure, engine, batch_size, device):

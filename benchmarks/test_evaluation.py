@@ -1,6 +1,6 @@
 """Evaluation alone: forward, loss and accuracy, on batches that wait on the device."""
 
-from mnist_loop.measure.workloads import Evaluation
+from mnist_loop.bench.workloads import Evaluation
 
 
 def test_evaluation(measure, batch_size, device):

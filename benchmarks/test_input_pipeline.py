@@ -1,6 +1,6 @@
 """The input pipeline alone: DataLoader, PIL, ToTensor, Normalize, and the copy to the device."""
 
-from mnist_loop.measure.workloads import InputPipeline
+from mnist_loop.bench.workloads import InputPipeline
 
 
 def test_input_pipeline(measure, batch_size, device):

@@ -18,9 +18,9 @@ import pytest
 import torch
 import torch.distributed as processes
 
+from mnist_loop.bench import machine
+from mnist_loop.bench.workloads import Epoch
 from mnist_loop.data import load_data
-from mnist_loop.measure import machine
-from mnist_loop.measure.workloads import Epoch
 
 from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
 

@@ -1,6 +1,6 @@
 """The training step alone: zero_grad, forward, loss, backward, step, on batches that wait on the device."""
 
-from mnist_loop.measure.workloads import Step
+from mnist_loop.bench.workloads import Step
 
 
 def test_step(measure, batch_size, device):

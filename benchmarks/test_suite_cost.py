@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import pytest
 
 import mnist_loop
-from mnist_loop.measure import machine
+from mnist_loop.bench import machine
 
 from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
 
@@ -31,7 +31,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 ROUNDS = 10  # quartiles need about ten values
 PAIRS = 20  # of starts of pytest with and without the plugin, in the order A B B A
-SMALL = "tests/test_metrics.py"  # stands for all tests where nothing is timed
+SMALL = "tests/properties/test_metrics.py"  # stands for all tests where nothing is timed
 SLOWEST = 10  # files that are named
 LIMIT_S = 7200  # several times what all tests take on a small machine
 
@@ -42,7 +42,7 @@ IMPORTS = {
     "command line": (TORCH, "import mnist_loop.cli"),
     "public names": (TORCH, "from mnist_loop import *"),
     "command line alone": ((), "import mnist_loop.cli"),  # as in `mnist-loop --help`, which does without torch
-    "pytest plugin": (("pytest",), "import mnist_loop.plugin"),
+    "pytest plugin": (("pytest",), "import mnist_loop.pytest_plugin"),
 }
 IMPORT = """
 import sys, time

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mnist_loop.measure.accuracy import time_to_accuracy
+from mnist_loop.bench.accuracy import time_to_accuracy
 
 
 @pytest.mark.slow

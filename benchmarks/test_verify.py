@@ -11,14 +11,15 @@ from statistics import median
 import pytest
 import torch
 
+from mnist_loop.bench import machine
 from mnist_loop.loop import train_one_epoch
-from mnist_loop.measure import machine
-from mnist_loop.observe import conduct, world
-from mnist_loop.observe.cases import Case
-from mnist_loop.observe.contract import bind
-from mnist_loop.observe.intentions import DEFAULT
-from mnist_loop.observe.recorder import record
-from mnist_loop.verification import Options, verify
+from mnist_loop.verification.binding.contract import bind
+from mnist_loop.verification.binding.intentions import DEFAULT
+from mnist_loop.verification.cases import world
+from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.recording import global_state as conduct
+from mnist_loop.verification.recording.recorder import record
+from mnist_loop.verification.trial import Options, verify
 
 from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
 

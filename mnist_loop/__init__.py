@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnist_loop.data import load_data, make_loaders
-    from mnist_loop.digits import Digits
+    from mnist_loop.data.digits import Digits
     from mnist_loop.errors import UserError
     from mnist_loop.loop import evaluate, fit, train_one_epoch
     from mnist_loop.model import MLP, ProbeNet
-    from mnist_loop.observe.cases import Case
-    from mnist_loop.observe.intentions import declare
-    from mnist_loop.verification import Options, Verdict, verify
+    from mnist_loop.verification.binding.intentions import declare
+    from mnist_loop.verification.cases.cases import Case
+    from mnist_loop.verification.trial import Options, Verdict, verify
 
 __version__ = "0.2.0"
 
@@ -29,13 +29,13 @@ _HOME = {
     "fit": "loop",
     "load_data": "data",
     "make_loaders": "data",
-    "Digits": "digits",
+    "Digits": "data.digits",
     "UserError": "errors",
-    "Case": "observe.cases",
-    "declare": "observe.intentions",
-    "Options": "verification",
-    "Verdict": "verification",
-    "verify": "verification",
+    "Case": "verification.cases.cases",
+    "declare": "verification.binding.intentions",
+    "Options": "verification.trial",
+    "Verdict": "verification.trial",
+    "verify": "verification.trial",
 }
 
 __all__ = [

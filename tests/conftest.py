@@ -9,13 +9,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from mnist_loop import checkpoint as checkpoint_module
-from mnist_loop import data as data_module
 from mnist_loop import loop as loop_module
 from mnist_loop import model as model_module
+from mnist_loop.data import mnist as data_module
 from mnist_loop.errors import DataError
+from mnist_loop.training import checkpoint as checkpoint_module
 
-# The code under test comes as session fixtures, so that tests/test_mutants.py can hand in a broken copy.
+# The code under test comes as session fixtures, so that tests/properties/test_mutants.py can hand in a broken copy.
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def checkpoints() -> ModuleType:
 
 @pytest.fixture(scope="session", params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """Each device that the laws must hold on. Where there is no CUDA, tests/test_cuda.py says so, once."""
+    """Each device that the laws must hold on. Where there is no CUDA, tests/properties/test_cuda.py says so, once."""
     return torch.device(request.param)
 
 

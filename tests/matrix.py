@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mnist_loop.laws.catalogue import BUGS, SUBJECTS
-from mnist_loop.laws.judge import ENDED, LAWS, Judgement, ranked
-from mnist_loop.verification import Diagnosis, Options, Verdict, diagnose, verify
+from mnist_loop.bugs import BUGS, SUBJECTS
+from mnist_loop.verification.laws.judge import ENDED, LAWS, Judgement, ranked
+from mnist_loop.verification.trial import Diagnosis, Options, Verdict, diagnose, verify
 from tests.loops.mutants import MUTANTS, Mutant
 
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"

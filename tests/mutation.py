@@ -1,4 +1,4 @@
-"""Mutation testing: break ``loop.py`` and ``data.py`` in each way that cosmic-ray knows, and see that a test notices.
+"""Mutation testing: break ``loop.py`` and ``data/mnist.py`` in each way that cosmic-ray knows; a test must notice.
 
 ``python -m tests.mutation [FILE ...]`` works on a copy of the project, several files at a time, and takes about half an
 hour. It exits 1 if a mutant survives that is not listed below with the reason why nothing can notice it.
@@ -19,12 +19,17 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 NOT_COPIED = shutil.ignore_patterns(".git", ".tox", ".venv", ".benchmarks", "*.egg-info", "__pycache__", "data")
-PROPERTIES = [f"tests/test_{subject}.py" for subject in (
+PROPERTIES = [f"tests/properties/test_{subject}.py" for subject in (
     "shapes", "metrics", "train_eval", "gradient_zeroing", "resources", "reproducibility", "loss_decrease",
 )]  # fmt: skip
 TARGETS = {
-    "mnist_loop/loop.py": [*PROPERTIES, "tests/test_loop_devices.py"],
-    "mnist_loop/data.py": [f"tests/test_{subject}.py" for subject in ("data_order", "data", "download", "cuda")],
+    "mnist_loop/loop.py": [*PROPERTIES, "tests/properties/test_loop_devices.py"],
+    "mnist_loop/data/mnist.py": [
+        "tests/properties/test_data_order.py",
+        "tests/data/test_data.py",
+        "tests/data/test_download.py",
+        "tests/properties/test_cuda.py",
+    ],
 }
 
 # Operators that are left out, and why.

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from mnist_loop.laws.judge import LAWS, explains
-from mnist_loop.verification import Options, Verdict, verify
+from mnist_loop.verification.laws.judge import LAWS, explains
+from mnist_loop.verification.trial import Options, Verdict, verify
 from tests.loops.correct import CORRECT, Correct
 
 PAGE = Path(__file__).parents[1] / "docs" / "frameworks.md"

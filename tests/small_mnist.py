@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_loop import idx
-from mnist_loop.vision import datasets
+from mnist_loop.data import idx
+from mnist_loop.data.vision import datasets
 
 SIZES = {"train": 100, "test": 20}
 
@@ -50,7 +50,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 class Digits(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: MNIST is Any
-    """As `mnist_loop.digits.Digits`, but there at once."""
+    """As `mnist_loop.data.digits.Digits`, but there at once."""
 
     def __init__(self, root: str, train: bool = True, transform: Any = None, download: bool = False) -> None:
         folder = Path(root) / "Digits" / "raw"

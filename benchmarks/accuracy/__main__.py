@@ -17,11 +17,12 @@ import torch
 from benchmarks.accuracy.recipes import RECIPES
 from benchmarks.accuracy.run import Benchmark, read
 from benchmarks.accuracy.summary import as_markdown
-from mnist_loop.cli.options import engine, positive_int, thread_count
+from mnist_loop.bench import machine
 from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.data import load_data
+from mnist_loop.engines.options import engine
 from mnist_loop.errors import UserError
-from mnist_loop.measure import machine
+from mnist_loop.support.options import positive_int, thread_count
 
 RESULTS = Path("benchmarks/accuracy/results")
 

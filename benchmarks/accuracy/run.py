@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy.recipes import Recipe
+from mnist_loop.bench import machine
+from mnist_loop.compare.journal import Journal
 from mnist_loop.data import MNIST, Data
 from mnist_loop.engines import contract as engines
 from mnist_loop.errors import UserError
-from mnist_loop.measure import machine
-from mnist_loop.measure.paired.journal import Journal
 
 KIND = "mnist_loop_accuracy"
 SCHEMA = 1

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.peers import entries, results, table, task
 from benchmarks.peers.run import Line, Plan, Run
-from mnist_loop.cli.options import duration, positive_int, seed, thread_count
+from mnist_loop.compare.journal import Journal
 from mnist_loop.errors import UserError
-from mnist_loop.measure.paired.journal import Journal
+from mnist_loop.support.options import duration, positive_int, seed, thread_count
 
 INTERRUPTED = 130
 

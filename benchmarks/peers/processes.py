@@ -12,7 +12,7 @@ from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
-from mnist_loop.measure.paired.processes import Peer
+from mnist_loop.compare.processes import Peer
 
 ROOT = Path(__file__).parents[2]
 MODULE = "benchmarks.peers.worker"

@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.peers import entries, processes
 from benchmarks.peers.task import Task
+from mnist_loop.bench import machine
+from mnist_loop.compare.processes import WorkerLost
 from mnist_loop.errors import UserError
-from mnist_loop.measure import machine
-from mnist_loop.measure.paired.processes import WorkerLost
 
 KIND = "mnist_loop_peers"
 SCHEMA = 1

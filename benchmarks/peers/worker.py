@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import entries, task
-from mnist_loop.measure.paired.worker import answer
+from mnist_loop.compare.worker import answer
 
 
 class Worker:
@@ -71,7 +71,7 @@ class Worker:
         """Measure what the machine itself can do, by torch."""
         import torch
 
-        from mnist_loop.measure import ruler
+        from mnist_loop.bench import ruler
 
         return asdict(ruler.measure(torch.device("cpu")))
 

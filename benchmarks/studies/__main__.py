@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.studies.load import load
 from benchmarks.studies.run import Study
 from benchmarks.studies.summary import as_markdown, read
-from mnist_loop.cli.options import duration, percentage, positive_int, thread_count
 from mnist_loop.errors import UserError
+from mnist_loop.support.options import duration, percentage, positive_int, thread_count
 
 RESULTS = Path("benchmarks/studies/results")
 

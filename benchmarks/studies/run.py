@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mnist_loop.measure.paired import session
-from mnist_loop.measure.paired.comparison import Comparison
-from mnist_loop.measure.paired.crew import Crew
-from mnist_loop.measure.paired.plan import Plan
+from mnist_loop.compare import session
+from mnist_loop.compare.comparison import Comparison
+from mnist_loop.compare.crew import Crew
+from mnist_loop.compare.plan import Plan
 from mnist_loop.statistics.pairing import generations, rounds
 
 VARIABLE = "MNIST_LOOP_STUDY"  # nothing reads it: arms for which it differs have hosts of their own, as environments do

@@ -6,10 +6,11 @@ import argparse
 import os
 from pathlib import Path
 
-from mnist_loop.cli.options import batch_sizes, engines, positive_int
+from mnist_loop.engines.options import engines
 from mnist_loop.errors import UserError
+from mnist_loop.support.options import batch_sizes, positive_int
 
-PLUGIN = "mnist_loop.measure.plugin"
+PLUGIN = "mnist_loop.bench.plugin"
 ISOLATED = ("-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider")
 INTERRUPTED_BY_PYTEST, MISUSED_PYTEST = 2, 4
 MISUSED, INTERRUPTED = 2, 130

@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_loop.cli.options import batch_sizes, duration, percentage, seed, thread_count
 from mnist_loop.errors import UserError
+from mnist_loop.support.options import batch_sizes, duration, percentage, seed, thread_count
 
 if TYPE_CHECKING:
-    from mnist_loop.measure.paired.comparison import Comparison
-    from mnist_loop.measure.paired.plan import Plan
-    from mnist_loop.measure.paired.session import Session
-    from mnist_loop.progress import Progress
+    from mnist_loop.compare.comparison import Comparison
+    from mnist_loop.compare.plan import Plan
+    from mnist_loop.compare.session import Session
     from mnist_loop.statistics.judgement import Judged
+    from mnist_loop.support.progress import Progress
 
 PARTS = ("step", "evaluation", "input pipeline", "end to end")
 FOLDER = Path(".benchmarks")
@@ -83,10 +83,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare; return the exit code."""
-    from mnist_loop.measure.paired.comparison import LossesDiffer
-    from mnist_loop.measure.paired.crew import Crew
-    from mnist_loop.measure.paired.processes import WorkerLost
-    from mnist_loop.progress import Progress
+    from mnist_loop.compare.comparison import LossesDiffer
+    from mnist_loop.compare.crew import Crew
+    from mnist_loop.compare.processes import WorkerLost
+    from mnist_loop.support.progress import Progress
 
     session = _session(arguments)
     comparison: Comparison | None = None
@@ -115,9 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _session(arguments: argparse.Namespace) -> Session:
-    from mnist_loop.measure.machine import available_cpus
-    from mnist_loop.measure.paired import session
-    from mnist_loop.measure.paired.plan import Plan
+    from mnist_loop.bench.machine import available_cpus
+    from mnist_loop.compare import session
+    from mnist_loop.compare.plan import Plan
 
     if arguments.go_on is not None:
         if arguments.arms or arguments.set or arguments.output:

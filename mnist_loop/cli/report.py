@@ -152,7 +152,7 @@ def _plot(results: Results, folder: Path) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from mnist_loop.files import write_atomically
+    from mnist_loop.support.files import write_atomically
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

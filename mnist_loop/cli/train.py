@@ -12,17 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_loop.cli.options import positive_float, positive_int, seed, share, thread_count, worker_count
 from mnist_loop.cli.signals import held_back
 from mnist_loop.engines import NAMES
 from mnist_loop.errors import CheckpointError
-from mnist_loop.progress import Progress
+from mnist_loop.support.options import positive_float, positive_int, seed, share, thread_count, worker_count
+from mnist_loop.support.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from mnist_loop.checkpoint import Checkpoint
-    from mnist_loop.session import Session
+    from mnist_loop.training.checkpoint import Checkpoint
+    from mnist_loop.training.session import Session
 
 LESSON = {"batch_size": 64, "lr": 0.01, "seed": 0}
 FINISHED, MISSED, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         with held_back(lambda: progress.status("interrupted: ending as soon as torch is loaded")):
             import torch
 
-            import mnist_loop.session  # noqa: F401  # loads torchvision
-            from mnist_loop.device import resolve_device
+            import mnist_loop.training.session  # noqa: F401  # loads torchvision
+            from mnist_loop.support.device import resolve_device
 
         device = _own(resolve_device(arguments.device), arguments)
         threads = torch.get_num_threads()
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> dict[str, Any]:
-    from mnist_loop.session import LossNotFinite
+    from mnist_loop.training.session import LossNotFinite
 
     session, prepare_s = _start(arguments, device, progress)
     started = time.perf_counter()
@@ -133,9 +133,9 @@ def _train(arguments: argparse.Namespace, device: torch.device, progress: Progre
 def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> tuple[Session, float]:
     import torch
 
+    from mnist_loop.bench.machine import available_cpus
     from mnist_loop.data import load_data
-    from mnist_loop.measure.machine import available_cpus
-    from mnist_loop.session import Session, Settings
+    from mnist_loop.training.session import Session, Settings
 
     checkpoint, save_to = _checkpoint(arguments)
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if arguments.engine == "distributed" else 1
@@ -172,7 +172,7 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
 
 def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path | None]:
     """Return the checkpoint to go on from, and the file to save to."""
-    from mnist_loop.checkpoint import Checkpoint
+    from mnist_loop.training.checkpoint import Checkpoint
 
     save, resume = arguments.save, arguments.resume
     if save is not None and _speaks(arguments) and not (resume is not None and save.resolve() == resume.resolve()):

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_loop.cli.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
+from mnist_loop import bugs as catalogue
 from mnist_loop.cli.signals import held_back
 from mnist_loop.errors import UserError
-from mnist_loop.files import write_atomically
-from mnist_loop.findings import expected as expected_failures
-from mnist_loop.findings import explain, layout
-from mnist_loop.findings.snippet import Asked
-from mnist_loop.laws import catalogue
-from mnist_loop.observe import intentions
+from mnist_loop.support.files import write_atomically
+from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
+from mnist_loop.verdict import expected as expected_failures
+from mnist_loop.verdict import explain, layout
+from mnist_loop.verdict.snippet import Asked
+from mnist_loop.verification.binding import intentions
 
 if TYPE_CHECKING:
-    from mnist_loop.findings.expected import Expected
-    from mnist_loop.findings.report import Report
+    from mnist_loop.verdict.expected import Expected
+    from mnist_loop.verdict.report import Report
 
 STDOUT = "-"
 OnCase = Callable[[int, int], None]
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     file = None if arguments.json is None or to_stdout else _new_file(Path(arguments.json))
 
     report = _verify(asked, expected, quiet=to_stdout)
-    from mnist_loop.findings import document, text
+    from mnist_loop.verdict import document, text
 
     if to_stdout:
         if sys.stdout is not None:
@@ -144,9 +144,9 @@ def _verify(asked: Asked, expected: dict[str, Expected], *, quiet: bool) -> Repo
             # torch loads it with the first optimizer, in each process anew: here it takes none of the loop's time.
             import torch._dynamo  # noqa: F401
 
-            from mnist_loop.device import resolve_device
-            from mnist_loop.findings.report import report
-            from mnist_loop.verification import Options, verify
+            from mnist_loop.support.device import resolve_device
+            from mnist_loop.verdict.report import report
+            from mnist_loop.verification.trial import Options, verify
 
             resolve_device(str(asked.options.get("device", "cpu")))
         status("verifying")

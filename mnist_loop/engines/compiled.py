@@ -24,12 +24,12 @@ from torch.optim import Optimizer
 
 from mnist_loop import loop
 from mnist_loop.data import normalise
-from mnist_loop.device import synchronise
 from mnist_loop.engines import contract, trials
 from mnist_loop.engines.contract import SizedLoader, hooked
 from mnist_loop.engines.program import Function, Steps, compile_for, state_of
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, to_device, zero
+from mnist_loop.support.device import synchronise
 
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mnist_loop.observe.intentions import declare
+from mnist_loop.verification.binding.intentions import declare
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mnist_loop.observe.intentions import declare
+from mnist_loop.verification.binding.intentions import declare
 
 T = TypeVar("T", bound=Callable[..., Any])
 

@@ -1,4 +1,4 @@
-"""Bugs of the DataLoaders and of the transform: broken copies of ``mnist_loop/data.py``."""
+"""Bugs of the DataLoaders and of the transform: broken copies of ``mnist_loop/data/mnist.py``."""
 
 from tests.loops.patches import Mutant
 

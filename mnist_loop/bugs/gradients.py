@@ -1,0 +1,480 @@
+"""Gradients and steps: what a step applies, to what, and how often."""
+
+from __future__ import annotations
+
+from mnist_loop.bugs.bug import Bug, code
+
+SUBJECT = "gradients and steps"
+
+BUGS = (
+    Bug(
+        id="zero-grad-missing",
+        subject=SUBJECT,
+        severity="bug",
+        title="gradients of earlier batches are applied again",
+        hint="call optimizer.zero_grad() once per batch, before loss.backward()",
+        broken=code("""
+            for images, labels in train_loader:
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "backward() adds to the gradients that are there already, so step k applies the sum over the batches 1 to "
+            "k. The loss falls at first, faster than it should; then the training swings or blows up. A small learning "
+            "rate hides it for a long time."
+        ),
+        reported=(
+            "https://github.com/meta-pytorch/torchforge/pull/71",
+            "https://github.com/pytorch/pytorch/issues/47175",
+            "https://github.com/yastrebksv/TennisCourtDetector/issues/7",
+        ),
+    ),
+    Bug(
+        id="zero-grad-per-epoch",
+        subject=SUBJECT,
+        severity="bug",
+        title="gradients are cleared once an epoch, and pile up within it",
+        hint="move optimizer.zero_grad() into the loop over the batches, before loss.backward()",
+        broken=code("""
+            for epoch in range(epochs):
+                optimizer.zero_grad()
+                for images, labels in train_loader:
+                    loss = loss_fn(model(images), labels)
+                    loss.backward()
+                    optimizer.step()
+        """),
+        fixed=code("""
+            for epoch in range(epochs):
+                for images, labels in train_loader:
+                    optimizer.zero_grad()
+                    loss = loss_fn(model(images), labels)
+                    loss.backward()
+                    optimizer.step()
+        """),
+        symptom=(
+            "The first step of each epoch is right; step k of it applies the sum over the epoch's first k batches, "
+            "which by its end are hundreds of gradients in one. Within one epoch it cannot be told from "
+            "zero-grad-missing."
+        ),
+        reported=(
+            "https://github.com/pytorch/pytorch/issues/47175",
+            "https://github.com/heartcored98/Standalone-DeepLearning/issues/11",
+            "https://github.com/salesforce/corr_based_prediction/issues/1",
+        ),
+    ),
+    Bug(
+        id="zero-grad-after-backward",
+        subject=SUBJECT,
+        severity="bug",
+        title="gradients are cleared between backward and step, so that the steps apply nothing",
+        hint="call optimizer.zero_grad() before loss.backward() or after optimizer.step(), not between the two",
+        broken=code("""
+            for images, labels in train_loader:
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.zero_grad()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "Each step runs and finds no gradient: the parameters stay as they were, to the bit. The loss is flat from "
+            "the first batch on, and nothing raises. (With set_to_none=False, weight decay still shrinks them.)"
+        ),
+    ),
+    Bug(
+        id="zero-grad-per-micro-batch",
+        subject=SUBJECT,
+        severity="bug",
+        title="gradients are cleared within the accumulation, so that only its last micro-batch counts",
+        hint="call optimizer.zero_grad() once per step, not once per micro-batch",
+        broken=code("""
+            batches = iter(train_loader)
+            while window := list(islice(batches, accumulate)):
+                for images, labels in window:
+                    optimizer.zero_grad()
+                    loss = loss_fn(model(images), labels) / len(window)
+                    loss.backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            batches = iter(train_loader)
+            while window := list(islice(batches, accumulate)):
+                optimizer.zero_grad()
+                for images, labels in window:
+                    loss = loss_fn(model(images), labels) / len(window)
+                    loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "Of N micro-batches N - 1 are computed and thrown away: the step applies the last one's gradient, divided "
+            "by N. The training looks like one with small batches and a learning rate that is N times too small."
+        ),
+        needs="declare accumulate=N",
+        reported=(
+            "https://github.com/pytorch/torchtitan/pull/3575",
+            "https://github.com/bytetriper/RAE/issues/67",
+        ),
+    ),
+    Bug(
+        id="zero-grad-drops-tail",
+        subject=SUBJECT,
+        severity="bug",
+        title="the accumulation that is open at an epoch's end is never stepped, and cleared by the next epoch",
+        hint="step what is left at the end of each epoch before clearing it",
+        broken=code("""
+            for epoch in range(epochs):
+                optimizer.zero_grad()
+                for i, (images, labels) in enumerate(train_loader):
+                    loss = loss_fn(model(images), labels) / accumulate
+                    loss.backward()
+                    if (i + 1) % accumulate == 0:
+                        optimizer.step()
+                        optimizer.zero_grad()
+        """),
+        fixed=code("""
+            for epoch in range(epochs):
+                batches = iter(train_loader)
+                while window := list(islice(batches, accumulate)):
+                    optimizer.zero_grad()
+                    for images, labels in window:
+                        loss = loss_fn(model(images), labels) / len(window)
+                        loss.backward()
+                    optimizer.step()
+        """),
+        symptom=(
+            "Where the batches of an epoch are no multiple of N, the last few are computed and lost: 24 of 120 with N "
+            "= 32. With fewer than N batches nothing is trained at all."
+        ),
+        needs="declare accumulate=N",
+        reported=(
+            "https://github.com/ultralytics/ultralytics/pull/11217",
+            "https://github.com/timoschick/pet/issues/36",
+        ),
+    ),
+    Bug(
+        id="step-missing",
+        subject=SUBJECT,
+        severity="bug",
+        title="gradients are computed, and never applied",
+        hint="call optimizer.step() after loss.backward()",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "The parameters after the training are those before it, to the bit. The loss only wanders with the "
+            "batches, and all costs of a training are paid."
+        ),
+        reported=(
+            "https://github.com/neuraloperator/Geo-FNO/issues/3",
+            "https://github.com/tedlasai/learn2refocus/issues/5",
+            "https://github.com/zhaoyuzhi/deepfillv2/issues/6",
+        ),
+    ),
+    Bug(
+        id="step-double",
+        subject=SUBJECT,
+        severity="bug",
+        title="each batch is stepped twice",
+        hint="call optimizer.step() once per batch",
+        broken=code("""
+            def train_step(images, labels):
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+
+            for images, labels in train_loader:
+                train_step(images, labels)
+                optimizer.step()
+        """),
+        fixed=code("""
+            def train_step(images, labels):
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+
+            for images, labels in train_loader:
+                train_step(images, labels)
+        """),
+        symptom=(
+            "The second step applies a gradient that was taken before the first one. With plain SGD that is twice the "
+            "learning rate; with momentum or Adam the state is advanced twice as well."
+        ),
+        reported=("https://github.com/mzolfaghari/ECO-pytorch/pull/1",),
+    ),
+    Bug(
+        id="optimizer-misses-parameters",
+        subject=SUBJECT,
+        severity="bug",
+        title="parameters get a gradient, but no optimizer has them",
+        hint="build the optimizer last, from all parameters of the model as it is trained",
+        broken=code("""
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            model.fc2 = torch.nn.Linear(128, 10)
+            train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        """),
+        fixed=code("""
+            model.fc2 = torch.nn.Linear(128, 10)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        """),
+        symptom=(
+            "Layers that were added, replaced or wrapped after the optimizer was built keep their initial values, "
+            "while the optimizer goes on stepping tensors that no forward reads. The rest of the model learns around "
+            "them, so the loss falls, though not far."
+        ),
+        reported=(
+            "https://github.com/huggingface/accelerate/issues/3256",
+            "https://github.com/pytorch/pytorch/issues/107843",
+            "https://github.com/pytorch/pytorch/issues/14467",
+        ),
+    ),
+    Bug(
+        id="optimizer-recreated",
+        subject=SUBJECT,
+        severity="bug",
+        title="the optimizer is built anew in each epoch, and its momentum is lost",
+        hint="build the optimizer once, before the loop over the epochs",
+        broken=code("""
+            for epoch in range(epochs):
+                optimizer = torch.optim.Adam(model.parameters())
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        """),
+        fixed=code("""
+            optimizer = torch.optim.Adam(model.parameters())
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        """),
+        symptom=(
+            "Momentum, Adam's moments and its step count begin at zero again with each epoch: the loss rises at each "
+            "epoch's start, and a schedule that holds the old optimizer no longer has an effect. Plain SGD has no "
+            "state to lose."
+        ),
+        needs="a loop that trains several epochs",
+        reported=(
+            "https://github.com/alan-turing-institute/deepsensor/issues/47",
+            "https://github.com/zju3dv/Vox-Fusion/issues/31",
+        ),
+    ),
+    Bug(
+        id="frozen-by-accident",
+        subject=SUBJECT,
+        severity="bug",
+        title="parameters that should be trained have requires_grad off",
+        hint="turn requires_grad on again for all that is to be trained, or declare frozen=[...] what is not",
+        broken=code("""
+            model.requires_grad_(False)
+            model.fc2.requires_grad_(True)
+            train_one_epoch(model, train_loader, loss_fn, optimizer, device)  # the head alone, to begin with
+            train_one_epoch(model, train_loader, loss_fn, optimizer, device)  # meant for the whole model
+        """),
+        fixed=code("""
+            model.requires_grad_(False)
+            model.fc2.requires_grad_(True)
+            train_one_epoch(model, train_loader, loss_fn, optimizer, device)  # the head alone, to begin with
+            model.requires_grad_(True)
+            train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        """),
+        symptom=(
+            "The frozen part keeps the values that it began with, random ones included. The rest learns, so the loss "
+            "falls and stops too early; parameters that were handed in trainable have no gradient at any step."
+        ),
+        reported=(
+            "https://github.com/nttcslab/byol-a/issues/7",
+            "https://github.com/pytorch/vision/issues/2164",
+        ),
+    ),
+    Bug(
+        id="frozen-moves",
+        subject=SUBJECT,
+        severity="bug",
+        title="parameters that are frozen change",
+        hint="freeze with requires_grad_(False) before the first step, instead of clearing the gradients",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                for parameter in model.fc1.parameters():
+                    parameter.grad.zero_()
+                optimizer.step()
+        """),
+        fixed=code("""
+            model.fc1.requires_grad_(False)
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "A gradient of zero is still a gradient: weight decay shrinks the parameter at each step, and momentum "
+            "that was gathered before keeps moving it. An optimizer passes over a parameter only where its gradient is "
+            "None. Turning requires_grad on for all parameters undoes a freeze just as quietly."
+        ),
+        reported=(
+            "https://github.com/huggingface/diffusers/issues/1009",
+            "https://github.com/ultralytics/yolov5/issues/1213",
+        ),
+    ),
+    Bug(
+        id="graph-detached",
+        subject=SUBJECT,
+        severity="bug",
+        title="the loss is cut off from the model, so that no gradient reaches it",
+        hint="compute the loss from the model's outputs themselves, without .data, .detach() or torch.tensor()",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                outputs = torch.tensor(model(images).tolist(), requires_grad=True)
+                loss = loss_fn(outputs, labels)
+                loss.backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                outputs = model(images)
+                loss = loss_fn(outputs, labels)
+                loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "torch says so, `element 0 of tensors does not require grad`, until someone silences it with "
+            "requires_grad=True: then backward() ends at the copy, the parameters have no gradient, and the training "
+            "does nothing."
+        ),
+        reported=(
+            "https://github.com/ronghuaiyang/arcface-pytorch/issues/56",
+            "https://github.com/LZGMatrix/BOP19_CDPN_2019ICCV/issues/4",
+        ),
+    ),
+    Bug(
+        id="kernel-no-op",
+        subject=SUBJECT,
+        severity="bug",
+        title="a step runs on a gradient that is not zero, and changes nothing",
+        hint="make the parameters contiguous and update torch, whose kernel for this device ignored the step",
+        broken=code("""
+            weight = torch.rand(784, 10, device=device).t()  # not contiguous
+            weight.requires_grad_(True)
+            optimizer = torch.optim.Adam([weight])  # on "mps", before torch 2.4, the steps changed nothing
+        """),
+        fixed=code("""
+            weight = torch.rand(784, 10, device=device).t().contiguous()
+            weight.requires_grad_(True)
+            optimizer = torch.optim.Adam([weight])
+        """),
+        symptom=(
+            "Some parameters never change although gradient and learning rate are not zero: the device's kernel wrote "
+            "its result to a temporary copy. The loop is right; where it runs is not."
+        ),
+        reported=(
+            "https://github.com/pytorch/pytorch/issues/118117",
+            "https://github.com/pytorch/pytorch/issues/118115",
+        ),
+    ),
+    Bug(
+        id="gradient-differs",
+        subject=SUBJECT,
+        severity="bug",
+        title="a step applies a gradient that is not the loss's, in a way that no known bug explains",
+        hint="apply the gradient as backward() leaves it, or declare what changes it, such as clip=1.0",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                for parameter in model.parameters():
+                    parameter.grad.sign_()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "The gradient at a step differs from the one that the same batches give in a replay in float64, by more "
+            "than rounding explains, and none of the bugs on this page gives it either. The finding says at which "
+            "step, in which parameter and by how much."
+        ),
+    ),
+    Bug(
+        id="update-differs",
+        subject=SUBJECT,
+        severity="bug",
+        title="the parameters do not move as the optimizer says",
+        hint="let optimizer.step() alone change the parameters, or declare own_optimizer=True",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter.mul_(0.999)
+        """),
+        fixed=code("""
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "The gradients are right, but the parameters after the step are not those that the optimizer's own rule "
+            "makes of them: something else wrote to them, or the step ran with other settings than the optimizer "
+            "shows."
+        ),
+    ),
+    Bug(
+        id="replica-bypassed",
+        subject=SUBJECT,
+        severity="bug",
+        title="the module inside DistributedDataParallel is called, and the replicas drift apart",
+        hint="call the wrapped model, not its .module",
+        broken=code("""
+            replicated = DistributedDataParallel(model)
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(replicated.module(images), labels).backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            replicated = DistributedDataParallel(model)
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(replicated(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "The gradients are averaged between processes only where the forward went through the wrapper. Without it "
+            "each process trains a model of its own on its share of the data: they differ from the first step on, and "
+            "one is kept."
+        ),
+        undecided="It takes several processes: one alone has nothing to differ from.",
+        reported=("https://github.com/kohya-ss/sd-scripts/pull/989",),
+    ),
+)

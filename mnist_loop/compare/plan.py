@@ -1,0 +1,75 @@
+"""The plan of a comparison: what is measured, how finely, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+# Shorter than what comes and goes on a shared machine, so that both arms get the same of it. Measured on one, the ratio
+# of identical code scattered within a second by 3.1 % with blocks of 58 ms, 1.9 % with 29 ms, 1.0 % with 7 ms and 0.7 %
+# with 4 ms; and by 0.5 % with 4 ms and the lower quartile of the steps' times in place of their mean.
+BLOCK_S = 0.005
+# The restarts of a run after which a verdict is looked for, beside the end of the budget. Each look costs some of the
+# confidence; each of these comes when the run is about 1.6 times as long as at the one before.
+LOOKS_AT = (5, 8, 13, 21, 34, 55, 89)
+LOOKS = 2 * (len(LOOKS_AT) + 1)  # in the first run and in the one that confirms
+# Restarts that a budget is divided into, enough to tell what they differ by, and the shortest generation: beside the
+# 0.3 s that a fork takes, or the several seconds of new processes that import torch. The longest is beside a drift.
+GENERATIONS, SHORTEST_GENERATION_S = 50, 0.2
+GENERATIONS_APART, SHORTEST_GENERATION_APART_S = 10, 0.5
+LONGEST_GENERATION_S = 3.0
+GENERATIONS_A_CELL = 10  # of a sweep, at least: half of them for the run that confirms
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and for how long.
+
+    Attributes:
+        part: of the lesson: "step", "evaluation", "input pipeline" or "end to end".
+        batch_sizes: of the sweep, one or more.
+        data: where the images come from, as for `mnist_loop.data.load_data`.
+        device: "auto", or what `mnist_loop.support.device.resolve_device` takes; where an arm sets none.
+        threads: CPU threads, where an arm sets none.
+        dtype: of the model and the images, where an arm sets none.
+        margin: the share below which a difference does not matter: 0.01 for 1 %.
+        confidence: with which all verdicts of the run hold together.
+        budget_s: seconds of measuring, at most.
+        seed: of the order of the blocks.
+        ruler: whether what the machine itself can do is measured before and after.
+    """
+
+    part: str = "step"
+    batch_sizes: tuple[int, ...] = (64,)
+    data: str | None = None
+    device: str = "auto"
+    threads: int = 1
+    dtype: str = "float32"
+    margin: float = 0.01
+    confidence: float = 0.95
+    budget_s: float = 60.0
+    seed: int = 0
+    ruler: bool = True
+
+    def generation_s(self, apart: bool) -> float:
+        """Return the seconds that the workers of a generation work before they are restarted.
+
+        Args:
+            apart: whether a restart is one of all processes, and no fork.
+        """
+        most, shortest = (
+            (GENERATIONS_APART, SHORTEST_GENERATION_APART_S) if apart else (GENERATIONS, SHORTEST_GENERATION_S)
+        )
+        most = max(most, GENERATIONS_A_CELL * len(self.batch_sizes))
+        return min(max(self.budget_s / most, shortest), LONGEST_GENERATION_S)
+
+    def as_stored(self) -> dict[str, Any]:
+        """Return the plan for the first line of a comparison's file."""
+        return {**asdict(self), "block_s": BLOCK_S, "looks": LOOKS, "model": "784-128-10"}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Plan:
+        """Read a plan back."""
+        values = {field.name: stored[field.name] for field in fields(cls)}
+        return cls(**{**values, "batch_sizes": tuple(values["batch_sizes"])})

@@ -1,0 +1,116 @@
+"""A comparison from its beginning, or from where it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mnist_loop import __version__
+from mnist_loop.compare import journal
+from mnist_loop.compare.arms import Arm, parse_all
+from mnist_loop.compare.comparison import Comparison, spent
+from mnist_loop.compare.crew import Crew
+from mnist_loop.compare.plan import Plan
+from mnist_loop.errors import UserError
+
+TELLING = ("torch", "python", "numpy")  # versions that must be as they were where a comparison goes on
+
+
+@dataclass(frozen=True)
+class Session:
+    """What was asked for, and what of it is there already.
+
+    Attributes:
+        specs: the arms, as typed.
+        settings: those of ``--set``, as typed.
+        plan: how they are compared.
+        arms: what is compared; the last is the control.
+        path: the file of a comparison that goes on.
+        head: its first line.
+        events: its other lines.
+    """
+
+    specs: Sequence[str]
+    settings: Sequence[str]
+    plan: Plan
+    arms: Sequence[Arm]
+    path: Path | None = None
+    head: dict[str, Any] = field(default_factory=dict)
+    events: Sequence[dict[str, Any]] = ()
+
+    def begin(self, crew: Crew, path: Path | None, folder: Path, tell: Callable[..., object]) -> Comparison:
+        """Open the file, and return the comparison, ready to run.
+
+        Args:
+            crew: has been started.
+            path: a new file; None for one in ``folder``, named for what is compared.
+            folder: where it goes then.
+            tell: as in `Comparison`.
+
+        Raises:
+            UserError: the file cannot be written, or the environments are no longer what they were.
+        """
+        facts = [crew.facts(arm) for arm in self.arms]
+        if self.path is not None:
+            self._check(facts)
+            file = journal.Journal(self.path)
+            found = journal.blocks(self.events)
+            file.write({"event": "continued", "at": max((block.start for block in found), default=0.0)})
+            return Comparison(self.arms, self.plan, crew, file, tell, found, spent(self.events))
+        head = {
+            "version": __version__,
+            "started": datetime.now(timezone.utc).isoformat(),
+            "machine": facts[0]["machine"],
+            "state": facts[0]["state"],
+            "asked": {"arms": list(self.specs), "set": list(self.settings), "data": self.plan.data},
+            "plan": {**self.plan.as_stored(), "data": crew.data_name},
+            "arms": [self._stored(crew, arm, one) for arm, one in zip(self.arms, facts, strict=True)],
+        }
+        versions = "-".join(dict.fromkeys(one["software"]["torch"] for one in facts))
+        stem = f"compare_{facts[0]['machine']['name']}_torch-{versions}"
+        return Comparison(self.arms, self.plan, crew, journal.Journal(path or journal.unused(folder, stem), head), tell)
+
+    def _stored(self, crew: Crew, arm: Arm, facts: dict[str, Any]) -> dict[str, Any]:
+        settings = {**crew.settings(arm, 0), **arm.variables}
+        shown = {name: str(value) for name, value in settings.items() if value}  # no batch size but its own
+        return {"label": arm.label, "software": facts["software"], "settings": shown, "control": arm.control}
+
+    def _check(self, facts: Sequence[dict[str, Any]]) -> None:
+        for arm, now, then in zip(self.arms, facts, self.head["arms"], strict=True):
+            for name in TELLING:
+                before, here = then["software"].get(name), now["software"].get(name)
+                if before != here:
+                    raise UserError(
+                        f"{self.path}: {arm.label} had {name} {before}, and has {here} now; start a new comparison"
+                    )
+        before, here = self.head["machine"].get("hash"), facts[0]["machine"].get("hash")
+        if before != here:
+            raise UserError(f"{self.path}: measured on another machine ({before}; this one is {here})")
+
+
+def new(specs: Sequence[str], settings: Sequence[str], plan: Plan) -> Session:
+    """Prepare a comparison of what was typed.
+
+    Raises:
+        UserError: an arm that is not there, or a setting that is not known.
+    """
+    arms = parse_all(specs, settings)
+    return Session(specs, settings, plan, [*arms, arms[0].again()])
+
+
+def stored(path: Path, budget_s: float | None = None) -> Session:
+    """Prepare to go on with the comparison in ``path``, for ``budget_s`` seconds in all where that is said.
+
+    Raises:
+        UserError: it is damaged or of another version, or its environments are not there.
+    """
+    head, events = journal.stored(path)
+    try:
+        asked, plan = head["asked"], {**head["plan"], "data": head["asked"]["data"]}
+        again = new(asked["arms"], asked["set"], Plan.of({**plan, "budget_s": budget_s or plan["budget_s"]}))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not complete ({error} is missing), expected a comparison") from error
+    return Session(again.specs, again.settings, again.plan, again.arms, path, head, events)

@@ -1,0 +1,246 @@
+"""The data: MNIST from disk or downloaded, else the stand-in `Digits`; and the lesson's DataLoaders."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mnist_loop.data import idx
+from mnist_loop.data.digits import Digits
+from mnist_loop.data.vision import datasets, transforms
+from mnist_loop.errors import DataError
+from mnist_loop.support.files import publish, staging_folder
+
+ENVIRONMENT_VARIABLE = "MNIST_LOOP_DATA"
+DEFAULT_ROOT = Path("data")
+DOWNLOAD_TIMEOUT_S = 5.0  # of silence, for each of two mirrors: a server that answers does so within one second
+
+# Published with the data set: the MD5 of the four files, unpacked.
+MNIST_CHECKSUMS = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+Pairs = Dataset[tuple[torch.Tensor, int]]
+PairLoader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
+
+
+def normalisation() -> transforms.Compose:
+    """The lesson's transform: a PIL image of 0 to 255 becomes a float tensor 1 x 28 x 28 of -1 to 1."""
+    return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """Do to images (N, 28, 28) of uint8 what `normalisation` does to each, to the bit; return floats (N, 1, 28, 28).
+
+    Its (x / 255 - 0.5) / 0.5 is rounded as x / 127.5 - 1 is, for a product with 2 has no rounding.
+    """
+    return images.unsqueeze(1).float().div_(127.5).sub_(1)
+
+
+class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: MNIST is Any
+    """torchvision's MNIST, read from the files in ``raw`` alone: those are the ones that were checked."""
+
+    def _check_legacy_exist(self) -> bool:
+        return False  # or torchvision would prefer what its old releases left in ``processed``
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, and what every result says of it.
+
+    Attributes:
+        name: ``"MNIST"``, ``"Digits"``, or ``"MNIST (modified)"`` for files in MNIST's place that are not MNIST.
+        root: the folder that torchvision reads from.
+        train, test: the two splits, as torchvision's data sets with the lesson's transform.
+        note: one line for the user: which data, from where, and what was passed over.
+    """
+
+    name: str
+    root: Path
+    train: datasets.MNIST
+    test: datasets.MNIST
+    note: str
+
+
+def load_data(where: str | Path | None = None, *, download: bool = True) -> Data:
+    """Find MNIST, download it, or fall back to `Digits`.
+
+    MNIST is looked for in ``where``, then in ``$MNIST_LOOP_DATA``, then in ``./data``. A download goes to
+    the first of these that is named. The note of the result says what was found.
+
+    Args:
+        where: a folder that holds ``MNIST/raw``; ``"mnist"`` to refuse the stand-in; ``"digits"`` to ask for it.
+        download: whether a missing MNIST may be downloaded.
+
+    Raises:
+        DataError: a folder that is not there, a broken file, or no MNIST where the stand-in is refused.
+    """
+    if where == "digits":
+        return _digits(DEFAULT_ROOT, "")
+    refuse_digits = where == "mnist"
+    places = _places(None if refuse_digits else where)
+    for place, told_by in places:
+        if _has_mnist(place):
+            passed_over = [f"{other} ({why})" for other, why in places[: places.index((place, told_by))]]
+            return _mnist(place, told_by, passed_over)
+    target = places[0][0]
+    try:
+        if not download:
+            raise DataError("no download was asked for")
+        download_mnist(target)
+    except DataError as error:
+        looked_in = ", ".join(f"{place} ({why})" for place, why in places)
+        if refuse_digits:
+            raise DataError(f"no MNIST in {looked_in}, and {error}: give its folder, or --data digits") from error
+        return _digits(DEFAULT_ROOT, f"no MNIST in {looked_in}, and {error}")
+    return _mnist(target, "downloaded", [])
+
+
+def make_loaders(
+    data: Data,
+    batch_size: int = 64,
+    *,
+    generator: torch.Generator | None = None,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[PairLoader, PairLoader]:
+    """Build the lesson's two DataLoaders: train shuffled anew each epoch, test in its own order.
+
+    Args:
+        data: what they load.
+        batch_size: images in a batch; the last one may be smaller.
+        generator: shuffles the training data; by default torch's global one, as in the lesson.
+        workers: processes that load data; 0 loads in this one.
+        device: where the batches will go; for CUDA they lie in pinned memory.
+
+    Returns:
+        The loaders of train and test. Iterating the latter draws from no generator of others.
+    """
+    pin_memory = torch.device(device).type == "cuda"
+    train_loader: PairLoader = DataLoader(
+        data.train,
+        batch_size=batch_size,
+        shuffle=True,
+        generator=generator,
+        num_workers=workers,
+        pin_memory=pin_memory,
+    )
+    test_loader: PairLoader = DataLoader(
+        data.test,
+        batch_size=batch_size,
+        shuffle=False,
+        generator=torch.Generator(),  # or starting an iteration would draw from the global one
+        num_workers=workers,
+        pin_memory=pin_memory,
+    )
+    return train_loader, test_loader
+
+
+def download_mnist(root: Path) -> None:
+    """Download MNIST through torchvision into ``root``; its checksums decide. A part of it never stays.
+
+    Raises:
+        DataError: no mirror answered, the checksums differ, or ``root`` cannot be written.
+    """
+    try:
+        # Some releases of torchvision print what they download; stdout is for results.
+        with staging_folder(root) as folder, _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
+            _fetch(folder)
+            publish([folder / name for name in idx.ALL_FILES], root / "MNIST" / "raw")
+    except OSError as error:
+        raise DataError(f"the download to {root} failed ({error})") from error
+
+
+def _fetch(folder: Path) -> None:
+    """Download and unpack the four files. A mirror that fails once is not asked again.
+
+    Raises:
+        OSError: with what became of each mirror. torchvision's own download gives up at some errors of the first.
+    """
+    reasons = []
+    for mirror in datasets.MNIST.mirrors:
+        try:
+            for archive, md5 in datasets.MNIST.resources:
+                datasets.utils.download_and_extract_archive(mirror + archive, str(folder), filename=archive, md5=md5)
+            return
+        except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
+            reasons.append(" ".join(str(error).split()) or type(error).__name__)
+    raise OSError("; ".join(dict.fromkeys(reasons)))  # each once
+
+
+def _places(where: str | Path | None) -> list[tuple[Path, str]]:
+    places = []
+    if where is not None:
+        places.append((_expand_user(where), "as given"))
+        try:
+            found = "" if places[0][0].is_dir() else "no such folder for the data"
+        except OSError as error:
+            found = f"cannot be read ({error.strerror})"
+        if found:
+            raise DataError(f"{where}: {found}, expected one that holds MNIST/raw, or the word mnist or digits")
+    if os.environ.get(ENVIRONMENT_VARIABLE):
+        places.append((_expand_user(os.environ[ENVIRONMENT_VARIABLE]), f"${ENVIRONMENT_VARIABLE}"))
+    places.append((DEFAULT_ROOT, "default"))
+    return places
+
+
+def _expand_user(path: str | Path) -> Path:
+    # As torchvision does it, or the two would mean different folders.
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser fails where there is no such user
+
+
+def _has_mnist(root: Path) -> bool:
+    raw = root / "MNIST" / "raw"
+    try:
+        found = {file.name for file in raw.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DataError(f"{raw}: cannot be read ({error.strerror}), expected the four files of MNIST") from error
+    # One file is enough to be looked at: a half-copied folder is an error to be told, not to be passed over.
+    return not found.isdisjoint(idx.ALL_FILES)
+
+
+def _mnist(root: Path, told_by: str, passed_over: list[str]) -> Data:
+    checksums = idx.check_folder(root / "MNIST" / "raw")
+    name = "MNIST" if checksums == MNIST_CHECKSUMS else "MNIST (modified)"
+    note = f"data: {name} from {root} ({told_by})"
+    if name != "MNIST":
+        note += "; its checksums are not those of the published files"
+    if passed_over:
+        note += f"; none in {', '.join(passed_over)}"
+    return _open(MNIST, name, root, note)
+
+
+def _digits(root: Path, reason: str) -> Data:
+    Digits(str(root), train=True, download=True)
+    note = f"data: Digits, the built-in stand-in, from {root}"
+    return _open(Digits, "Digits", root, f"{note}; {reason}" if reason else note)
+
+
+def _open(dataset: type[datasets.MNIST], name: str, root: Path, note: str) -> Data:
+    train = dataset(str(root), train=True, transform=normalisation())
+    test = dataset(str(root), train=False, transform=normalisation())
+    return Data(name, root, train, test, note)
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,47 @@
+"""The end of pytest's output: each diagnosis, and how many laws hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mnist_loop.pytest_plugin.items import ROOT, STATE, TEXT
+from mnist_loop.pytest_plugin.trial import Trial
+from mnist_loop.verdict.text import REMINDER
+
+WORDS = {"consequence": "broken in consequence"}
+ALWAYS = ("held", "not run", "broken")  # counted also where there are none
+STATES = (*ALWAYS, "consequence", "cost", "info", "broken as expected")
+
+
+def write(reporter: pytest.TerminalReporter, trial: Trial) -> None:
+    """Write the section, from the reports alone: with xdist, the items ran in other processes."""
+    reports = {report.nodeid: report for some in reporter.stats.values() for report in some if _is_judged(report)}
+    if not reports:
+        return
+    reporter.section(f"loop: {trial.spec}")
+    counts: Counter[str] = Counter()
+    for report in reports.values():
+        properties = dict(report.user_properties)
+        state, lines = properties[STATE], properties[TEXT].splitlines()
+        if hasattr(report, "wasxfail"):
+            state = "broken as expected"
+            reporter.line(f"{report.location[2]}, as expected: {report.wasxfail}")
+        elif state == "broken":  # the rest is among the failures
+            for line in lines[:2]:
+                reporter.line(line, red=True)
+        elif state in ("cost", "info"):  # a passed test tells nothing elsewhere
+            for line in lines:
+                reporter.line(line, yellow=True)
+        counts[state] += 1
+    told = [f"{counts[state]} {WORDS.get(state, state)}" for state in STATES if counts[state] or state in ALWAYS]
+    reporter.line(f"laws: {', '.join(told)}")
+    if not counts["broken"]:
+        reporter.line(REMINDER)
+
+
+def _is_judged(report: Any) -> bool:
+    is_law = getattr(report, "when", "") == "call" and report.nodeid.startswith(f"{ROOT}::")
+    return is_law and STATE in dict(report.user_properties)

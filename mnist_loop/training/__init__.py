@@ -1,0 +1,1 @@
+"""One run of the lesson: its session, and the checkpoints by which it is resumed."""

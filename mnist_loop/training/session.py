@@ -1,0 +1,183 @@
+"""One run of the lesson: built from its settings, trained with lines and checkpoints, resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mnist_loop.data import Data
+from mnist_loop.engines import contract as engines
+from mnist_loop.errors import CheckpointError
+from mnist_loop.loop import Epoch, fit
+from mnist_loop.model import MLP
+from mnist_loop.training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from mnist_loop.support.progress import Progress
+
+LINE_EVERY = 100  # batches, as in the lesson
+
+# Settings in which a resumed run must equal the one that it goes on with. The others change bits, not meaning.
+DECISIVE = ("batch_size", "lr", "seed", "data")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result of a run. With all of them equal, so are the parameters, bit for bit, on the CPU."""
+
+    batch_size: int
+    lr: float
+    seed: int
+    data: str
+    device: str
+    threads: int
+    torch: str
+    engine: str = "reference"
+
+
+class LossNotFinite(Exception):
+    """The loss of a batch is infinite or not a number: nothing that follows can be of use."""
+
+
+@dataclass
+class Session:
+    """A run as far as it has come. It outlives whatever ends its training.
+
+    Args:
+        settings: of the run.
+        data: what it is trained and tested on.
+        device: where.
+        workers: processes that load data.
+        save_to: file that gets a checkpoint after each epoch.
+        history: the epochs done.
+        saved: number of epochs in the checkpoint that was last written.
+    """
+
+    settings: Settings
+    data: Data
+    device: torch.device
+    workers: int = 0
+    save_to: Path | None = None
+    history: list[Epoch] = field(default_factory=list)
+    saved: int | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        torch.manual_seed(settings.seed)
+        self.model = MLP().to(self.device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings.lr)
+        self.loss_fn = nn.CrossEntropyLoss()
+        self.engine = engines.load(settings.engine)
+        self.train_loader, self.test_loader = self.engine.make_loaders(
+            self.data, settings.batch_size, workers=self.workers, device=self.device
+        )
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go back to the state of ``checkpoint``.
+
+        Raises:
+            CheckpointError: it was trained on other data, or with another seed, batch size or learning rate.
+        """
+        for name, here in asdict(self.settings).items():
+            there = checkpoint.settings.get(name)
+            if name in DECISIVE and here != there:
+                raise CheckpointError(
+                    f"the checkpoint was trained with {name.replace('_', ' ')} {there}, not {here}: "
+                    "go on with that, or start anew"
+                )
+        checkpoint.restore(self.model, self.optimizer)
+        self.history = list(checkpoint.history)
+
+    def prepare(self, progress: Progress) -> float:
+        """Let the engine do what it does once, before training; return the seconds that it took.
+
+        Raises:
+            Unsuitable: the engine cannot train this here.
+        """
+        progress.status(f"preparing engine {self.settings.engine}")
+        began = time.perf_counter()
+        note = self.engine.prepare(self.model, self.train_loader, self.loss_fn, self.optimizer, self.device)
+        if note:
+            progress.line(f"engine {self.settings.engine}: {note}")
+        return time.perf_counter() - began
+
+    def save(self) -> None:
+        """Write a checkpoint, if one was asked for.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        if self.save_to is not None:
+            settings = asdict(self.settings)
+            Checkpoint.capture(self.model, self.optimizer, self.history, settings).save(self.save_to)
+            self.saved = len(self.history)
+
+    def train(self, epochs: int, progress: Progress) -> None:
+        """Train up to and with epoch ``epochs``; ``history`` grows as epochs are finished.
+
+        Raises:
+            LossNotFinite: with the epoch and the batch. That epoch is not saved.
+            CheckpointError: the checkpoint cannot be written.
+        """
+        lines = _Lines(epochs, len(self.train_loader), progress)
+
+        def on_epoch(epoch: Epoch) -> None:
+            lines.read_losses()
+            if not math.isfinite(epoch.test_loss):  # the last step of an epoch shows here alone
+                raise LossNotFinite(f"the test loss is {epoch.test_loss} after epoch {epoch.epoch}")
+            self.history.append(epoch)
+            self.save()
+            progress.line(
+                f"Epoch: {epoch.epoch}/{epochs} | Train loss: {epoch.train_loss:.4f} | "
+                f"Test loss: {epoch.test_loss:.4f} | Test accuracy: {epoch.test_accuracy:.4f}"
+            )
+
+        to_do = max(0, epochs - len(self.history))
+        progress.status("training", total=to_do * (len(self.train_loader) + len(self.test_loader)))
+        fit(
+            self.model,
+            self.train_loader,
+            progress.counted(self.test_loader),
+            self.loss_fn,
+            self.optimizer,
+            self.device,
+            epochs,
+            first_epoch=len(self.history) + 1,
+            on_batch=lines.on_batch,
+            on_epoch=on_epoch,
+            train_one_epoch=self.engine.train_one_epoch,
+            evaluate=self.engine.evaluate,
+        )
+
+
+class _Lines:
+    """The lesson's line every hundred batches, and a watch over the losses between them.
+
+    Losses are read in groups, because to read one is to wait for the device.
+    """
+
+    def __init__(self, epochs: int, batches: int, progress: Progress) -> None:
+        self._epochs, self._batches, self._progress = epochs, batches, progress
+        self._unread: list[tuple[int, int, Tensor]] = []
+
+    def on_batch(self, epoch: int, batch: int, loss: Tensor) -> None:
+        self._progress.advance()
+        self._unread.append((epoch, batch, loss))
+        if batch % LINE_EVERY == 0:
+            last = self.read_losses()[-1]
+            self._progress.line(f"Epoch: {epoch}/{self._epochs} | Batch: {batch}/{self._batches} | Loss: {last:.4f}")
+
+    def read_losses(self) -> list[float]:
+        """Read and return the losses since the last call, all of them finite."""
+        unread, self._unread = self._unread, []
+        losses: list[float] = torch.stack([loss for _, _, loss in unread]).tolist() if unread else []
+        for (epoch, batch, _), loss in zip(unread, losses, strict=True):
+            if not math.isfinite(loss):
+                raise LossNotFinite(f"the loss is {loss} at batch {batch} of epoch {epoch}")
+        return losses

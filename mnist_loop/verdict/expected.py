@@ -1,0 +1,75 @@
+"""Expected failures: a file of ``id: reason``, for the bugs of a loop that are known and stay for now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_loop.bugs import get
+from mnist_loop.errors import UserError
+
+FORM = "expected `id: reason`"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A bug that is expected.
+
+    Attributes:
+        id: of the bug.
+        reason: why it stays.
+        file, line: where that is written.
+    """
+
+    id: str
+    reason: str
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """The place, for people."""
+        return f"{self.file}, line {self.line}"
+
+
+def read(file: Path) -> dict[str, Expected]:
+    """Read a file of expected failures, by id: a line for each, blank lines, and comments that begin with ``#``.
+
+    Raises:
+        UserError: it cannot be read, or a line is none, has no reason, an unknown id, or one that is there already.
+    """
+    try:
+        content = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise UserError(
+            f"{file}: cannot be read ({reason}), expected the file of expected failures: give its name"
+        ) from None
+    found: dict[str, Expected] = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        text = "" if line.lstrip().startswith("#") else line.partition(" #")[0].strip()
+        if not text:
+            continue
+        entry = _entry(text, str(file), number)
+        if entry.id in found:
+            raise UserError(
+                f"{entry.where}: {entry.id} found, which line {found[entry.id].line} has as well, "
+                "expected each id once: remove one of them"
+            )
+        found[entry.id] = entry
+    return found
+
+
+def _entry(text: str, file: str, number: int) -> Expected:
+    id_, colon, reason = (part.strip() for part in text.partition(":"))
+    entry = Expected(id_, reason, file, number)
+    if not colon or not reason:
+        found = repr(text) if not colon else f"{id_!r} without a reason"
+        raise UserError(f"{entry.where}: {found} found, {FORM}: say why the bug stays")
+    try:
+        bug = get(id_)
+    except UserError as error:
+        raise UserError(f"{entry.where}: {error}") from None
+    if bug.undecided:
+        raise UserError(f"{entry.where}: {id_} found, which is never decided, {FORM} of one that is: remove the line")
+    return entry

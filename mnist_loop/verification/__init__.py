@@ -1,0 +1,1 @@
+"""Verification: a loop is bound, tried in small cases in a sandbox, recorded, and judged by the laws."""

@@ -1,0 +1,214 @@
+"""Binds the parameters of a function to roles, by their names, and calls it with the values of these roles."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter, Signature
+from typing import Any
+
+from mnist_loop.errors import UserError
+from mnist_loop.verification.binding.roles import DATA, SETTINGS, SHARED, Loaders, Settings, Use, meanings, nearest
+
+BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+# What a function that takes ``**kwargs`` alone is handed: it takes out what it wants.
+TO_ANY = ("model", "train_loader", "test_loader", "loss_fn", "optimizer", "device")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How a function is called: the role of each parameter that has one.
+
+    Attributes:
+        roles: from parameter to role.
+        signature: the parameters as the author wrote them.
+        positional: the parameters that go by position, from the first on; the others go by keyword.
+    """
+
+    roles: Mapping[str, str]
+    signature: Signature
+    positional: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The roles whose values are used; the parts stand for ``loaders``."""
+        named = set(self.roles.values()) - SETTINGS.keys()
+        return frozenset(named - {"loaders"} | ({"train_loader", "val_loader"} if "loaders" in named else set()))
+
+    def call(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+        """Call ``function`` with ``values``, from role to value.
+
+        A parameter with a default keeps it where its value is None or not given.
+
+        Raises:
+            KeyError: no value is given for a role without a default.
+        """
+        handed: dict[str, Any] = {}
+        for name, role in self.roles.items():
+            parameter = self.signature.parameters.get(name)
+            value = self._value(role, values)
+            has_default = parameter is not None and parameter.default is not Parameter.empty
+            if value is not None or (not has_default and role in values):
+                handed[name] = value
+            elif not has_default:
+                raise KeyError(f"no value for {role}, which {name} stands for")
+        last = max((self.positional.index(name) + 1 for name in handed if name in self.positional), default=0)
+        by_position = [
+            handed.pop(name) if name in handed else self.signature.parameters[name].default
+            for name in self.positional[:last]
+        ]
+        return function(*by_position, **handed)
+
+    @staticmethod
+    def _value(role: str, values: Mapping[str, Any]) -> Any:
+        if role == "loaders" and role not in values:
+            return Loaders(values)
+        if role == "args" and role not in values:
+            return Settings(**{**SETTINGS, **values})
+        return values.get(role, SETTINGS.get(role))
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why a signature cannot be bound.
+
+    Attributes:
+        why: a clause: "nothing is known of cfg2".
+        binding: what could be bound.
+        unbound: the parameters without a default that could not.
+    """
+
+    why: str
+    binding: Binding
+    unbound: tuple[str, ...]
+
+
+class Unbound(Exception):
+    """A signature that cannot be bound, and the `Misfit` that says why."""
+
+    def __init__(self, misfit: Misfit) -> None:
+        super().__init__(misfit.why)
+        self.misfit = misfit
+
+
+def bind_signature(function: Callable[..., Any], use: Use, *, skip_first: bool = False) -> Binding:
+    """Bind each parameter of ``function`` that has a known name; one with a default may stay without.
+
+    Args:
+        function: is not called.
+        use: what it is for: a ``loader`` is the training data of one that trains.
+        skip_first: its first parameter is the instance.
+
+    Raises:
+        Unbound: a parameter without a default has no known name, or two of them mean the same.
+        UserError: Python cannot tell the signature.
+    """
+    signature = signature_of(function)
+    if skip_first:
+        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.kind not in VARIADIC]
+    fixed = _fixed(function)
+    roles, clash = _assign([parameter for parameter in parameters if parameter.name not in fixed], use)
+    binding = Binding(roles, signature, _positional(function, parameters))
+    unbound = tuple(p.name for p in parameters if p.default is p.empty and p.name not in roles)
+    if clash or unbound:
+        raise Unbound(Misfit(clash or _unknown(unbound), binding, unbound))
+    if not parameters and not skip_first and not isinstance(function, type) and _takes_any(signature):
+        return Binding(dict(zip(TO_ANY, TO_ANY, strict=True)), signature)
+    return binding
+
+
+def _takes_any(signature: Signature) -> bool:
+    return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+
+
+def signature_of(function: Callable[..., Any]) -> Signature:
+    """Return the signature; of a wrapper that takes anything, the one of the function that it closes over.
+
+    Raises:
+        UserError: Python cannot tell it.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{function!r} found, whose parameters Python cannot tell, expected a function written in Python: "
+            "wrap it in one"
+        ) from None
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if kinds and kinds <= set(VARIADIC):
+        inner = [
+            cell.cell_contents
+            for cell in getattr(function, "__closure__", None) or ()
+            if _filled(cell) and inspect.isfunction(cell.cell_contents)
+        ]
+        if len(inner) == 1:
+            return signature_of(inner[0])
+    return signature
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  # an empty one raises
+    except ValueError:
+        return False
+    return True
+
+
+def _fixed(function: Any) -> set[str]:
+    """Return the parameters that a ``functools.partial`` has set: they are not to be set again."""
+    return {*function.keywords, *_fixed(function.func)} if isinstance(function, partial) else set()
+
+
+def _assign(parameters: list[Parameter], use: Use) -> tuple[dict[str, str], str]:
+    """Return the role of each parameter that has one, and how two of them clash, if they do."""
+    likely = {parameter.name: meanings(parameter.name, use) for parameter in parameters}
+    sized = any("batch_size" in roles for roles in likely.values())
+    owner: dict[str, str] = {}
+    bound: dict[str, str] = {}
+    clash = ""
+    # Those that mean one thing choose first, and of them those that need a value.
+    for parameter in sorted(parameters, key=lambda p: (len(likely[p.name]) > 1, p.default is not p.empty)):
+        name, optional = parameter.name, parameter.default is not parameter.empty
+        roles = _prefer(likely[name], parameter, sized)
+        free = [role for role in roles if role not in owner or role in SHARED]
+        if free and not (free[0] == "path" and optional and use != "checkpoint"):  # a loop may write where it likes
+            bound[name] = free[0]
+            owner[free[0]] = name
+        elif roles and not free and not optional:
+            clash = clash or f"{owner[roles[0]]} and {name} both mean the {roles[0]}"
+        elif name in SETTINGS and not roles and not optional:
+            bound[name] = name
+    return bound, clash
+
+
+def _prefer(roles: tuple[str, ...], parameter: Parameter, sized: bool) -> tuple[str, ...]:
+    """Order the roles of data: the loader first, but where a batch size is taken too, or an annotation says so."""
+    if len(roles) < 2 or not DATA.issuperset(roles):
+        return roles
+    annotation = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
+    as_set = sized if "Loader" not in annotation and "Dataset" not in annotation else "Loader" not in annotation
+    return tuple(sorted(roles, key=lambda role: role.endswith("_set") != as_set))
+
+
+def _unknown(names: tuple[str, ...]) -> str:
+    told = []
+    for name in names:
+        near = nearest(name)
+        told.append(f"{name} (did you mean {near}?)" if near else name)
+    return f"nothing is known of {' and '.join([', '.join(told[:-1]), told[-1]] if len(told) > 1 else told)}"
+
+
+def _positional(function: Callable[..., Any], parameters: list[Parameter]) -> tuple[str, ...]:
+    """Return what has to go by position: what is positional only, and all of a wrapper that takes no keywords."""
+    try:
+        outer = {parameter.kind for parameter in inspect.signature(function, follow_wrapped=False).parameters.values()}
+    except (TypeError, ValueError):
+        outer = set()
+    only_positions = Parameter.VAR_POSITIONAL in outer and outer <= {Parameter.VAR_POSITIONAL}
+    kinds = BY_POSITION if only_positions else (Parameter.POSITIONAL_ONLY,)
+    return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)

@@ -1,0 +1,267 @@
+"""Finds the thing that a text names: ``path/to/file.py:name`` or ``package.module:name``."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mnist_loop.errors import UserError
+
+FORMS = "file.py:name or package.module:name"
+
+_folders: dict[str, tuple[str, ...]] = {}  # of each module imported here: what was put on the search path for it
+
+
+def resolve(spec: str) -> Any:
+    """Import what ``spec`` names, and return it.
+
+    Args:
+        spec: ``file.py:name`` or ``package.module:name``, where the name may be dotted. Without a name it is the only
+            public thing defined there that can be bound as a loop that trains.
+
+    Raises:
+        UserError: no such file, module or name, a module that fails at import, or nothing that can be called.
+    """
+    place, name = _split(spec)
+    if not place:
+        raise UserError(f"{spec!r} found, expected {FORMS}: say where the loop is")
+    is_file = place.endswith(".py") or os.sep in place or Path(place).exists()
+    module = import_file(Path(place)) if is_file else import_module(place)
+    return _attribute(module, place, name) if name else _only_loop(module, place)
+
+
+@contextlib.contextmanager
+def search_path(*folders: str) -> Iterator[None]:
+    """Have ``folders`` first on the search path of modules, as a script has its own; those already there stay put."""
+    added = [folder for folder in folders if folder not in sys.path]
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for folder in added:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(folder)
+
+
+def folders_of(module: str) -> tuple[str, ...]:
+    """Return what was on the search path for a module that was imported here; nothing for another."""
+    return _folders.get(module, ())
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file; in a package (folders with ``__init__.py``) by its full name, so that its relative imports work.
+
+    A file outside a package is executed anew each time: it may have been changed.
+
+    Raises:
+        UserError: there is no such file, or it fails at import.
+    """
+    file = path.expanduser().absolute()
+    if not file.is_file() or file.suffix != ".py":
+        raise UserError(_no_such_file(path))
+    package = [file.stem] if file.stem != "__init__" else []
+    root = file.parent
+    while (root / "__init__.py").is_file():
+        package.insert(0, root.name)
+        root = root.parent
+    folders = tuple(dict.fromkeys((str(root), str(Path.cwd()))))
+    if root != file.parent:
+        module = _import_by_name(".".join(package), str(path), folders)
+        if module.__file__ is None or not Path(module.__file__).samefile(file):
+            raise UserError(
+                f"{path} found, but {'.'.join(package)} is imported from {module.__file__}: "
+                "run this in the folder of the package, or uninstall the other one"
+            )
+        return module
+    name = _free_name(file)
+    found = importlib.util.spec_from_file_location(name, file)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    _forget_siblings(file.parent)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        with _importing(str(path), folders):
+            found.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        raise
+    _folders[name] = folders
+    return module
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module by its name, with the present folder on the search path.
+
+    Raises:
+        UserError: there is no such module, or it fails at import.
+    """
+    return _import_by_name(name, name, (str(Path.cwd()),))
+
+
+def _split(spec: str) -> tuple[str, str]:
+    place, colon, name = spec.strip().rpartition(":")
+    if not colon or "/" in name or os.sep in name:  # no name, but perhaps the drive of a Windows path
+        return spec.strip(), ""
+    return place.rstrip(":"), name  # pytest's users write two colons
+
+
+def _import_by_name(name: str, place: str, folders: tuple[str, ...]) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"{place!r} found, which is no name of a module, expected {FORMS}")
+    importlib.invalidate_caches()
+    with _importing(place, folders, name):
+        module = importlib.import_module(name)
+    _folders[name] = folders
+    return module
+
+
+@contextlib.contextmanager
+def _importing(place: str, folders: tuple[str, ...], name: str | None = None) -> Iterator[None]:
+    """Set the stage for an import, and tell in a sentence how it failed.
+
+    What the module prints goes to stderr, since stdout is for results; it sees no arguments of ours.
+    """
+    arguments = sys.argv
+    sys.argv = [place]
+    try:
+        with search_path(*folders), contextlib.redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise UserError(
+            f"{place} calls exit() at import{_lines(error, folders)}: put what is to run as a script under "
+            "if __name__ == '__main__'"
+        ) from error
+    except Exception as error:  # a stranger's module may raise anything
+        if name is not None and isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(_no_such_module(name)) from None
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"{place} fails at import with {type(error).__name__}{f': {told}' if told else ''}"
+            f"{_lines(error, folders)}: see that it can be imported"
+        ) from error
+    finally:
+        sys.argv = arguments
+
+
+def _lines(error: BaseException, folders: tuple[str, ...]) -> str:
+    """Return where in the user's own files it happened: `` (my_train.py, line 3: import nothing)``."""
+    own = [
+        f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+        and any(frame.filename.startswith(folder + os.sep) for folder in folders)
+        and frame.filename != __file__
+    ]
+    return f" ({'; '.join(own)})" if own else ""
+
+
+def _free_name(file: Path) -> str:
+    """Return the module name of a file outside packages: its own, unless that is taken, as by ``random.py``."""
+    name = file.stem
+    taken = sys.modules.get(name)
+    is_other = taken is not None and getattr(taken, "__file__", None) != str(file) and name not in _folders
+    return f"my_{name}" if is_other or name in sys.stdlib_module_names or not name.isidentifier() else name
+
+
+def _forget_siblings(folder: Path) -> None:
+    """Forget what files of other folders imported from beside them, or ``import utils`` would find theirs."""
+    root = str(folder)
+    others = {folders[0] for folders in _folders.values()} - {root, str(Path.cwd())}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and name not in _folders and str(Path(file).parent) in others and "." not in name:
+            del sys.modules[name]
+
+
+def _attribute(module: ModuleType, place: str, name: str) -> Any:
+    found: Any = module
+    passed = place
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            public = _public(found) if isinstance(found, ModuleType) else [n for n in dir(found) if n[0] != "_"]
+            near = _nearest(part, public)
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(public)}"
+            raise UserError(f"{passed} has no {part!r}, expected the name of a loop: {hint}") from None
+        passed = f"{passed}:{part}" if passed == place else f"{passed}.{part}"
+    if not callable(found) and not any(callable(getattr(found, method, None)) for method in ("fit", "train", "run")):
+        raise UserError(f"{passed} is {found!r:.60}, which cannot be called, expected a loop: name a function or class")
+    return found
+
+
+def _public(owner: Any) -> list[str]:
+    module = owner.__name__ if isinstance(owner, ModuleType) else None
+    return [
+        name
+        for name, thing in vars(owner).items()
+        if not name.startswith("_")
+        and callable(thing)
+        and (module is None or getattr(thing, "__module__", None) == module)
+    ]
+
+
+def _only_loop(module: ModuleType, place: str) -> Any:
+    """Return the one thing defined in ``module`` that trains."""
+    from mnist_loop.verification.binding.binder import EVALUATE_FUNCTIONS  # they need this module themselves
+    from mnist_loop.verification.binding.contract import bind
+
+    found = {}
+    for name in _public(module):
+        if name not in EVALUATE_FUNCTIONS:
+            with contextlib.suppress(UserError):
+                found[name] = bind(getattr(module, name)).roles
+    if len(found) > 1:  # a helper takes a model and data as well, but seldom an optimizer
+        found = {name: roles for name, roles in found.items() if "optimizer" in roles} or found
+    if len(found) == 1:
+        return getattr(module, next(iter(found)))
+    if found:
+        choice = ", ".join(f"{place}:{name}" for name in found)
+        raise UserError(f"{place} holds {len(found)} loops, expected the name of one: say which, of {choice}")
+    public = ", ".join(f"{place}:{name}" for name in _public(module))
+    raise UserError(
+        f"{place} holds no loop that can be bound, expected a function or class that takes a model and data: "
+        f"{f'name one of {public}, to see why not' if public else 'it defines nothing public'}"
+    )
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    return lower[near[0]] if near else None
+
+
+def _no_such_file(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is a folder, expected a file: say which, as {path / 'train.py'}:NAME"
+    folder = path.expanduser().parent
+    names = [file.stem for file in folder.glob("*.py")] if folder.is_dir() else []
+    if path.suffix != ".py" and path.exists():
+        return f"{path} found, expected a file of Python, .py: give the one that holds the loop"
+    near = _nearest(path.stem, names)
+    hint = f"did you mean {path.with_name(near + '.py')}?" if near else "give its path from here"
+    return f"no such file as {path}, expected {FORMS}: {hint}"
+
+
+def _no_such_module(name: str) -> str:
+    stem, _, attribute = name.rpartition(".")
+    beside = [file.stem for file in Path.cwd().glob("*.py")]
+    near = _nearest(name, beside)
+    if stem.split(".")[0] in (*beside, *sys.modules):
+        hint = f"for what a module holds write {stem}:{attribute}"
+    else:
+        hint = f"did you mean {near}?" if near else "run this where it can be imported"
+    return f"no such module as {name}, expected {FORMS}: {hint}"

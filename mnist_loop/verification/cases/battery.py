@@ -1,0 +1,166 @@
+"""Which cases a loop is tried in: a fixed battery, few and sharp, the smallest first; then random ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.cases.world import OPTIMIZERS
+
+TEST_ROLES = {"test_loader", "test_set"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a battery has to know of a loop.
+
+    Attributes:
+        name: for people.
+        file, line: where it is written.
+        roles, evaluate_roles, whole_fit: as in the contract.
+        declared: its intentions, without what cannot be sent between processes.
+        own_model: it declares a model of its own.
+        saves: it declares how to save and load.
+        found_evaluate_by: how its evaluation was found.
+        evaluate_name: name of its evaluation.
+    """
+
+    name: str
+    file: str | None
+    lines: tuple[int, int] | None
+    roles: frozenset[str]
+    evaluate_roles: frozenset[str] | None
+    whole_fit: bool
+    declared: Intentions
+    own_model: bool = False
+    saves: bool = False
+    found_evaluate_by: str | None = None
+    evaluate_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A case, and the other runs of it that laws compare with."""
+
+    case: Case
+    runs: tuple[str, ...] = ()
+    optional: str = ""  # why the loop need not be able to do it; "" where it must
+    laws: tuple[str, ...] = ()  # ids of the laws that it is for; all, where none is named
+
+    def variants(self) -> dict[str, Case]:
+        """Return the case of each run."""
+        changes: dict[str, dict[str, object]] = {
+            "again": {},
+            "poisoned": {"variant": "poisoned"},
+            "relabelled": {"variant": "relabelled"},
+            "resumed": {"resume": True},
+        }
+        return {run: self.case.but(**changes[run]) for run in self.runs}
+
+
+def all_runs(of: Description) -> tuple[str, ...]:
+    """Return the names of the other runs of a case that a loop can be compared in."""
+    tested = of.roles & TEST_ROLES or of.evaluate_roles is not None
+    resumes = of.saves and not of.whole_fit
+    return ("again", *(("poisoned", "relabelled") if tested else ()), *(("resumed",) if resumes else ()))
+
+
+@dataclass
+class _Plan:
+    of: Description
+    dtype: str
+    experiments: list[Experiment] = field(default_factory=list)
+
+    def add(self, *runs: str, optional: str = "", laws: tuple[str, ...] = (), **case: object) -> None:
+        base = basis(self.of, self.dtype)
+        if base.model == "declared":
+            case["model"] = "declared"
+        experiment = Experiment(base.but(**case), runs, optional, laws)
+        for number, other in enumerate(self.experiments):
+            if other.case == experiment.case:
+                more = tuple(run for run in runs if run not in other.runs)
+                self.experiments[number] = dataclasses.replace(other, runs=other.runs + more)
+                return
+        self.experiments.append(experiment)
+
+
+def basis(of: Description, dtype: str = "float64") -> Case:
+    """Return the plainest case that the loop can be tried in."""
+    declared = of.declared
+    case = Case(dtype=dtype, accumulate=declared.accumulate, clip=declared.clip)
+    if of.own_model:
+        case = case.but(model="declared")
+    if "loss_fn" not in of.roles and declared.expects == "log_probs":
+        case = case.but(loss="nll")
+    if declared.clip is not None:
+        case = case.but(scale=30.0 * max(1.0, declared.clip))
+    if declared.accumulate > 1:
+        case = case.but(samples=2 * declared.accumulate * case.batch_size)
+    return case
+
+
+def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
+    """Return the fixed battery for a loop, the plainest case first."""
+    plan = _Plan(of, dtype)
+    base = basis(of, dtype)
+    size = base.batch_size
+    compared = [run for run in all_runs(of) if run != "resumed"]
+    plan.add(*compared)
+    plan.add("again", model="probe")
+    plan.add("again", model="probe", optimizer="SGD with momentum", epochs=3)
+    if of.declared.accumulate > 1:
+        count = of.declared.accumulate
+        plan.add(samples=size * (2 * count - 1), epochs=3)
+        plan.add(samples=size * (2 * count - 1) + 2)
+        plan.add(samples=size * (2 * count - 1), model="probe", optimizer="SGD with momentum")
+    for model in ("dropout", "tied", "frozen", "buffers"):
+        plan.add(model=model)
+    for optimizer in OPTIMIZERS:
+        plan.add(model="probe", optimizer=optimizer)
+    plan.add(samples=12, model="probe", seed=1)  # no partial batch
+    plan.add(samples=3, batch_size=8, held_out=3)  # smaller than one batch
+    plan.add(samples=14, batch_size=2, held_out=5, seed=2, optimizer="SGD with momentum")
+    plan.add(
+        model="probe", watch="graphs", optional="its saved tensors were watched, which is in the way of torch.func"
+    )
+    plan.add(watch="reads", optional="what it reads was watched, which is in the way of compilers")
+    plan.add(schedule="ExponentialLR", epochs=3)
+    # Sums that float32 can hold and float16 cannot; nothing else is exact enough there to be judged.
+    if "optimizer" in of.roles and not of.declared.own_optimizer:
+        plan.add(dtype="float32", scale=1000.0, lr=1e-9, laws=("half-precision-overflow", "loop-raises"))
+    if "loss_fn" in of.roles:
+        plan.add(loss="mse", optional="targets are (N, 1) numbers there")
+    if of.declared.keeps_best or of.roles & TEST_ROLES:
+        for seed in range(4):
+            plan.add(*compared[2:], epochs=4, lr=2.0, seed=seed, held_out=9)
+    if of.saves and not of.whole_fit:
+        plan.add("resumed", model="probe", optimizer="SGD with momentum")
+        plan.add("resumed", model="probe", optimizer="Adam")
+    return plan.experiments
+
+
+@st.composite
+def experiments(draw: st.DrawFn, of: Description, dtype: str = "float64") -> Experiment:
+    """Draw a case in which every law that applies to the loop can be decided."""
+    base = basis(of, dtype)
+    accumulate = of.declared.accumulate
+    model = draw(st.sampled_from(["plain", "probe", "dropout", "tied", "frozen", "buffers"]))
+    # BatchNorm has no variance to normalise by in a batch of one, so that no batch here is.
+    batch_size = draw(st.integers(2, 6))
+    full = draw(st.integers(2, 4)) if accumulate == 1 else draw(st.integers(accumulate, 3 * accumulate))
+    rest = draw(st.sampled_from([0, *range(2, batch_size)])) if accumulate == 1 else 0
+    case = base.but(
+        model=base.model if of.own_model else model,
+        batch_size=batch_size,
+        samples=full * batch_size + rest,
+        held_out=batch_size + draw(st.sampled_from([0, *range(2, batch_size)])),
+        epochs=draw(st.integers(2, 3)),
+        optimizer=draw(st.sampled_from(sorted(OPTIMIZERS))),
+        lr=draw(st.sampled_from([0.1, 0.05, 0.01, 0.005])),
+        seed=draw(st.integers(0, 2**20)),
+    )
+    return Experiment(case, ("again",))

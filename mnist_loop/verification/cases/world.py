@@ -1,0 +1,249 @@
+"""What a loop is handed in a case: model, data, loaders, loss, optimizer, scheduler. Each call makes all of it anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, StepLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.cases.cases import CLASSES, IMAGE_SHAPE, Case
+
+WIDTH = 6  # of the hidden layers
+GAMMA = 0.5  # a schedule halves the learning rate: no step of it can be taken for rounding
+SCALE = 1024.0  # at which a GradScaler begins: a power of two, so that scaling rounds nothing
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "SGD": SGD,
+    "SGD with momentum": lambda parameters, lr: SGD(parameters, lr=lr, momentum=0.9),
+    "SGD with weight decay": lambda parameters, lr: SGD(parameters, lr=lr, weight_decay=0.1),
+    "SGD with Nesterov momentum": lambda parameters, lr: SGD(parameters, lr=lr, momentum=0.9, nesterov=True),
+    "Adam": Adam,
+    "AdamW": AdamW,
+    "RMSprop": RMSprop,
+}
+SCHEDULES: dict[str, Callable[[Optimizer], LRScheduler]] = {
+    "StepLR": lambda optimizer: StepLR(optimizer, step_size=1, gamma=GAMMA),
+    "ExponentialLR": lambda optimizer: ExponentialLR(optimizer, gamma=GAMMA),
+}
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "cross-entropy": nn.CrossEntropyLoss,
+    "nll": nn.NLLLoss,
+    "mse": nn.MSELoss,
+}
+
+
+class Net(nn.Module):
+    """A small network of two named parts, ``hidden`` and ``head``, for images of any shape, flattened or not.
+
+    Args:
+        hidden: maps flattened images (N, features) to (N, `WIDTH`).
+        outputs: width of the outputs.
+        log_probs: the outputs are log-probabilities, not logits.
+    """
+
+    def __init__(self, hidden: nn.Module, outputs: int, log_probs: bool) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.head = nn.Linear(WIDTH, outputs)
+        self.log_probs = log_probs
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, ...) to outputs (N, outputs)."""
+        outputs: Tensor = self.head(self.hidden(images.flatten(1)))
+        return outputs.log_softmax(dim=1) if self.log_probs else outputs
+
+
+class RunningScale(nn.Module):
+    """Divides by a running root mean square, a buffer that moves in train mode alone and of no class of torch's own."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map values (N, width) to values of the same shape."""
+        scaled = values / self.scale.clone()
+        if self.training:
+            with torch.no_grad():
+                self.scale.mul_(0.9).add_(0.1 * values.square().mean().sqrt())
+        return scaled
+
+
+class Twice(nn.Module):
+    """Applies one layer twice, so that its weights are used, and get gradients, in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+        self.again = nn.Linear(WIDTH, WIDTH)
+        self.again.weight = self.layer.weight  # tied
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map values (N, width) to values of the same shape."""
+        return self.again(torch.tanh(self.layer(values)))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+
+
+def _first(features: int) -> nn.Linear:
+    return nn.Linear(features, WIDTH)
+
+
+def _probe(features: int) -> nn.Module:
+    return nn.Sequential(_first(features), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Dropout(0.5))
+
+
+def _frozen(features: int) -> nn.Module:
+    hidden = nn.Sequential(_first(features), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.Tanh())
+    for parameter in hidden[0].parameters():
+        parameter.requires_grad_(False)
+    return hidden
+
+
+# Each makes the hidden part. "plain" and "tied" are the same in train and in eval mode.
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "plain": lambda features: nn.Sequential(_first(features), nn.ReLU()),
+    "probe": _probe,
+    "dropout": lambda features: nn.Sequential(_first(features), nn.ReLU(), nn.Dropout(0.3)),
+    "tied": lambda features: nn.Sequential(_first(features), Twice()),
+    "frozen": _frozen,
+    "buffers": lambda features: nn.Sequential(_first(features), RunningScale(), nn.Tanh()),
+}
+
+
+@dataclass
+class Listener:
+    """Told of what is drawn from the data. A copy, in another process or of a data set, tells no one."""
+
+    on_pass: Callable[[str], None] | None = None
+    on_sample: Callable[[str, int], None] | None = None
+
+    def __deepcopy__(self, memo: object) -> Listener:
+        """Return the same listener."""
+        return self
+
+    def __reduce__(self) -> tuple[type[Listener], tuple[()]]:
+        """Pickle as a listener that tells no one."""
+        return Listener, ()
+
+
+class Samples(TensorDataset):
+    """Images and labels that say when they are drawn; ``data`` and ``targets`` as torchvision's data sets have."""
+
+    def __init__(self, split: str, images: Tensor, labels: Tensor, listener: Listener) -> None:
+        super().__init__(images, labels)
+        self.split, self.data, self.targets, self.listener = split, images, labels, listener
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        """Return one image and its label."""
+        if isinstance(index, int) and self.listener.on_sample is not None:
+            self.listener.on_sample(self.split, index)
+        sample: tuple[Tensor, ...] = super().__getitem__(index)
+        return sample
+
+
+class Batches(DataLoader[tuple[Tensor, ...]]):
+    """A DataLoader that says when a pass over the data begins."""
+
+    def __iter__(self) -> Any:
+        """Begin a pass."""
+        if isinstance(self.dataset, Samples) and self.dataset.listener.on_pass is not None:
+            self.dataset.listener.on_pass(self.dataset.split)
+        return super().__iter__()
+
+
+@dataclass
+class World:
+    """What a loop is handed in one run. ``values`` has it by role."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    loss_fn: nn.Module
+    scheduler: LRScheduler
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def data_of(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Tensor]:
+    """Return images (N, *shape) and labels (N,), or targets (N, 1), of one split: "train", "val" or "test".
+
+    No two images are equal, within a split or between them, and pixels are normal: no label follows from them.
+    """
+    number = {"train": 0, "val": 1, "test": 2}[split]
+    count = case.samples if split == "train" else case.held_out
+    generator = torch.Generator().manual_seed(case.seed * 4 + number)
+    shape = declared.input_shape or IMAGE_SHAPE
+    images = torch.randn(count, *shape, generator=generator, dtype=torch.float64) * case.scale
+    labels = torch.randint(declared.classes or CLASSES, (count,), generator=generator)
+    if split == "test" and case.variant == "poisoned":
+        images = images * -3 + 2
+    if split == "test" and case.variant == "relabelled":
+        labels = (labels + 1) % (declared.classes or CLASSES)
+    if case.loss == "mse":
+        return images.to(_dtype(case)), torch.randn(count, 1, generator=generator, dtype=_dtype(case))
+    return images.to(_dtype(case)), labels
+
+
+def model_of(case: Case, declared: Intentions) -> nn.Module:
+    """Make the model with the weights of its seed, on the CPU. The global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(case.seed)
+        if case.model == "declared" and declared.model is not None:
+            model = declared.model()
+        else:
+            features = math.prod(declared.input_shape or IMAGE_SHAPE)
+            outputs = 1 if case.loss == "mse" else declared.classes or CLASSES
+            model = Net(MODELS[case.model](features), outputs, case.loss == "nll")
+        return model.to(_dtype(case))  # type: ignore[no-any-return]  # a declared factory is of no known type
+
+
+def optimizer_of(case: Case, model: nn.Module) -> Optimizer:
+    """Make the optimizer over the parameters that are trained."""
+    return OPTIMIZERS[case.optimizer]([p for p in model.parameters() if p.requires_grad], lr=case.lr)
+
+
+def loss_of(case: Case) -> nn.Module:
+    """Make the loss, a mean over the batch."""
+    return LOSSES[case.loss]()
+
+
+def build(case: Case, declared: Intentions, listener: Listener | None = None) -> World:
+    """Make everything that a loop may ask for, by role."""
+    listener = listener or Listener()
+    model = model_of(case, declared).to(case.device)
+    optimizer = optimizer_of(case, model)
+    scheduler = SCHEDULES[case.schedule](optimizer)
+    sets = {split: Samples(split, *data_of(case, declared, split), listener) for split in ("train", "val", "test")}
+    loaders = {split: Batches(data, case.batch_size, shuffle=split == "train") for split, data in sets.items()}
+    loss_fn = loss_of(case)
+    values: dict[str, Any] = {
+        "model": model,
+        "loss_fn": loss_fn,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "scaler": torch.amp.GradScaler(torch.device(case.device).type, init_scale=SCALE),
+        "device": torch.device(case.device),
+        "epochs": case.epochs,
+        "epoch": 1,
+        "batch_size": case.batch_size,
+        "lr": case.lr,
+        "seed": case.seed,
+        "accumulate": case.accumulate,
+        "clip": case.clip,
+    }
+    for split, data in sets.items():
+        values[f"{split}_set"], values[f"{split}_loader"] = data, loaders[split]
+    return World(model, optimizer, loss_fn, scheduler, values)
+
+
+def _dtype(case: Case) -> torch.dtype:
+    dtype = getattr(torch, case.dtype)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

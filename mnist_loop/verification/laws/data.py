@@ -1,0 +1,267 @@
+"""Data: which samples are seen, in what order, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mnist_loop.verification.laws.gradients import UNSEEN
+from mnist_loop.verification.laws.modes import evaluations
+from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.laws.state import chosen_state
+from mnist_loop.verification.recording.reading import Evaluation, Trace
+from mnist_loop.verification.recording.trace import Forward, Step, Tensors
+
+FEWEST = 6  # samples, below which a random order may well be 0, 1, 2, ... by chance: 1 in 720
+
+
+def orders(trace: Trace) -> list[tuple[int, ...]]:
+    """Return the samples that each epoch trained on, in order."""
+    must(trace.training, UNSEEN)
+    must(all(forward.samples for forward in trace.training), "which samples were trained on cannot be told")
+    return [tuple(sample for forward in epoch for sample in forward.samples) for epoch in trace.epochs.values()]
+
+
+def shuffles(trace: Trace) -> bool:
+    """Return whether the training data should come in random order: from the handed loader, or by the loop itself."""
+    return trace.declared.shuffles_itself or bool(trace.roles & {"train_loader", "loader"})
+
+
+def is_rising(order: tuple[int, ...]) -> bool:
+    """Return whether the samples come in the order of the data set."""
+    return list(order) == sorted(order)
+
+
+@law("not-shuffled", explains=("same-order-each-epoch",))
+def training_data_are_shuffled(trace: Trace) -> Iterator[Evidence]:
+    """Training sees the samples in random order: the handed loader shuffles, and the loop must not undo it."""
+    must(shuffles(trace), "declare shuffles_itself=True for a loop that makes its own loader")
+    found = orders(trace)
+    long = [order for order in found if len(order) >= FEWEST and len(set(order)) == len(order)]
+    must(long, "too few samples to tell a random order")
+    if all(is_rising(order) for order in long):
+        yield (
+            trace.training[0].time,
+            f"each epoch trains on samples {', '.join(map(str, long[0][:6]))}, ... in this order",
+        )
+
+
+@law("same-order-each-epoch")
+def each_epoch_has_an_order_of_its_own(trace: Trace) -> Iterator[Evidence]:
+    """Two epochs see the samples in different orders."""
+    found = [order for order in orders(trace) if len(set(order)) == len(order)]
+    must(len(found) > 1 and min(map(len, found)) >= FEWEST, "too few epochs or samples to tell")
+    if len(set(found)) == 1 and not is_rising(found[0]):
+        second = list(trace.epochs.values())[1][0]
+        yield second.time, f"every epoch has the order {', '.join(map(str, found[0][:6]))}, ..."
+
+
+@law("test-shuffled")
+def evaluation_has_a_fixed_order(trace: Trace) -> Iterator[Evidence]:
+    """Evaluation sees the samples in the order of the data set, so that single predictions can be compared."""
+    for evaluation in evaluations(trace):
+        seen = _seen(evaluation)
+        if len(seen) >= FEWEST and len(set(seen)) == len(seen) and not is_rising(seen):
+            yield evaluation.time, f"evaluation sees the samples in the order {', '.join(map(str, seen[:6]))}, ..."
+
+
+def _seen(evaluation: Evaluation) -> tuple[int, ...]:
+    return tuple(sample for forward in evaluation.forwards for sample in forward.samples)
+
+
+@law("no-batches", explains=("loop-raises",))
+def a_small_data_set_is_trained_on(trace: Trace) -> Iterator[Evidence]:
+    """A data set smaller than one batch is trained on, or refused with an error; it is not passed over in silence."""
+    must(trace.case.samples < trace.case.batch_size, "the data set is larger than a batch")
+    must(not trace.recording.compiled, "the model is compiled")
+    trained = trace.training or trace.steps or _moved(trace)
+    if not trained and trace.failed is None:
+        yield (
+            0,
+            f"{trace.case.samples} samples, batches of {trace.case.batch_size}: no step was taken, and no error raised",
+        )
+
+
+def _moved(trace: Trace) -> bool:
+    start, end = trace.recording.start, trace.recording.end
+    return any(not torch.equal(start[name], end[name]) for name in trace.recording.parameters)
+
+
+@law("trains-nothing", explains=("no-batches",))
+def the_loop_trains(trace: Trace) -> Iterator[Evidence]:
+    """The loop calls the model on training samples and moves its parameters."""
+    must(trace.failed is None, "the loop raised")
+    must(trace.case.samples >= trace.case.batch_size, "the data set is smaller than a batch")
+    must(not trace.recording.compiled, "the model is compiled")
+    if not trace.training and not trace.steps and not _moved(trace):
+        yield 0, "no forward on training samples, no step, no parameter moved"
+
+
+@law("model-replaced", explains=("trains-nothing", "step-missing", "optimizer-misses-parameters", "update-differs"))
+def the_model_that_is_handed_in_is_trained(trace: Trace) -> Iterator[Evidence]:
+    """The loop trains the model that it is handed, not a copy of it, unless it returns what it trained."""
+    returned = [call.result.state for call in trace.calls if call.what == "train"]
+    must(not any(state is not None for state in returned), "the loop returns a model")
+    must(trace.failed is None, "the loop raised")
+    strangers = [step for step in trace.steps if step.strangers and not step.lr]
+    if not _moved(trace) and trace.recording.copied and strangers:
+        yield (
+            strangers[0].time,
+            f"a copy of the model was called {trace.recording.copied} times and trained; the model was not",
+        )
+
+
+@law("evaluation-duplicates", explains=("metric-differs",))
+def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
+    """One evaluation sees no sample twice."""
+    must(not trace.declared.dropout_at_inference, "dropout at inference asks several times")
+    for evaluation in evaluations(trace):
+        seen = _seen(evaluation)
+        twice = sorted({sample for sample in seen if seen.count(sample) > 1})
+        if twice:
+            yield evaluation.time, f"samples {', '.join(map(str, twice))} were evaluated more than once"
+
+
+@law("stops-after-first-batch", explains=("metric-differs",))
+def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
+    """An epoch trains on every full batch of the data."""
+    must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
+    must(trace.case.samples >= 2 * trace.case.batch_size, "the data set has fewer than two batches")
+    must(trace.failed is None, "the loop raised")
+    full = trace.case.samples // trace.case.batch_size * trace.case.batch_size
+    for epoch, order in zip(trace.epochs, orders(trace), strict=True):
+        if len(order) < full:
+            count = len(trace.epochs[epoch])
+            yield trace.epochs[epoch][-1].time, f"epoch {epoch} ends after {count} of {trace.case.batches} batches"
+
+
+@law("batches-repeated")
+def an_epoch_has_each_sample_once(trace: Trace) -> Iterator[Evidence]:
+    """No sample is trained on twice in an epoch while others are left out."""
+    must(not any(step.closure for step in trace.steps), "a closure calls the model as often as it likes")
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    for epoch, order in zip(trace.epochs, orders(trace), strict=True):
+        left_out = set(range(trace.case.samples)) - set(order)
+        twice = {sample for sample in order if order.count(sample) > 1}
+        if twice and left_out:
+            yield (
+                trace.epochs[epoch][0].time,
+                f"epoch {epoch} trains on samples {_some(twice)} more than once, and never on {_some(left_out)}",
+            )
+
+
+def _some(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)[:5])) + (", ..." if len(numbers) > 5 else "")
+
+
+def _map(trace: Trace, forwards: list[Forward]) -> tuple[float, float] | None:
+    """Return a and b, where what reached the model is a times the images plus b; None where it is no such thing."""
+    known = [forward for forward in forwards if forward.samples]
+    images = [trace.images(forward).double().flatten() for forward in known]
+    inputs = [forward.inputs.double().cpu().flatten() for forward in known]
+    if not known or any(x.shape != y.shape for x, y in zip(images, inputs, strict=True)):
+        return None
+    x, y = torch.cat(images), torch.cat(inputs)
+    design = torch.stack([x, torch.ones_like(x)], dim=1)
+    solution = torch.linalg.lstsq(design, y[:, None]).solution
+    error = float((design @ solution - y[:, None]).norm())
+    a, b = (float(value) for value in solution.flatten())
+    return (a, b) if error <= trace.tolerance * (1 + float(y.norm())) else None
+
+
+@law("normalised-differently", explains=("input-altered", "metric-differs"))
+def training_and_evaluation_see_the_same_images(trace: Trace) -> Iterator[Evidence]:
+    """An image reaches the model as the same tensor in training and in evaluation, but for random augmentation."""
+    must(trace.training, UNSEEN)
+    trained = _map(trace, trace.training)
+    must(trained is not None, "training alters the images in its own manner")
+    assert trained is not None
+    for evaluation in evaluations(trace):
+        evaluated = _map(trace, evaluation.forwards)
+        apart = 0.0 if evaluated is None else max(abs(p - q) for p, q in zip(trained, evaluated, strict=True))
+        if apart > 1e3 * trace.tolerance and evaluated is not None:
+            yield evaluation.time, f"{_formula(trained)} in training, and {_formula(evaluated)} in evaluation"
+
+
+@law("input-altered")
+def images_reach_the_model_as_they_are(trace: Trace) -> Iterator[Evidence]:
+    """The loop hands the model the images that it was handed, up to their shape."""
+    must(trace.forwards, UNSEEN)
+    for forward in trace.forwards:
+        if forward.altered and forward.samples:
+            found = _map(trace, [forward])
+            what = "something else" if found is None else _formula(found)
+            yield forward.time, f"the model is given {what} instead of the images"
+
+
+def _formula(found: tuple[float, float]) -> str:
+    if abs(found[0] - 1) < 1e-9 and abs(found[1]) < 1e-9:
+        return "the image itself"
+    return f"{found[0]:.4g} times the image {'+' if found[1] >= 0 else '-'} {abs(found[1]):.4g}"
+
+
+@law(
+    "split-leak",
+    needs=("poisoned",),
+    explains=(
+        "selects-on-test",
+        "input-altered",
+        "normalised-differently",
+        "evaluation-updates",
+        "batches-repeated",
+        "stops-after-first-batch",
+    ),
+)
+def test_images_have_no_part_in_training(trace: Trace) -> Iterator[Evidence]:
+    """With other test images the training sees the same inputs: no statistics are fitted on them."""
+    other = trace.others["poisoned"]
+    must(trace.training and other.training, UNSEEN)
+    for one, two in zip(trace.training, other.training, strict=False):
+        if one.split == "train" and one.samples == two.samples and not torch.equal(one.inputs, two.inputs):
+            yield one.time, "with other test images, the training images reach the model as other tensors"
+        if one.split == "mixed" and one.output_gradients:
+            yield one.time, "test samples are trained on, among those of the training set"
+
+
+@law("selects-on-test", needs=("relabelled",))
+def test_labels_choose_nothing(trace: Trace) -> Iterator[Evidence]:
+    """With other test labels the loop ends with the same weights: nothing is selected on the test set."""
+    other = trace.others["relabelled"]
+    takes_test = trace.roles & {"test_loader", "test_set"}
+    must(takes_test, "the loop that trains is handed no test data")
+    takes_val = trace.roles & {"val_loader", "val_set"}
+    must(takes_val or not trace.declared.keeps_best, "keeps_best says that the data handed as test are for selection")
+    must(trace.failed is None and other.failed is None, "the loop raised")
+    one, two = chosen_state(trace), chosen_state(other)
+    changed = [name for name in one if name in two and not torch.equal(one[name], two[name])]
+    if changed:
+        yield len(trace.recording.events), f"with other test labels the weights that are kept are others: {changed[0]}"
+
+
+@law("not-reproducible", needs=("again",), explains=("gradient-differs", "state-differs"))
+def the_same_seed_gives_the_same_bits(trace: Trace) -> Iterator[Evidence]:
+    """Two runs from the same seeds, on the CPU and one thread, train on the same batches to the same bits."""
+    again = trace.others["again"]
+    must(trace.case.device == "cpu", "CUDA's kernels need not be deterministic")
+    must(trace.failed is None and again.failed is None, "the loop raised")
+    for one, two in zip(trace.training, again.training, strict=False):
+        if one.samples != two.samples:
+            which = f"samples {_some(set(one.samples))}, then {_some(set(two.samples))}"
+            yield one.time, f"the batches of epoch {one.epoch} differ between two runs: {which}"
+            return
+    for name, time, first, second in _states(trace, again):
+        if not torch.equal(first, second):
+            yield time, f"{name} differs between two runs by {float((first.double() - second.double()).norm()):.3g}"
+
+
+def _states(trace: Trace, again: Trace) -> Iterator[tuple[str, int, Tensor, Tensor]]:
+    pairs: list[tuple[int, Tensors, Tensors]] = []
+    for one, two in zip(trace.steps, again.steps, strict=False):
+        if isinstance(one, Step):
+            pairs.append((one.time, one.before, two.before))
+    pairs.append((len(trace.recording.events), trace.recording.end, again.recording.end))
+    for time, first, second in pairs:
+        for name in first:
+            yield name, time, first[name], second[name]

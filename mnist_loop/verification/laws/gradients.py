@@ -1,0 +1,301 @@
+"""Gradients and steps: what a step applies, and what it does to the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+
+from mnist_loop.verification.cases.world import SCALE
+from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.oracle import Replicas
+from mnist_loop.verification.recording.reading import Trace, Window, add, distance, norm, scale
+from mnist_loop.verification.recording.trace import Arrival, Step, Tensors
+
+# Compiled and captured, Adam counts its steps in float32: in the first ones 1 - 0.999**t is off by 6e-8 / 1e-3 = 6e-5.
+UPDATES = 1e-4
+UNSEEN = "no training forward was seen"
+DIFFERS = ("gradient-differs", "update-differs", "metric-differs")
+
+
+def stepping(trace: Trace) -> list[Window]:
+    """Return the windows that ended in a step whose gradient was there when it began."""
+    must(trace.training, UNSEEN)
+    must(all(forward.samples for forward in trace.training), "which samples were trained on cannot be told")
+    found = [window for window in trace.windows if window.steps]
+    plain = [window for window in found if not any(step.closure for step in window.steps)]
+    must(plain or not found, "each step calls its closure several times")
+    return plain
+
+
+def describe(found: Tensors, expected: Tensors) -> str:
+    """Say how a gradient differs: by a factor, or where most."""
+    size, wanted = norm(found), norm(expected)
+    if size == 0:
+        return "is zero"
+    factor = float(sum((found[n] * expected[n]).sum() for n in expected)) / wanted**2 if wanted else 0.0
+    if wanted and distance(found, {n: v * factor for n, v in expected.items()}) < 1e-6:
+        return f"is {factor:.4g} times what it should be"
+    worst = max(expected, key=lambda name: float((found[name] - expected[name]).norm()))
+    apart = float((found[worst] - expected[worst]).norm()) / (float(expected[worst].norm()) or 1.0)
+    return f"differs, most in {worst}: by {apart:.2g} of its norm (all: {size:.4g}, should be {wanted:.4g})"
+
+
+@law("zero-grad-missing", explains=(*DIFFERS, "clip-per-micro-batch", "resume-incomplete"))
+def each_step_applies_its_own_gradient_alone(trace: Trace) -> Iterator[Evidence]:
+    """The gradient that a step applies is that of the batches since the last step, and of no other."""
+    stale = list(_stale(trace))
+    clean = _clean_at_an_edge(trace, stale)
+    if stale and not (clean and len(trace.epochs) > 1):
+        yield stale[0].time, _sum_of_two(stale[0])
+
+
+@law("zero-grad-per-epoch", explains=(*DIFFERS, "clip-per-micro-batch"))
+def gradients_are_cleared_more_often_than_once_an_epoch(trace: Trace) -> Iterator[Evidence]:
+    """Within an epoch, too, a step applies the gradient of the batches since the last step alone."""
+    must(len(trace.epochs) > 1, "fewer than two epochs were trained")
+    stale = list(_stale(trace))
+    clean = _clean_at_an_edge(trace, stale)
+    if stale and clean:
+        yield stale[0].time, f"{_sum_of_two(stale[0])}; the first step of epoch {clean[0].epoch} is right"
+
+
+def _clean_at_an_edge(trace: Trace, stale: list[Window]) -> list[Window]:
+    """Return the windows that begin an epoch after the first, and are not stale."""
+    return [later for before, later in pairwise(trace.windows) if later.epoch != before.epoch and later not in stale]
+
+
+def _stale(trace: Trace) -> Iterator[Window]:
+    """Yield the windows that applied the gradient of the step before on top of their own."""
+    windows = stepping(trace)
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    for previous, window in pairwise(windows):
+        right = trace.knows_loss and window.is_right
+        if right or trace.close(window.applied, window.implied) or not norm(previous.applied):
+            continue
+        # Not cleared, a gradient is what the last step left of it: where that was clipped, the clipped one.
+        both = add(window.implied, previous.applied)
+        candidates = [both, scale(both, 1 / SCALE)] if "scaler" in trace.roles else [both]
+        if any(trace.close(window.applied, one) or _clipped_to_declared(trace, window, one) for one in candidates):
+            yield window
+
+
+def _clipped_to_declared(trace: Trace, window: Window, gradient: Tensors) -> bool:
+    clip = trace.declared.clip
+    if clip is None or not norm(gradient) > clip:
+        return False
+    factor = norm(window.applied) / norm(gradient)
+    return trace.close(window.applied, {name: value * factor for name, value in gradient.items()}) and factor < 1
+
+
+def _sum_of_two(window: Window) -> str:
+    name = max(window.implied, key=lambda name: float(window.implied[name].norm()))
+    return (
+        f"{window.name}: {name}.grad = grad(batch {window.number}) + what step {window.number - 1} applied, "
+        f"but should be grad(batch {window.number})"
+    )
+
+
+@law("zero-grad-after-backward", explains=(*DIFFERS, "graph-detached", "kernel-no-op", "step-missing"))
+def gradients_live_until_the_step(trace: Trace) -> Iterator[Evidence]:
+    """What a backward pass brought is still there when the step begins."""
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    for window in stepping(trace):
+        arrived = trace.arrivals(window) & trace.trained
+        left = {name: g for step in window.steps[:1] for name, g in step.gradients.items() if name in arrived}
+        if arrived and (not left or not norm(left)) and norm(window.implied):
+            yield (
+                window.time,
+                f"{window.name}: gradients of norm {norm(window.implied):.3g} arrived, and none were left",
+            )
+
+
+@law("step-missing", explains=(*DIFFERS, "scheduler-before-optimizer"))
+def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
+    """Once gradients have arrived, a step is taken and the parameters move."""
+    must(trace.training, UNSEEN)
+    arrived = {event.parameter for event in trace.recording.events if isinstance(event, Arrival)} & trace.trained
+    moved = [n for n in trace.trained if not torch.equal(trace.recording.start[n], trace.recording.end[n])]
+    if arrived and not trace.steps and not moved and trace.failed is None:
+        yield trace.training[0].time, f"{len(trace.training)} backward passes, no step: every parameter is as it was"
+
+
+@law(
+    "step-double",
+    explains=("update-differs", "optimizer-recreated", "metric-differs", "scheduler-per-micro-batch", "graph-leak"),
+)
+def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
+    """A gradient is applied by one step of its optimizer, not by two."""
+    for window in stepping(trace):
+        held: dict[int, list[Step]] = {}
+        for step in window.steps:
+            earlier = held.setdefault(step.optimizer, [])
+            if any(step.lr.keys() & other.lr.keys() for other in earlier):
+                yield step.time, f"{window.name}: the optimizer stepped {len(earlier) + 1} times on one gradient"
+            earlier.append(step)
+
+
+@law("optimizer-misses-parameters", explains=("gradient-differs", "update-differs"))
+def the_optimizer_holds_every_trained_parameter(trace: Trace) -> Iterator[Evidence]:
+    """Each parameter that is to be trained and gets a gradient is held by an optimizer that steps."""
+    must(trace.training, UNSEEN)
+    must(trace.steps, "no optimizer stepped")
+    must(trace.case.samples >= 2 * trace.case.batch_size, "too few steps for all optimizers to have had their turn")
+    held = {name for step in trace.steps for name in step.lr}
+    for window in trace.windows:
+        missed = sorted((trace.arrivals(window) & trace.trained) - held)
+        missed = [name for name in missed if torch.equal(trace.recording.start[name], trace.recording.end[name])]
+        if missed:
+            strangers = sum(step.strangers for step in window.steps)
+            instead = f"; it holds {strangers} tensors that are not the model's" if strangers else ""
+            yield window.time, f"{window.name}: {', '.join(missed)} got a gradient and is in no optimizer{instead}"
+
+
+@law("frozen-by-accident", explains=DIFFERS)
+def what_is_handed_to_be_trained_is_trained(trace: Trace) -> Iterator[Evidence]:
+    """A parameter that is handed in with requires_grad, and not declared frozen, has it in every training forward."""
+    must(trace.training, UNSEEN)
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    for forward in trace.training:
+        # What is trained later was held back on purpose.
+        frozen = sorted(trace.trained - forward.trainable - trace.training[-1].trainable)
+        if frozen:
+            yield forward.time, f"{', '.join(frozen)} has requires_grad=False in a training forward"
+
+
+@law("frozen-moves", explains=("update-differs", "optimizer-misses-parameters", "gradient-differs"))
+def frozen_parameters_stay(trace: Trace) -> Iterator[Evidence]:
+    """Parameters that are handed in without requires_grad, or declared frozen, are not changed."""
+    fixed = [name for name in trace.recording.parameters if name not in trace.trained]
+    must(fixed, "no parameter is frozen")
+    for name in fixed:
+        if not torch.equal(trace.recording.start[name], trace.recording.end[name]):
+            time = next(
+                (w.time for w in trace.windows if not torch.equal(w.after[name], trace.recording.start[name])), 0
+            )
+            yield time, f"{name} is frozen and moved by {_moved(trace, name):.3g}"
+
+
+def _moved(trace: Trace, name: str) -> float:
+    return float((trace.recording.end[name] - trace.recording.start[name]).norm())
+
+
+@law("graph-detached", explains=(*DIFFERS, "loop-raises", "step-missing", "kernel-no-op", "trains-nothing"))
+def the_loss_reaches_the_parameters(trace: Trace) -> Iterator[Evidence]:
+    """The loss carries the graph of the forward that it was computed from, so that gradients arrive."""
+    failed = trace.failed
+    if failed is not None and "does not require grad" in failed.error_message:
+        yield failed.time, f"backward() raised: {failed.error_message}"
+        return
+    must(trace.training, UNSEEN)
+    must(not trace.recording.compiled, "the model is compiled")
+    arrived = any(forward.output_gradients for forward in trace.forwards)
+    ran = trace.steps or any(forward.differentiable for forward in trace.training)
+    if not arrived and ran and failed is None and trace.trained:
+        yield trace.training[0].time, f"{len(trace.training)} forwards in training, and no parameter got a gradient"
+
+
+@law("kernel-no-op", explains=("update-differs",))
+def a_step_moves_each_parameter_that_it_should(trace: Trace) -> Iterator[Evidence]:
+    """A parameter with a gradient and a learning rate is moved by the step."""
+    must(not trace.declared.own_optimizer, "the loop steps in its own manner")
+    replayed = list(_replayed(trace))
+    must(len(replayed) > 1, "fewer than two steps were taken")
+    due: dict[str, list[float]] = {}
+    moved: set[str] = set()
+    for step, expected in replayed:
+        left = _left_by(trace, step)
+        if left is None:
+            continue
+        for name in step.lr:
+            size = norm({name: step.before[name]})
+            due.setdefault(name, []).append(norm({name: expected[name] - step.before[name].double().cpu()}))
+            if not torch.equal(step.before[name], left[name]) or due[name][-1] <= UPDATES * size:
+                moved.add(name)
+    for name in due:
+        if name not in moved:
+            yield replayed[0][0].time, f"{name} should move by {due[name][0]:.3g} in step 0, and never moves"
+
+
+def _left_by(trace: Trace, step: Step) -> Tensors | None:
+    """Return the parameters after a step and what the loop did to them before the next forward; None without one."""
+    later = [event.time for event in trace.steps if event.time > step.time]
+    until = later[0] if later else len(trace.recording.events)
+    return next((forward.state for forward in trace.forwards if step.time < forward.time < until), None)
+
+
+def _replayed(trace: Trace) -> Iterator[tuple[Step, Tensors]]:
+    """Yield the steps of optimizers of the handed kind, with the parameters that each should end in."""
+    must("optimizer" in trace.roles, "the loop is handed no optimizer")
+    must(trace.steps, "no optimizer stepped")
+    replicas = Replicas(trace.case.optimizer)
+    for step in trace.steps:
+        if step.closure or not step.after:
+            continue
+        yield step, replicas.step(step)
+
+
+@law("optimizer-recreated", explains=("update-differs",))
+def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
+    """What the optimizer carries from step to step, such as momentum, lasts for the whole training."""
+    must(not trace.declared.own_optimizer, "the loop steps in its own manner")
+    must("optimizer" in trace.roles, "the loop is handed no optimizer")
+    lasting = Replicas(trace.case.optimizer)
+    for number, step in enumerate(trace.steps):
+        if step.closure or not step.after:
+            continue
+        kept = _moves(step, lasting.step(step))
+        fresh = _moves(step, Replicas(trace.case.optimizer).step(step))
+        moved = only(step, trace.trained)
+        if number and trace.close(moved, fresh) and not trace.close(moved, kept):
+            yield step.time, f"step {number}: the update is that of a new optimizer: its state was lost"
+
+
+def only(step: Step, names: frozenset[str]) -> Tensors:
+    """Return by how much a step moved the parameters that it holds."""
+    return {n: step.after[n].double().cpu() - step.before[n].double().cpu() for n in step.lr if n in names}
+
+
+def _moves(step: Step, expected: Tensors) -> Tensors:
+    return {name: expected[name] - step.before[name].double().cpu() for name in step.lr}
+
+
+@law("update-differs")
+def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
+    """Parameters change in steps alone, and in each by what the handed optimizer makes of the gradient."""
+    must(not trace.declared.own_optimizer, "the loop steps in its own manner")
+    for step, expected in _replayed(trace):
+        moved, due = only(step, trace.trained), _moves(step, expected)
+        due = {name: due[name] for name in moved}
+        if distance(moved, due, trace.floor) > max(trace.tolerance, UPDATES):
+            yield step.time, f"the update {describe(moved, due)}"
+    for window in () if trace.declared.own_objective else stepping(trace):
+        step, state = window.steps[0], window.forwards[-1].state
+        early = [name for name in trace.recording.parameters if not torch.equal(step.before[name], state[name])]
+        if early:
+            yield step.time, f"{window.name}: {', '.join(early)} changed between the forward and the step"
+        after, found = window.steps[-1].after, _left_by(trace, window.steps[-1])
+        moved_by_hand = [
+            n for n in trace.recording.parameters if found and after and not torch.equal(after[n], found[n])
+        ]
+        if moved_by_hand and found and not trace.restored(found, window.time):
+            yield window.steps[-1].time, f"{window.name}: {', '.join(moved_by_hand)} changed after the step"
+
+
+@law("gradient-differs")
+def each_step_applies_the_gradient_of_the_mean_loss(trace: Trace) -> Iterator[Evidence]:
+    """The gradient that a step applies is, to the last digit, the oracle's for the same parameters and batches."""
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    for window in stepping(trace):
+        if not trace.knows_loss:
+            if not window.applied_what_arrived:
+                yield window.time, f"{window.name}: the gradient {describe(window.applied, window.implied)}"
+        elif not window.is_right and not accumulates(window):
+            yield window.time, f"{window.name}: the gradient {describe(window.applied, window.right)}"
+
+
+def accumulates(window: Window) -> bool:
+    """Return whether it applied a plain or mean sum over several batches, which nobody declared to be wrong."""
+    several = len(window.forwards) > 1 and window.trace.declared.accumulate == 1
+    return several and window.applied_what_arrived

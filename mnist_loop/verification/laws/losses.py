@@ -1,0 +1,256 @@
+"""The loss: what is minimised is the mean loss of the outputs and the labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # its usual name
+
+from mnist_loop.verification.laws.gradients import UNSEEN, accumulates
+from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.oracle import mean_loss, output_gradient
+from mnist_loop.verification.recording.reading import FLOOR, Trace, Window, sum_of
+from mnist_loop.verification.recording.trace import Forward, LossCall
+
+EXPLAINS = ("loss-differs", "gradient-differs", "metric-differs")
+CERTAIN = {"float64": 1e-8, "float32": 1e-2}
+HALF = 0.01  # ten roundings to float16, of 2**-11 each
+UNKNOWN = "the loop brings a loss of its own: say with expects= what it expects of the model"
+
+
+def wrong_batches(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
+    """Yield the training forwards of windows that are not right, with the gradient that arrived at the outputs."""
+    must(trace.training, UNSEEN)
+    must(trace.knows_loss, UNKNOWN)
+    must(all(forward.samples for forward in trace.training), "which samples were trained on cannot be told")
+    for window in trace.windows:
+        if (window.steps and window.is_right) or accumulates(window):
+            continue
+        for forward in window.forwards:
+            if forward.output_gradients and forward.outputs is not None and len(forward.samples):
+                found = sum_of(forward.output_gradients)
+                # Once a prediction is certain, what is left of its gradient is rounding.
+                if max(float(found.norm()), float(right(trace, forward).norm())) > CERTAIN[trace.case.dtype]:
+                    yield window, forward, found
+
+
+def right(trace: Trace, forward: Forward) -> Tensor:
+    """Return the gradient of the mean loss with respect to the outputs."""
+    assert forward.outputs is not None
+    return output_gradient(trace.case.loss, forward.outputs, trace.labels(forward))
+
+
+def along(trace: Trace, found: Tensor, direction: Tensor) -> float | None:
+    """Return by what positive factor ``found`` is ``direction``; None where it is not."""
+    size = float(direction.square().sum())
+    if not size or not math.isfinite(size) or not bool(torch.isfinite(found).all()) or found.shape != direction.shape:
+        return None
+    factor = float((found * direction).sum()) / size
+    error = float((found - factor * direction).norm())
+    return factor if factor > 0 and error <= trace.tolerance * float(found.norm()) + FLOOR else None
+
+
+def gradient_of(forward: Forward, loss: object) -> Tensor:
+    """Return the gradient of ``loss``, a function of the outputs, with respect to them, in float64."""
+    assert forward.outputs is not None
+    assert callable(loss)
+    outputs = forward.outputs.detach().double().cpu().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(outputs), outputs)
+    return gradient
+
+
+@law(
+    "softmax-before-cross-entropy",
+    # Once its outputs are all but one-hot, its gradient looks like that of many a mistake.
+    explains=(
+        *EXPLAINS,
+        "half-precision-overflow",
+        "loss-wrong-target",
+        "mixes-samples",
+        "log-softmax-missing-for-nll",
+    ),
+)
+def cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
+    """Cross-entropy takes the model's logits, not their softmax."""
+    must(trace.case.loss == "cross-entropy", "the loss is not cross-entropy")
+    for window, forward, found in wrong_batches(trace):
+        labels = trace.labels(forward)
+        wrong = gradient_of(forward, lambda z, labels=labels: F.cross_entropy(z.softmax(dim=1), labels))
+        if along(trace, found, wrong) is not None and along(trace, found, right(trace, forward)) is None:
+            yield window.time, f"{window.name}: the gradient at the outputs is that of cross_entropy(softmax(outputs))"
+
+
+@law("log-softmax-missing-for-nll", explains=EXPLAINS)
+def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
+    """The negative log-likelihood takes log-probabilities, not logits."""
+    must(trace.case.loss == "cross-entropy", "the model gives log-probabilities")
+    for window, forward, found in wrong_batches(trace):
+        wrong = output_gradient("nll", forward.outputs, trace.labels(forward))  # type: ignore[arg-type]  # not None there
+        if along(trace, found, wrong) is not None:
+            yield window.time, f"{window.name}: the gradient at the outputs is that of nll_loss(logits)"
+
+
+@law("loss-broadcast", explains=EXPLAINS)
+def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
+    """Where the loss compares number with number, outputs and targets have the same shape."""
+    must(trace.case.loss == "mse", "the loss compares no numbers")
+    must(trace.training, UNSEEN)
+    for event in trace.recording.events:
+        if isinstance(event, LossCall) and event.outputs.shape != event.targets.shape:
+            shapes = f"{tuple(event.outputs.shape)} against targets of shape {tuple(event.targets.shape)}"
+            yield event.time, f"the loss was given outputs of shape {shapes}"
+    for window, forward, found in wrong_batches(trace):
+        targets = trace.labels(forward).double()
+        wrong = gradient_of(forward, lambda z, t=targets: (z.flatten()[:, None] - t.flatten()[None, :]).square().mean())
+        if len(forward.samples) > 1 and along(trace, found, wrong) is not None:
+            yield window.time, f"{window.name}: each output was compared with the target of every sample"
+
+
+@law("loss-sum", explains=(*EXPLAINS, "metric-wrong-n"))
+def the_loss_is_a_mean(trace: Trace) -> Iterator[Evidence]:
+    """The loss is the mean over the batch: a batch with every sample twice makes the same step."""
+    must(trace.declared.accumulate == 1, "a loop that accumulates may divide wherever it likes")
+    for window, forward, found in wrong_batches(trace):
+        factor, count = along(trace, found, right(trace, forward)), len(forward.samples)
+        if count > 1 and factor is not None and abs(factor / count - 1) <= trace.tolerance:
+            yield window.time, f"{window.name}: the gradient at the outputs is {count} times that of the mean loss"
+
+
+@law("loss-wrong-target", explains=EXPLAINS)
+def the_loss_is_given_the_labels(trace: Trace) -> Iterator[Evidence]:
+    """Each sample's loss is taken at its own label."""
+    for window, forward, found in wrong_batches(trace):
+        labels, used = trace.labels(forward), _targets_used(trace, forward, found)
+        if used is not None and not torch.equal(used, labels):
+            shown = ", ".join(
+                f"{float(u):g} for {float(t):g}" for u, t in zip(used.flatten(), labels.flatten(), strict=True)
+            )
+            yield window.time, f"{window.name}: the loss was taken at other targets: {shown}"
+
+
+def _targets_used(trace: Trace, forward: Forward, found: Tensor) -> Tensor | None:
+    """Solve the gradient at the outputs for the targets, where it has the form that the loss gives it."""
+    assert forward.outputs is not None
+    outputs, count = forward.outputs.double().cpu(), len(forward.samples)
+    if found.shape != outputs.shape:
+        return None
+    if trace.case.loss == "mse":
+        return None  # any gradient has a target that would explain it
+    probabilities = outputs.softmax(dim=1) if trace.case.loss == "cross-entropy" else torch.zeros_like(outputs)
+    targets = probabilities - found * count
+    labels = targets.argmax(dim=1)
+    one_hot = F.one_hot(labels, outputs.shape[1]).double()
+    return labels if float((targets - one_hot).abs().max()) <= max(trace.tolerance, 1e-6) else None
+
+
+@law("mixes-samples", explains=(*EXPLAINS, "input-altered", "normalised-differently", "loss-wrong-target"))
+def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
+    """Without BatchNorm, neither a sample's input nor its loss depends on the other samples of its batch."""
+    for forward in trace.forwards:
+        if not forward.altered or len(forward.samples) < 2:
+            continue
+        rows = trace.images(forward).double().flatten(1)
+        seen = forward.inputs.double().cpu().flatten(1)
+        # The same pixels, but not in the same rows, in whatever order within them.
+        same = seen.shape == rows.shape and torch.equal(seen.flatten().sort().values, rows.flatten().sort().values)
+        if same and not torch.equal(seen.sort(dim=1).values, rows.sort(dim=1).values):
+            yield forward.time, "the pixels of a batch reached the model in the rows of other samples"
+    if trace.case.loss == "mse":
+        return
+    for window, forward, found in wrong_batches(trace):
+        labels = trace.labels(forward)
+        if len(labels) < 2:
+            continue
+        for name, loss in _over_the_batch(labels).items():
+            if along(trace, found, gradient_of(forward, loss)) is not None:
+                yield window.time, f"{window.name}: the gradient at the outputs is that of {name} over the batch, dim 0"
+
+
+def _over_the_batch(labels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return the losses that people get who go along the wrong dimension."""
+    return {
+        "cross_entropy(softmax)": lambda z: F.cross_entropy(z.softmax(dim=0), labels),
+        "cross_entropy(log_softmax)": lambda z: F.cross_entropy(z.log_softmax(dim=0), labels),
+        "nll_loss(log(softmax))": lambda z: F.nll_loss(z.softmax(dim=0).clamp_min(1e-12).log(), labels),
+        "nll_loss(softmax)": lambda z: F.nll_loss(z.softmax(dim=0), labels),
+        "nll_loss(log_softmax)": lambda z: F.nll_loss(z.log_softmax(dim=0), labels),
+        "cross_entropy(outputs - mean)": lambda z: F.cross_entropy(z - z.mean(dim=0), labels),
+        "cross_entropy(outputs / norm)": lambda z: F.cross_entropy(F.normalize(z, dim=0), labels),
+    }
+
+
+@law(
+    "half-precision-overflow",
+    explains=(*EXPLAINS, "update-differs", "state-differs", "loop-raises", "not-reproducible"),
+)
+def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
+    """No loss or gradient is rounded to float16 unasked, nor infinite or NaN where it is finite in float64."""
+    must(trace.training, UNSEEN)
+    must(trace.declared.precision is None, "the loop declares a lower precision")
+    for forward in trace.training:
+        for gradient in forward.output_gradients:
+            if _is_half(gradient) and len(forward.samples) and trace.knows_loss:
+                expected = right(trace, forward)
+                if not _is_half(expected) and expected.shape == gradient.shape:
+                    apart = float((gradient.double().cpu() - expected).norm() / expected.norm())
+                    if trace.tolerance < apart < HALF:
+                        yield (
+                            forward.time,
+                            f"the gradient at the outputs is rounded to float16, off by {apart:.2g} of its norm",
+                        )
+            due = float(right(trace, forward).norm()) if trace.knows_loss and forward.samples else 0.0
+            if not gradient.any() and due > HALF:
+                yield forward.time, "the gradient at the outputs is zero, as after an overflow of the loss"
+            if not bool(torch.isfinite(gradient).all()) and _finite_in_float64(trace, forward):
+                yield forward.time, "a gradient is not finite, and in float64 it is"
+    for event in trace.recording.events:
+        if not isinstance(event, LossCall) or event.outputs.dtype != torch.float16:
+            continue
+        if not bool(torch.isfinite(event.value).all()) and bool(torch.isfinite(event.outputs).all()):
+            yield event.time, f"the loss is {float(event.value.float().mean())} in {event.value.dtype}"
+    for call in trace.calls:
+        before = all(bool(torch.isfinite(value).all()) for value in call.before.values() if value.is_floating_point())
+        for name, number in call.result.numbers.items():
+            if number != number or abs(number) == float("inf"):
+                seen = [forward for forward in trace.forwards if call.time < forward.time < call.end]
+                # Where a loop starts its search for the best, it is infinite by right.
+                sentinel = any(word in name.lower() for word in ("best", "min", "max"))
+                if (
+                    trace.case.scale > 1
+                    and not sentinel
+                    and before
+                    and seen
+                    and all(_finite_in_float64(trace, forward) for forward in seen)
+                ):
+                    yield call.time, f"{name} is {number}, and finite in float64"
+    for forward in trace.training:
+        if forward.outputs is None or forward.outputs.dtype != torch.float16:
+            continue
+        if not bool(torch.isfinite(forward.outputs).all()) and _finite_in_float64(trace, forward):
+            yield forward.time, "outputs in float16 are not finite, and in float64 they are"
+
+
+def _is_half(gradient: Tensor) -> bool:
+    return gradient.is_floating_point() and torch.equal(gradient, gradient.half().to(gradient.dtype))
+
+
+def _finite_in_float64(trace: Trace, forward: Forward) -> bool:
+    """Return whether state, outputs and loss of a forward are finite when it is replayed in float64."""
+    if not all(bool(torch.isfinite(value.double()).all()) for value in forward.state.values()):
+        return False
+    outputs = trace.oracle.outputs(forward, trace.oracle.right_eval_modules(forward)).detach()
+    loss = mean_loss(trace.case.loss, outputs, trace.labels(forward)) if forward.samples else 0.0
+    return bool(torch.isfinite(outputs).all()) and math.isfinite(loss)
+
+
+@law("loss-differs", explains=("gradient-differs", "metric-differs"))
+def what_is_minimised_is_the_loss(trace: Trace) -> Iterator[Evidence]:
+    """The gradient that arrives at the outputs is that of the mean loss of the outputs and the labels."""
+    for window, forward, found in wrong_batches(trace):
+        expected = right(trace, forward)
+        if along(trace, found, expected) is None:
+            apart = float((found - expected).norm() / (expected.norm() or 1)) if found.shape == expected.shape else 1.0
+            yield window.time, f"{window.name}: the gradient at the outputs differs by {apart:.2g} of its norm"

@@ -1,0 +1,83 @@
+"""What a law is, and the list of them all. To add one, write a function in the module of its subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mnist_loop.bugs import BUGS, Bug
+from mnist_loop.verification.recording.reading import Trace
+
+Evidence = tuple[int, str]  # when it showed, in events of the recording, and the sentence that says how
+Body = Callable[[Trace], Iterator[Evidence]]
+
+
+# Why another run of a case, with which a law compares, may be missing.
+RUNS = {
+    "again": "the case was run once",
+    "poisoned": "the loop is handed no test data",
+    "relabelled": "the loop is handed no test data",
+    "resumed": "declare save= and load= for a loop of one epoch a call that writes checkpoints",
+}
+
+
+class NotRun(Exception):
+    """Raised by a law that the trace cannot decide. The message says why."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law: what every correct loop obeys.
+
+    Attributes:
+        bug: what breaking it is called, the law's stable id.
+        name: the law as a sentence.
+        text: the law, its function's docstring.
+        body: yields evidence that a trace breaks it; nothing where it holds.
+        explains: ids of laws that a loop with this bug breaks as well, as a consequence.
+        needs: other runs of the same case that it compares with.
+    """
+
+    bug: Bug
+    name: str
+    text: str
+    body: Body
+    explains: tuple[str, ...]
+    needs: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The bug's id."""
+        return self.bug.id
+
+    def first_evidence(self, trace: Trace) -> Evidence | None:
+        """Return where the trace first breaks the law; None where it holds.
+
+        Raises:
+            NotRun: the trace cannot decide it.
+        """
+        for run in self.needs:
+            if run not in trace.others:
+                raise NotRun(RUNS[run])
+        return next(iter(self.body(trace)), None)
+
+
+LAWS: dict[str, Law] = {}
+
+
+def law(bug: str, *, explains: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> Callable[[Body], Body]:
+    """Make a function a law: it is given a trace and yields evidence where the trace breaks it."""
+
+    def register(body: Body) -> Body:
+        assert bug not in LAWS, f"two laws for {bug}"
+        name = body.__name__.replace("_", " ")
+        LAWS[bug] = Law(BUGS[bug], name, " ".join((body.__doc__ or "").split()), body, explains, needs)
+        return body
+
+    return register
+
+
+def must(holds: object, reason: str) -> None:
+    """Raise `NotRun` with the reason unless it holds."""
+    if not holds:
+        raise NotRun(reason)

@@ -1,0 +1,151 @@
+"""State that lasts: buffers, the best weights, averaged weights, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mnist_loop.verification.laws.gradients import UNSEEN
+from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.oracle import mean_loss
+from mnist_loop.verification.recording.reading import Evaluation, Trace
+from mnist_loop.verification.recording.trace import Forward, Tensors
+
+
+@law("state-differs")
+def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence]:
+    """Buffers such as running statistics are moved by each training forward, once, and by no other."""
+    must(trace.training, UNSEEN)
+    must(not trace.recording.compiled, "the model is compiled")
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    must(not trace.declared.dropout_at_inference and not trace.declared.trains_in_eval_mode, "modes are its own")
+    names = [name for name in trace.recording.start if name not in trace.recording.parameters]
+    must(names, "the model has no buffers")
+    must(not any(step.closure for step in trace.steps), "a closure calls the model as often as it likes")
+    for forward, following in zip(trace.training, [*trace.training[1:], None], strict=True):
+        trace.oracle.outputs(forward, trace.oracle.right_eval_modules(forward))
+        expected = {name: buffer.cpu() for name, buffer in trace.oracle.model().named_buffers()}
+        found = _following(trace, forward) if following is None else following.state
+        if following is not None and trace.restored(following.state, forward.time):
+            continue
+        wrong = [name for name in names if name in found and not _close(trace, found[name], expected[name])]
+        if wrong:
+            yield (
+                forward.time,
+                f"after a forward in epoch {forward.epoch}, {', '.join(wrong)} is not what its batch makes of it",
+            )
+
+
+def _following(trace: Trace, forward: Forward) -> Tensors:
+    """Return the state that an evaluation found after the last training forward; without one, that at the end."""
+    later = next((other.state for other in trace.forwards if other.time > forward.time), None)
+    if later is not None:
+        return later
+    # A loop that loads its best state does so at the end, on purpose.
+    loads = trace.declared.keeps_best or bool(trace.evaluations)
+    return {} if loads else [call for call in trace.calls if call.what == "train"][-1].after
+
+
+def _close(trace: Trace, found: Tensor, expected: Tensor) -> bool:
+    if not found.is_floating_point():
+        return torch.equal(found.cpu(), expected.cpu().to(found.dtype))
+    error = float((found.double().cpu() - expected.double()).norm())
+    return error <= trace.tolerance * (1 + float(expected.double().norm()))
+
+
+def chosen_state(trace: Trace) -> Tensors:
+    """Return the state that the loop ends with: the one it returns, or that of its model."""
+    results = [call.result.state for call in trace.calls if call.what == "train"]
+    returned = results[-1] if results else None
+    return trace.recording.end if returned is None else returned
+
+
+def scores(trace: Trace, evaluation: Evaluation) -> tuple[float, float]:
+    """Return loss and negative accuracy of an evaluation, per sample: the lower, the better."""
+    loss, correct, count = 0.0, 0, 0
+    for forward in evaluation.forwards:
+        assert forward.outputs is not None
+        labels = trace.labels(forward)
+        loss += mean_loss(trace.case.loss, forward.outputs, labels) * len(labels)
+        correct += int((forward.outputs.argmax(dim=1).cpu() == labels).sum())
+        count += len(labels)
+    return loss / count, -correct / count
+
+
+@law("best-is-last", explains=("selects-on-test",))
+def the_best_state_is_the_best(trace: Trace) -> Iterator[Evidence]:
+    """A loop that keeps the best state ends with the state of its best evaluation, not with the last one."""
+    must(trace.declared.keeps_best, "declare keeps_best=True for a loop that keeps the best state")
+    rounds = [e for e in trace.evaluations if e.after_epoch and all(f.samples for f in e.forwards)]
+    rounds = [e for e in rounds if e.call is None or e.call.epoch]
+    must(len(rounds) > 1, "fewer than two evaluations were seen")
+    table = [scores(trace, evaluation) for evaluation in rounds]
+    good = {n for kind in (0, 1) for n in range(len(table)) if table[n][kind] == min(row[kind] for row in table)}
+    last = len(rounds) - 1
+    must(last not in good, "the last state is the best")
+    chosen = chosen_state(trace)
+    names = [name for name in trace.recording.parameters if name in chosen]
+    must(names, "the loop returns no state that could be compared")
+
+    def is_state(forward: Forward) -> bool:
+        return all(torch.equal(chosen[name], forward.state[name]) for name in names)
+
+    if not any(is_state(rounds[n].forwards[0]) for n in good):
+        which = "the last" if is_state(rounds[last].forwards[0]) else "none"
+        losses = ", ".join(f"{row[0]:.4g}" for row in table)
+        yield rounds[last].time, f"losses {losses}: the state kept as the best is {which} of those evaluated"
+
+
+@law("averaged-weights-wrong", explains=("state-differs",))
+def averaged_weights_follow_their_recurrence(trace: Trace) -> Iterator[Evidence]:
+    """Averaged weights are w <- d w + (1 - d) p after each step, and the buffers are averaged or copied with them.
+
+    The average begins with the initial weights or with those after the first step, of the training or of the call.
+    """
+    decay = trace.declared.average
+    must(decay is not None, "declare average=d for a loop that averages its weights")
+    assert decay is not None
+    must(trace.windows and trace.windows[-1].steps, UNSEEN)
+    last = [call for call in trace.calls if call.what == "train"][-1]
+    result = last.result.state
+    must(result is not None, "the loop returns no averaged model or state")
+    assert result is not None
+    windows = [window for window in trace.windows if window.steps]
+    end = len(trace.recording.events)
+    for name in (n for n in trace.recording.parameters if n in result):
+        wanted = []
+        for call, since in ((None, windows), (last, [window for window in windows if window.time > last.time])):
+            values = [window.after[name].double().cpu() for window in since]
+            start = (trace.recording.start if call is None else call.before)[name].double().cpu()
+            wanted += [_average(first, values[skip:], decay) for skip, first in enumerate((start, values[0]))]
+        if not any(_close(trace, result[name], value) for value in wanted):
+            apart = min(float((result[name].double().cpu() - value).norm() / value.norm()) for value in wanted)
+            yield end, f"the averaged {name} differs from the recurrence with decay {decay} by {apart:.2g} of its norm"
+    for name, start in trace.recording.start.items():
+        if name in trace.recording.parameters or not start.is_floating_point():
+            continue
+        moved = not torch.equal(trace.recording.end[name], start)
+        if moved and (name not in result or torch.equal(result[name].to(start), start)):
+            yield end, f"{name} of the averaged model is still what it was before the training"
+
+
+def _average(start: Tensor, values: list[Tensor], decay: float) -> Tensor:
+    for value in values:
+        start = decay * start + (1 - decay) * value
+    return start
+
+
+@law("resume-incomplete", needs=("resumed",), explains=("not-reproducible",))
+def resuming_equals_not_stopping(trace: Trace) -> Iterator[Evidence]:
+    """Training, saved half-way and loaded into a new process, ends bitwise where it ends without the stop."""
+    resumed = trace.others["resumed"]
+    if resumed.failed is not None:
+        yield resumed.failed.time, f"saving or loading raised {resumed.failed.error}"
+        return
+    end, other = trace.recording.end, resumed.recording.end
+    wrong = [name for name in end if not torch.equal(end[name], other[name])]
+    if wrong:
+        apart = float((end[wrong[0]].double() - other[wrong[0]].double()).norm())
+        yield len(trace.recording.events), f"{', '.join(wrong[:3])} ends elsewhere: {wrong[0]} by {apart:.3g}"

@@ -1,0 +1,444 @@
+"""Runs a loop in a case and records what happens, through torch's public hooks alone.
+
+No result changes by it: not a bit of a parameter, not a random number. Afterwards every hook is gone, and the
+generators and flags are as they were, also where the loop raised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import tempfile
+import traceback
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mnist_loop.verification.binding.contract import Contract, Trainee
+from mnist_loop.verification.cases import world
+from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.recording import global_state as conduct
+from mnist_loop.verification.recording.authored import is_authored
+from mnist_loop.verification.recording.returned import read_result
+from mnist_loop.verification.recording.trace import (
+    Arrival,
+    Call,
+    Draw,
+    Event,
+    Forward,
+    LossCall,
+    Pass,
+    Read,
+    Recording,
+    Step,
+    Tensors,
+)
+
+OTHER_NUMBERS = 0xE7A1
+OTHER_PROCESS = 0x5EED  # a saved training goes on in a process whose generators stand elsewhere
+
+
+def record(contract: Contract, case: Case) -> Recording:
+    """Run the loop once in ``case``; return what was seen.
+
+    What the loop raises is in the recording. KeyboardInterrupt and SystemExit are raised.
+    """
+    before = conduct.snapshot()
+    threads = conduct.threads()
+    with conduct.same_generators(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a caller's `-W error` is no error of the loop's
+        try:
+            torch.set_num_threads(1)
+            conduct.seed_everything(case.seed)
+            recorder = _Recorder(contract, case)
+            running = conduct.snapshot()
+            try:
+                recorder.run()
+            finally:
+                left = conduct.restore(running)
+        finally:
+            conduct.restore(before)
+    recording = recorder.recording
+    recording.left = (*left, *recorder.hooks_left())
+    recording.threads = conduct.lasting(threads)
+    return recording
+
+
+class _Hook:
+    """A hook on something that the loop may copy, pickle or save: a copy of it does nothing, and neither does it later.
+
+    Args:
+        call: what is called until `end`; nothing in one that was unpickled.
+    """
+
+    def __init__(self, call: Callable[..., object] | None = None) -> None:
+        self.call = call
+
+    def __call__(self, *args: Any) -> None:
+        if self.call is not None:
+            self.call(*args)
+
+    def __deepcopy__(self, memo: object) -> _Hook:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
+        return _Hook, ()
+
+    def end(self) -> None:
+        self.call = None
+
+
+class _Token:
+    """Something whose death can be watched."""
+
+
+@dataclass
+class _Graphs:
+    """Which forwards' graphs are alive: each graph's last node holds a token."""
+
+    tokens: list[tuple[int, weakref.ref[_Token]]] = field(default_factory=list)
+
+    def mark(self, number: int, outputs: Tensor) -> None:
+        if outputs.grad_fn is not None:
+            token = _Token()
+            metadata: dict[Any, Any] = outputs.grad_fn.metadata  # type: ignore[assignment]  # a property, in truth
+            metadata[_Token] = token
+            self.tokens.append((number, weakref.ref(token)))
+
+    def alive(self) -> tuple[int, ...]:
+        self.tokens = [(number, token) for number, token in self.tokens if token() is not None]
+        return tuple(number for number, _ in self.tokens)
+
+
+class _Saved:
+    """A tensor that autograd saved for a backward pass."""
+
+    def __init__(self, tensor: Tensor, forward: int) -> None:
+        self.tensor, self.forward = tensor, forward
+
+
+class _CountReads(TorchDispatchMode):
+    """Tells when a tensor's value is read into Python."""
+
+    def __init__(self, on_read: Callable[[], None]) -> None:
+        super().__init__()
+        self.on_read = on_read
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.on_read()
+        return function(*args, **(kwargs or {}))
+
+
+class _Recorder:
+    def __init__(self, contract: Contract, case: Case) -> None:
+        self.contract, self.case = contract, case
+        self.world = world.build(
+            case, contract.intentions, world.Listener(lambda split: self.add(Pass(split)), self.on_sample)
+        )
+        self.names: dict[int, str] = {}
+        self.recording = Recording(
+            case=case,
+            declared=dataclasses.replace(contract.intentions, model=None, evaluate=None, save=None, load=None),
+            roles=contract.roles,
+            evaluate_roles=contract.evaluate_roles,
+            whole_fit=contract.whole_fit,
+            trainable=frozenset(name for name, p in self.world.model.named_parameters() if p.requires_grad),
+            parameters=tuple(name for name, _ in self.world.model.named_parameters()),
+            start=self.state(),
+        )
+        self.graphs = _Graphs()
+        self.saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+        self.forwards: list[Forward] = []
+        self.optimizers: dict[int, int] = {}
+        self.keep: list[Optimizer] = []  # so that no number in `optimizers` is used again
+        self.steps: list[tuple[Step, int]] = []  # that have begun and not ended, and the forwards before each
+        self.hooks = _count_hooks(self.world.model)
+
+    # -- the run -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            self.watch(stack)
+            if self.case.resume:
+                stack.enter_context(self.checkpoint_folder())
+            trainee = self.begin()
+            epochs = [0] if self.contract.whole_fit else range(1, self.case.epochs + 1)
+            for epoch in epochs:
+                if trainee is None or not self.call("train", epoch, trainee):
+                    break
+                if self.contract.evaluation is not None and epoch and not self.call("evaluate", epoch, trainee):
+                    break
+                if self.case.resume and epoch == self.case.epochs // 2:
+                    trainee = self.resume(trainee)
+            else:
+                evaluating = None if self.contract.evaluation is None else trainee
+                # Twice, with other random numbers, to see whether it gives the same.
+                if evaluating is not None and self.call("evaluate", 0, evaluating):
+                    conduct.seed_everything(OTHER_NUMBERS + self.case.seed)
+                    self.call("evaluate", 0, evaluating)
+        self.recording.end = self.state()
+
+    def begin(self) -> Trainee | None:
+        """Make the instance of a class; what that raises is recorded as a call."""
+        call = self.new_call("train", 0)
+        trainee = None
+        try:
+            trainee = self.contract.begin(self.world.values)
+        except Exception as error:  # noqa: BLE001  # whatever a stranger's constructor raises
+            _note(call, error)
+            self.add(call)
+            self.end_call(call)
+        return trainee
+
+    def call(self, what: Literal["train", "evaluate"], epoch: int, trainee: Trainee) -> bool:
+        """Call the loop once; return whether it came back without an error."""
+        call = self.new_call(what, epoch)
+        self.add(call)
+        self.world.values["epoch"] = epoch or self.case.epochs
+        try:
+            with self.watch_closely():
+                returned = trainee.train(self.world.values) if what == "train" else trainee.evaluate(self.world.values)
+            call.result = read_result(returned, trainee.yielded if what == "train" else [])
+        except Exception as error:  # noqa: BLE001  # whatever a stranger's loop raises
+            _note(call, error)
+        self.end_call(call)
+        return call.error is None
+
+    def new_call(self, what: Literal["train", "evaluate"], epoch: int) -> Call:
+        return Call(what, epoch, self.state(), self.gradients(), modes_before=self.eval_modules())
+
+    def end_call(self, call: Call) -> None:
+        call.after, call.gradients_after = self.state(), self.gradients()
+        call.modes_after = self.eval_modules()
+        call.end = len(self.recording.events)
+
+    # -- a training that is saved and goes on --------------------------------------------------------------------------
+
+    @contextmanager
+    def checkpoint_folder(self) -> Iterator[None]:
+        with tempfile.TemporaryDirectory(prefix="mnist_loop-") as folder:
+            self.world.values["path"] = str(Path(folder) / "checkpoint.pt")
+            yield
+
+    def resume(self, trainee: Trainee) -> Trainee | None:
+        """Save, make everything anew with other weights and other random numbers, and load."""
+        call = self.new_call("train", 0)
+        try:
+            trainee.save(self.world.values)
+            other = world.build(self.case.but(seed=self.case.seed + 1), self.contract.intentions)
+            data = {name: self.world.values[name] for name in self.world.values if name.endswith(("_set", "_loader"))}
+            other.values.update(data, path=self.world.values["path"], seed=self.case.seed)
+            conduct.seed_everything(OTHER_PROCESS + self.case.seed)
+            self.world = other
+            with ExitStack() as stack:
+                self.watch_model(stack)
+                self.again = stack.pop_all()
+            fresh = self.contract.begin(self.world.values)
+            fresh.load(self.world.values)
+        except Exception as error:  # noqa: BLE001  # whatever a stranger's functions raise
+            _note(call, error)
+            self.add(call)
+            self.end_call(call)
+            return None
+        return fresh
+
+    # -- what is watched -----------------------------------------------------------------------------------------------
+
+    def watch(self, stack: ExitStack) -> None:
+        self.again = ExitStack()
+        stack.callback(lambda: self.again.close())
+        self.watch_model(stack)
+        stack.callback(register_optimizer_step_pre_hook(self.before_step).remove)
+        stack.callback(register_optimizer_step_post_hook(self.after_step).remove)
+
+    def watch_model(self, stack: ExitStack) -> None:
+        model = self.world.model
+        self.names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self.optimizers.setdefault(id(self.world.optimizer), 0)
+        self.keep.append(self.world.optimizer)
+
+        before, after, after_loss = _Hook(self.before_forward), _Hook(self.after_forward), _Hook(self.after_loss)
+        for hook in (before, after, after_loss):
+            stack.callback(hook.end)
+        stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
+        stack.callback(model.register_forward_hook(after).remove)
+        stack.callback(self.world.loss_fn.register_forward_hook(after_loss).remove)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                arrived = _Hook(partial(self.on_arrival, name))
+                stack.callback(parameter.register_post_accumulate_grad_hook(arrived).remove)
+
+    @contextmanager
+    def watch_closely(self) -> Iterator[None]:
+        """Watch what is too costly, or in the way of compilers, to be watched always."""
+        with ExitStack() as stack:
+            if self.case.watch == "graphs":
+                stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self.pack, _unpack))
+            if self.case.watch == "reads":
+                stack.enter_context(_CountReads(self.on_read))
+            yield
+
+    def pack(self, tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor, len(self.forwards) - 1)
+        self.saved.add(saved)
+        return saved
+
+    def on_read(self) -> None:
+        if not self.steps:  # an optimizer's own reads are none of the loop's
+            self.add(Read())
+
+    def on_arrival(self, name: str, parameter: Tensor) -> None:  # noqa: ARG002  # torch hands it to its hooks
+        self.add(Arrival(name))
+
+    def on_sample(self, split: str, index: int) -> None:
+        self.add(Draw(split, index))
+
+    def add(self, event: Event) -> None:
+        event.time = len(self.recording.events)
+        self.recording.events.append(event)
+
+    # -- hooks ---------------------------------------------------------------------------------------------------------
+
+    def before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            self.recording.compiled = True
+            return
+        if module is not self.world.model:
+            self.recording.copied += 1
+            return
+        inputs = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), torch.empty(0))
+        if inputs.is_meta:
+            return  # a framework asks for shapes
+        device = inputs.device
+        alive = self.graphs.alive()
+        if len(alive) > 1:
+            gc.collect()  # a graph in a cycle that waits for the collector is no leak
+            alive = self.graphs.alive()
+        finished = [s for s in self.saved if s.forward >= 0 and self.forwards[s.forward].output_gradients]
+        forward = Forward(
+            inputs=_copy(inputs),
+            eval_modules=self.eval_modules(),
+            grad=torch.is_grad_enabled(),
+            rng=torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
+            state=self.state(),
+            trainable=frozenset(name for name, p in module.named_parameters() if p.requires_grad),
+            alive=alive,
+            kept=len(finished),
+            gradients=self.gradients(),
+        )
+        self.add(forward)
+        self.forwards.append(forward)
+
+    def after_forward(self, module: nn.Module, args: Any, outputs: Any) -> None:  # noqa: ARG002  # torch's signature
+        if torch.compiler.is_compiling() or module is not self.world.model or not isinstance(outputs, Tensor):
+            return
+        if outputs.is_meta:
+            return
+        forward = self.forwards[-1]
+        forward.outputs = _copy(outputs)
+        forward.differentiable = outputs.requires_grad
+        if outputs.requires_grad:
+            self.graphs.mark(len(self.forwards) - 1, outputs)
+            received = forward.output_gradients
+
+            def on_gradient(gradient: Tensor) -> None:
+                received.append(_copy(gradient))
+
+            outputs.register_hook(on_gradient)
+
+    def after_loss(self, module: nn.Module, args: tuple[Any, ...], value: Any) -> None:
+        if module is not self.world.loss_fn:
+            return
+        if torch.compiler.is_compiling() or len(args) != 2 or not all(isinstance(part, Tensor) for part in args):
+            return
+        if isinstance(value, Tensor):
+            self.add(LossCall(_copy(args[0]), _copy(args[1]), _copy(value)))
+
+    def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if id(optimizer) not in self.optimizers:
+            self.optimizers[id(optimizer)] = max(self.optimizers.values()) + 1
+            self.keep.append(optimizer)
+        lr, options, strangers = {}, {}, 0
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                name = self.names.get(id(parameter))
+                strangers += name is None
+                if name is not None:
+                    lr[name] = float(group.get("lr", 0.0))
+                    options[name] = {key: value for key, value in group.items() if _is_plain(value)}
+        closure = any(callable(value) for value in (*args[1:], *kwargs.values()))
+        number = self.optimizers[id(optimizer)]
+        kind = type(optimizer).__name__
+        step = Step(number, kind, lr, strangers, self.gradients(), self.parameters(), closure=closure, options=options)
+        self.steps.append((step, len(self.forwards)))
+
+    def after_step(self, *_: Any) -> None:
+        if not self.steps:
+            return
+        step, forwards = self.steps.pop()
+        step.after = self.parameters()
+        if step.closure and len(self.forwards) == forwards + 1:
+            # Called once, a closure is a manner of writing: the step applied what it brought.
+            step.closure, step.gradients = False, self.gradients()
+        self.add(step)  # here, after the forwards of its closure
+
+    # -- the state of the model ----------------------------------------------------------------------------------------
+
+    def parameters(self) -> Tensors:
+        return {name: _copy(p) for name, p in self.world.model.named_parameters()}
+
+    def state(self) -> Tensors:
+        buffers = {name: _copy(buffer) for name, buffer in self.world.model.named_buffers()}
+        return {**self.parameters(), **buffers}
+
+    def gradients(self) -> Tensors:
+        return {name: _copy(p.grad) for name, p in self.world.model.named_parameters() if p.grad is not None}
+
+    def eval_modules(self) -> tuple[str, ...]:
+        return tuple(name or "the model" for name, part in self.world.model.named_modules() if not part.training)
+
+    def hooks_left(self) -> tuple[str, ...]:
+        return ("hooks on the model",) if _count_hooks(self.world.model) > self.hooks else ()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU, where it can be sent from and compared."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _is_plain(option: object) -> bool:
+    plain = (int, float, bool, type(None))
+    return isinstance(option, plain) or (isinstance(option, tuple) and all(isinstance(part, plain) for part in option))
+
+
+def _unpack(saved: _Saved) -> Tensor:
+    return saved.tensor
+
+
+def _count_hooks(model: nn.Module) -> int:
+    return sum(
+        len(hooks)
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    )
+
+
+def _note(call: Call, error: BaseException) -> None:
+    """Note what a call raised, with the lines of its author: those outside of this package and of the libraries."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_authored(frame.filename)]
+    message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    call.error_type, call.error_message = type(error).__name__, message
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
+    call.error = f"{type(error).__name__}: {message}{where}"

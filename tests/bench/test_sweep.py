@@ -1,0 +1,225 @@
+"""A sweep: its order, its progress, what it stores, and how it ends when something goes wrong."""
+
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_loop.bench import clock, ruler
+from mnist_loop.bench.results import ResultFile
+from mnist_loop.cli.bench import ISOLATED, benchmarks_folder
+from mnist_loop.data import idx
+from mnist_loop.errors import UserError
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder in MNIST's place with random images: enough for the benchmarks to run on."""
+    root = tmp_path_factory.mktemp("tiny")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.RandomState(0)
+    for split, size in (("train", 96), ("test", 16)):
+        images_file, labels_file = idx.file_names(split)
+        (raw / images_file).write_bytes(idx.encode(random.randint(0, 256, (size, 28, 28)).astype(np.uint8)))
+        (raw / labels_file).write_bytes(idx.encode(random.randint(0, 10, size).astype(np.uint8)))
+    return root
+
+
+@pytest.fixture
+def sweep(pytester, tiny_data, monkeypatch):
+    """Run the benchmarks in this process with short rounds; give the output and the stored results."""
+    monkeypatch.setattr(clock, "BLOCK_S", 0.002)
+    monkeypatch.setattr(clock, "WARM_UP_S", 0.01)
+    monkeypatch.setattr(clock, "ROUNDS_S", 0.02)
+    monkeypatch.setitem(ruler.GEMM_SIZE, "cpu", 64)
+    monkeypatch.setattr(ruler, "COPIED_BYTES", 4096)
+
+    def run(*options):
+        result = pytester.runpytest_inprocess(
+            *(*ISOLATED, "--data", str(tiny_data), "--device", "cpu", "-m", "not slow"),
+            *("-k", "not test_epoch"),  # the engines' epochs, which would take minutes to compile
+            *(*options, str(benchmarks_folder())),
+            no_reraise_ctrlc=True,
+        )
+        files = sorted(pytester.path.glob(".benchmarks/*.json"))
+        return result, [json.loads(file.read_text()) for file in files]
+
+    return run
+
+
+def test_a_sweep_measures_prints_and_stores(sweep):
+    """Row by row each batch size's parts, with the time that is left; then the table; all of it in one file."""
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "32,8", "--threads", "1")
+    assert result.ret == 0
+    parts = ["input pipeline", "step", "end to end", "evaluation"]
+    order = [
+        (benchmark["extra_info"]["batch_size"], benchmark["extra_info"]["part"]) for benchmark in document["benchmarks"]
+    ]
+    assert order == [(size, part) for size in (8, 32) for part in parts]
+    lines = [line for line in result.outlines if re.match(r"\s+\d/8  cpu, batch ", line)]
+    assert len(lines) == 8
+    assert all(re.search(r"images/s  about \d\d:\d\d left$", line) for line in lines[:-1])
+    assert lines[-1].endswith("images/s  ")
+    result.stdout.fnmatch_lines(
+        ["data: MNIST (modified) from *", "*images per second*", "*input pipeline*", "*stored in *"]
+    )
+    facts = document["mnist_loop"]
+    assert facts["complete"]
+    assert facts["data"] == "MNIST (modified)"
+    assert facts["threads"] == 1
+    assert {"identity", "software", "state", "devices", "planned"} <= facts.keys()
+
+
+def test_pytest_benchmark_reads_seconds_per_image(sweep):
+    """Its statistics are per image, whatever the length of a block: OPS is images per second."""
+    _, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", "--benchmark-json", "theirs.json")
+    theirs = json.loads(Path("theirs.json").read_text())
+    for benchmark, same in zip(document["benchmarks"], theirs["benchmarks"], strict=True):
+        stats, info = benchmark["stats"], benchmark["extra_info"]
+        assert stats["data"] == [entry["seconds"] / info["images"] for entry in info["rounds"]]
+        assert stats["median"] == pytest.approx(statistics.median(stats["data"]))
+        assert stats["ops"] == pytest.approx(1 / stats["mean"])
+        assert stats["min"] <= stats["q1"] <= stats["median"] <= stats["q3"] <= stats["max"]
+        assert same["stats"] == stats
+
+
+def test_the_file_is_named_for_machine_device_and_torch(sweep, pytester):
+    """From the name one can tell results apart."""
+    sweep("--benchmark-only", "--batch-sizes", "8")
+    (file,) = pytester.path.glob(".benchmarks/*.json")
+    from mnist_loop.bench import machine
+
+    assert re.fullmatch(rf"{machine.name('cpu')}_cpu_torch-[\w.+-]+_\d{{8}}-\d{{6}}\.json", file.name)
+
+
+def test_no_host_name_is_stored(sweep, pytester):
+    """A result can be published: it has no name of host or user in it."""
+    import getpass
+    import socket
+
+    sweep("--benchmark-only", "--batch-sizes", "8")
+    (file,) = pytester.path.glob(".benchmarks/*.json")
+    values = set(re.findall(r'": "([^"]*)"', file.read_text()))
+    assert not {socket.gethostname(), getpass.getuser()} & values
+
+
+def test_ctrl_c_keeps_what_was_measured(sweep, monkeypatch):
+    """An interrupted sweep has stored what was finished, and says how much that is."""
+    measured, real = [], clock.measure
+
+    def interrupted_at_the_third(workload, benchmark):
+        real(workload, benchmark)
+        measured.append(workload.part)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(clock, "measure", interrupted_at_the_third)
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == ["input pipeline", "step"]
+    assert not document["mnist_loop"]["complete"]
+    assert len(document["mnist_loop"]["planned"]) == 4
+    result.stdout.fnmatch_lines(["incomplete: 2 of 4 benchmarks were measured", "stored in *"])
+
+
+def test_a_wrong_result_is_no_result(sweep, monkeypatch):
+    """A benchmark whose result is wrong fails, is not stored, and the others are."""
+    from mnist_loop.bench.workloads import Step
+
+    right = Step.work_on
+    monkeypatch.setattr(Step, "work_on", lambda self, batches: lambda: 1.01 * right(self, batches)())
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=3, failed=1, deselected=12)
+    assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == [
+        "input pipeline",
+        "end to end",
+        "evaluation",
+    ]
+    result.stdout.fnmatch_lines(["*test_step*: failed*", "*WrongResult: step: the loss is*", "incomplete: 3 of 4*"])
+
+
+def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
+    """What cannot be stored is shown all the same, and the run fails with the reason."""
+
+    def full(self):
+        raise UserError("result.json: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(ResultFile, "write", full)
+    result, documents = sweep("--benchmark-only", "--batch-sizes", "8")
+    assert documents == []
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*input pipeline*step*", "not stored: result.json: cannot be written (No space left*"])
+
+
+def test_a_benchmark_of_another_kind_is_stored_too(sweep, pytester):
+    """A file with a benchmark of one's own, without device and batch size, has its place in the sweep and no row."""
+    file = pytester.makepyfile(test_own="def test_own(benchmark):\n    benchmark(sum, range(100))")
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", str(file))
+    result.assert_outcomes(passed=5, deselected=12)
+    assert [benchmark["name"] for benchmark in document["benchmarks"]].count("test_own") == 1
+    assert document["mnist_loop"]["data"] == "MNIST (modified)"
+    result.stdout.fnmatch_lines(["  5/5  test_own*", "*input pipeline*step*", "stored in *"])
+
+
+def test_only_benchmarks_are_in_the_sweep(request):
+    """No test asks for pytest-benchmark's fixture by name: ``pytest --benchmark-only`` would measure it."""
+    items = [item for item in request.session.items if "benchmark" in getattr(item, "fixturenames", ())]
+    assert {item.path.parent.name for item in items} <= {"benchmarks"}
+
+
+def test_a_plain_pytest_runs_each_benchmark_once(sweep):
+    """Without --benchmark-only nothing is timed and nothing stored, but every result is checked."""
+    result, documents = sweep("--batch-sizes", "8,64")
+    assert result.ret == 0
+    result.assert_outcomes(passed=8, deselected=17)
+    assert documents == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-sizes", "8,x"], "*--batch-sizes: 'x' found, expected a whole number of at least 1"),
+        (["--device", "gpu"], "*--device: device 'gpu': not *, expected auto, cpu, cuda, cuda:N or mps"),
+        (["--threads", "0"], "*--threads: '0' found, expected a whole number of at least 1"),
+    ],
+)
+def test_a_mistyped_option_is_one_sentence(sweep, options, message):
+    """The run ends before it collects, with what was found and what was expected."""
+    result, _ = sweep(*options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_missing_folder_is_one_sentence(sweep):
+    """A wrong --data ends the run at once, with exit code 2 and no traceback."""
+    result, documents = sweep("--benchmark-only", "--data", "/no/such/folder")
+    assert result.ret == 2
+    assert documents == []
+    result.stdout.fnmatch_lines(["*Exit: mnist_loop: /no/such/folder: no such folder for the data, expected *"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_leaves_what_was_finished(tmp_path, tiny_data):
+    """A kill -9 in the middle of a sweep leaves a readable file with the benchmarks that were finished."""
+    command = [sys.executable, "-m", "mnist_loop", "bench", "--data", str(tiny_data), "--device", "cpu"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("  3/"):
+                break
+        time.sleep(1)
+        process.send_signal(signal.SIGKILL)
+    (file,) = tmp_path.glob(".benchmarks/*.json")
+    document = json.loads(file.read_text())
+    assert 3 <= len(document["benchmarks"]) < len(document["mnist_loop"]["planned"])
+    assert not document["mnist_loop"]["complete"]

@@ -1,0 +1,594 @@
+"""``mnist-loop verify`` from end to end: text, JSON, exit codes, expected failures; and what a loop may do to it."""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+import mnist_loop.verification.trial as verifying
+from mnist_loop.cli import main
+from mnist_loop.cli.verify import _bar
+from mnist_loop.errors import UserError
+from mnist_loop.verdict.expected import read
+from mnist_loop.verdict.report import report
+from mnist_loop.verdict.snippet import Asked
+from mnist_loop.verdict.text import REMINDER
+from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.cases.battery import Description
+from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.laws.judge import Finding, Judgement
+from mnist_loop.verification.trial import Verdict
+from tests.loops.mutants import MUTANTS
+
+LOOPS = '''
+import os
+import re
+import sys
+import time
+
+
+def train(model, train_loader, loss_fn, optimizer):
+    """A loop that is right."""
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        loss = loss_fn(model(images), labels)
+        loss.backward()
+        optimizer.step()
+
+
+def broken(model, train_loader, loss_fn, optimizer):
+    model.train()
+    for images, labels in train_loader:
+        loss = loss_fn(model(images), labels)
+        loss.backward()
+        optimizer.step()
+
+
+def test(model, test_loader, loss_fn):
+    """What evaluates leaves the model in train mode, on purpose: with it, there is a bug."""
+    model.train()
+    return float(sum(loss_fn(model(images), labels) * len(labels) for images, labels in test_loader))
+
+
+def raises(model, train_loader, loss_fn, optimizer):
+    for images, labels in train_loader:
+        raise ValueError("not \\x1b[2J today")
+
+
+def raises_in_some_case(model, train_loader, loss_fn, optimizer):
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(images), labels.view(4)).backward()
+        optimizer.step()
+
+
+def returns_nonsense(model, train_loader, loss_fn, optimizer):
+    train(model, train_loader, loss_fn, optimizer)
+    return object(), lambda: 1, {"loss": float("nan"), b"x": {1: sys}}
+
+
+def idle(model, train_loader, loss_fn, optimizer):
+    pass
+
+
+def hangs(model, train_loader, loss_fn, optimizer):
+    print("before it hangs", flush=True)
+    open("hanging", "w").close()
+    while True:
+        time.sleep(0.01)
+
+
+def exits(model, train_loader, loss_fn, optimizer):
+    sys.exit(0)
+
+
+def prints(model, train_loader, loss_fn, optimizer):
+    print("hello from the loop")
+    train(model, train_loader, loss_fn, optimizer)
+
+
+def unbound(model, train_loader, wibble):
+    pass
+'''
+ONLY = ("--only", "zero-grad-missing,trains-nothing,loop-raises", "--cases", "0")
+
+
+class Result(NamedTuple):
+    """What a run left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder but for some loops, in which no run leaves a file or a process."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_train.py").write_text(LOOPS, encoding="utf-8")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(psutil.Process().children(recursive=True))
+    yield tmp_path
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.fixture
+def verify():
+    """Run ``mnist-loop verify`` in this process."""
+
+    def verify(*options):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main(["verify", *map(str, options)])
+            except SystemExit as stop:  # as argparse ends
+                code = stop.code
+        assert "Traceback" not in out.getvalue() + err.getvalue()
+        return Result(code, out.getvalue(), err.getvalue())
+
+    return verify
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Return a function that has verifications end with these findings, and returns what they are called with."""
+
+    def do(*findings, **attributes):
+        calls = []
+
+        def verify(loop, evaluate=None, options=None, **declared):
+            calls.append((loop, evaluate, options, declared))
+            of = Description("my_train.py:train", None, None, frozenset(), None, False, Intentions())
+            judgement = Judgement(Case(), [Finding(bug, 0, "it shows", Case()) for bug in findings], ["graph-leak"])
+            return Verdict("my_train.py:train", of, [judgement], **attributes)
+
+        monkeypatch.setattr(verifying, "verify", verify)
+        return calls
+
+    return do
+
+
+def assert_one_sentence(result, *fragments):
+    """Misuse: exit code 2, nothing on stdout and one line on stderr."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("mnist-loop")
+    assert result.err.count("\n") == 1
+    for fragment in fragments:
+        assert fragment in result.err
+
+
+# What it finds
+
+
+def test_a_right_loop_is_clean(verify):
+    """Exit code 0; a header, laws, the last line; stderr is empty where it is no terminal."""
+    result = verify("my_train.py:train", *ONLY, "--evaluate", "none")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[0].startswith("loop: my_train.py:train · evaluation: none · torch ")
+    assert lines[-2].startswith("no bug, 3 laws hold")
+    assert lines[-1] == REMINDER
+    assert result.err == ""
+
+
+def test_a_bug_is_named_and_its_snippet_shows_it_again(verify, folder):
+    """Exit code 1; id, line, fix; the code that is to be pasted runs in the same folder and prints the evidence."""
+    result = verify("my_train.py:broken", *ONLY)
+    assert result.code == 1
+    lines = result.out.splitlines()
+    start = lines.index("zero-grad-missing: gradients of earlier batches are applied again")
+    evidence = lines[start + 1].strip()
+    assert lines[start + 2] == "  Most likely: call optimizer.zero_grad() once per batch, before loss.backward()."
+    number = (
+        LOOPS.splitlines().index(
+            "        loss.backward()", LOOPS.splitlines().index("def broken(model, train_loader, loss_fn, optimizer):")
+        )
+        + 1
+    )
+    assert lines[start + 3] == f"  my_train.py:{number}:         loss.backward()"
+    (found,) = json.loads(verify("my_train.py:broken", *ONLY, "--json").out)["diagnoses"]
+    assert found["text"] == evidence
+    assert found["location"]["line"] == number
+    assert all(f"      {line}".rstrip() in lines for line in found["snippet"].splitlines())
+    again = subprocess.run([sys.executable, "-c", found["snippet"]], capture_output=True, text=True, check=False)
+    assert again.stdout == f"{evidence}\n", again.stderr
+
+
+@pytest.mark.parametrize("bug", ["split-leak", "selects-on-test", "resume-incomplete", "retain-graph", "no-batches"])
+def test_what_shows_in_one_run_beside_another_is_shown_again(bug):
+    """In the one case of the snippet: with other test data, resumed, watched, or with fewer samples than a batch."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.bug == bug)
+    usual = verifying.verify(mutant.spec, options=verifying.Options(random_cases=0))
+    (found,) = (diagnosed for diagnosed in report(usual, Asked(mutant.spec)).diagnoses if diagnosed.bug.id == bug)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(found.snippet, "snippet", "exec"), {})  # noqa: S102  # our own
+    assert printed.getvalue() == f"{found.text}\n"
+
+
+def test_the_evaluation_is_found_given_or_none(verify):
+    """Beside the loop, by name, or none."""
+    for options, says in (
+        ((), "evaluation: test (found beside it)"),
+        (("--evaluate", "my_train.py:test"), "evaluation: my_train.py:test"),
+        (("--evaluate", "none"), "evaluation: none"),
+    ):
+        result = verify("my_train.py:train", "--only", "evaluates-in-train-mode", "--cases", "0", *options)
+        assert f" · {says}" in result.out.splitlines()[0]
+        assert result.code == 1  # a bug with it; without it nothing was run
+        assert ("nothing was run" in result.out) == (says == "evaluation: none")
+
+
+@pytest.mark.parametrize("in_process", [False, True], ids=["isolated", "in process"])
+def test_json_on_stdout_is_all_there_is(verify, in_process):
+    """Whatever the loop prints; the last line of the text is on stderr."""
+    result = verify("my_train.py:prints", *ONLY, "--json", *(["--in-process"] if in_process else []))
+    found = json.loads(result.out)
+    assert (result.code, found["exit_code"], found["verdict"], found["primary"]) == (0, 0, "clean", None)
+    assert result.err.splitlines()[-1].startswith("no bug, 3 laws hold")
+    assert ("hello from the loop" in result.err) == in_process
+    assert ("hello from the loop" in found["output"]) == (not in_process)
+
+
+# How it is asked
+
+
+def test_all_options_reach_the_verification(verify, pretend, folder):
+    """And those that are not given are as usual."""
+    calls = pretend()
+    (folder / "known.txt").write_text("")
+    assert verify("a.py:b").code == 0
+    options = "--timeout 5 --cases 0 --seed 7 --in-process --only loss-sum,graph-leak --declare clip=1 --declare"
+    assert (
+        verify("a.py:b", "--evaluate", "c:d", *options.split(), "keeps-best", "--expect-failures", "known.txt").code
+        == 0
+    )
+    (loop, evaluate, given, declared), (_, other, asked, meant) = calls
+    usual = verifying.Options()
+    for name in ("random_cases", "seed", "timeout", "device", "in_process", "laws", "cases"):
+        assert getattr(given, name) == getattr(usual, name)
+    assert (loop, evaluate, declared) == ("a.py:b", None, {})
+    assert (asked.timeout, asked.random_cases, asked.seed, asked.in_process) == (5.0, 0, 7, True)
+    assert asked.laws == ("loss-sum", "graph-leak")
+    assert (other, meant) == ("c:d", {"clip": 1.0, "keeps_best": True})
+
+
+def test_a_loop_behind_json_is_the_loop(verify, pretend):
+    """`verify --json my_train.py:train`: argparse takes it for the file."""
+    calls = pretend()
+    assert json.loads(verify("--json", "my_train.py:train").out)["loop"] == "my_train.py:train"
+    assert calls[0][0] == "my_train.py:train"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "no loop found, expected where one is: mnist-loop verify my_train.py:train_one_epoch"),
+        (["--json"], "no loop found"),
+        (
+            ["a:b", "--declare", "clop=1"],
+            "'clop' found, which is no intention that a loop can declare: did you mean clip?",
+        ),
+        (["a:b", "--declare", "clip=x"], "clip='x' found, expected a number above 0"),
+        (["a:b", "--declare", "evaluate=c:d", "--evaluate", "e:f"], "the evaluation found twice"),
+        (["a:b", "--only", "los-sum"], "did you mean loss-sum?"),
+        (["a:b", "--only", ""], "expected the id of a bug"),
+        (["a:b", "--only", "replica-bypassed"], "'replica-bypassed' found, which no run decides"),
+        (["a:b", "--cases", "-1"], "'-1' found, expected a whole number of at least 0"),
+        (["a:b", "--cases", "9" * 5000], "expected a whole number of at least 0 and at most"),
+        (["a:b", "--timeout", "0"], "'0' found, expected a number above 0"),
+        (["a:b", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["a:b", "--expect-failures", "no.txt"], "no.txt: cannot be read (No such file or directory)"),
+        (["a:b", "--json", "."], ".: is a folder, expected the name of a file for the JSON"),
+        (["a:b", "--json", "no/such.json"], "no/such.json: there is no folder no"),
+        (["--explain", "zero-grad"], "'zero-grad' found, expected the id of a bug"),
+    ],
+)
+def test_misuse_is_one_sentence_before_anything_runs(verify, pretend, options, says):
+    """Exit code 2; nothing is verified."""
+    calls = pretend()
+    assert_one_sentence(verify(*options), says)
+    assert calls == []
+
+
+def test_a_device_that_is_not_there_is_refused(verify, pretend, monkeypatch):
+    """Before the loop is looked at."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    calls = pretend()
+    assert_one_sentence(verify("a:b", "--device", "cuda"), "device 'cuda': not on this machine")
+    assert calls == []
+
+
+# Expected failures
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "code"),
+    [
+        ("", (), 0),
+        ("", ("loss-sum",), 1),
+        ("loss-sum: known", ("loss-sum",), 0),
+        ("loss-sum: known", ("loss-sum", "step-double"), 1),
+        ("loss-sum: known", (), 1),
+        ("graph-leak: known", (), 1),
+        ("", ("retain-graph",), 0),
+    ],
+)
+def test_expected_failures_are_strict(verify, pretend, folder, known, found, code):
+    """A bug that is expected fails nothing; one that is not does, and so does an expected one that does not occur."""
+    (folder / "known.txt").write_text(f"# of this loop\n{known}\n")
+    pretend(*found)
+    result = verify("my_train.py:train", "--expect-failures", "known.txt")
+    assert result.code == code
+    expected = known.partition(":")[0]
+    assert (f"known.txt, line 2: {expected}: expected to fail, but" in result.out) == (
+        bool(known) and expected not in found
+    )
+    if expected == "graph-leak":
+        assert "known.txt, line 2: graph-leak: expected to fail, but held" in result.out
+
+
+def test_an_unknown_expected_failure_is_misuse(verify, pretend, folder):
+    """With the file and the line."""
+    calls = pretend()
+    (folder / "known.txt").write_text("\nloss-sun: known\n")
+    assert_one_sentence(
+        verify("a:b", "--expect-failures", "known.txt"), "known.txt, line 2: 'loss-sun' found", "loss-sum?"
+    )
+    assert calls == []
+
+
+# What a loop may do
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (
+            "my_trian.py:train",
+            "no such file as my_trian.py, expected file.py:name or package.module:name: did you mean",
+        ),
+        ("my_train.py:trian", "my_train.py has no 'trian', expected the name of a loop: did you mean"),
+        ("no_such.module:train", "no such module as no_such.module"),
+    ],
+)
+def test_a_spec_that_does_not_resolve_is_one_sentence(verify, spec, says):
+    """Exit code 2, with what was probably meant."""
+    assert_one_sentence(verify(spec), says)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import no_such_thing", "fails at import with ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def train(:", "fails at import with SyntaxError"),
+        ("import sys; sys.exit(3)", "calls exit() at import"),
+        ("import os; os._exit(3)", "called os._exit(3) while it was imported"),
+        ("while True: pass", "did not return within 0.5 s while it was imported"),
+    ],
+)
+def test_a_module_that_fails_at_import_is_one_sentence(verify, folder, source, says):
+    """Exit code 2, whichever way it fails."""
+    (folder / "bad.py").write_text(f"{source}\n")
+    assert_one_sentence(verify("bad.py:train", "--timeout", "0.5"), says, "bad.py")
+
+
+def test_a_loop_that_cannot_be_bound_shows_an_adapter(verify):
+    """Exit code 2: the signature found, the names known, three lines to paste."""
+    result = verify("my_train.py:unbound")
+    assert (result.code, result.out) == (2, "")
+    assert "unbound(model, train_loader, wibble) found: nothing is known of wibble" in result.err
+    assert "return unbound(model=model, train_loader=train_loader, wibble=...)" in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "bug", "shows"),
+    [
+        ("raises", "loop-raises", "training raised ValueError: not \\x1b[2J today"),
+        ("raises_in_some_case", "loop-raises", "raised RuntimeError"),
+        ("idle", "trains-nothing", ""),
+        ("exits", "loop-exits", "it called exit(0)"),
+        ("hangs", "loop-hangs", "it did not return within 1 s"),
+    ],
+)
+def test_a_loop_that_fails_has_that_for_its_bug(verify, name, bug, shows):
+    """Exit code 1: it raises always or in some case, trains no step, exits, hangs."""
+    result = verify(f"my_train.py:{name}", *ONLY, "--timeout", "1")
+    assert result.code == 1
+    assert f"\n{bug}: " in result.out
+    assert shows in result.out
+    assert "\x1b" not in result.out
+    assert result.err == ""
+    if name == "hangs":
+        assert "The last that the loop printed:\n  before it hangs\n" in result.out
+
+
+def test_a_loop_that_returns_nonsense_is_judged_by_what_it_did(verify):
+    """What it returned is no metric; nothing of it comes out of its process."""
+    result = verify("my_train.py:returns_nonsense", *ONLY, "--json")
+    assert json.loads(result.out)["verdict"] == "clean"
+    assert result.code == 0
+
+
+def test_nothing_run_fails(verify):
+    """A law that needs what the loop does not declare: exit code 1, and it says so."""
+    result = verify("my_train.py:train", "--only", "clip-missing", "--cases", "0")
+    assert result.code == 1
+    assert "\nnothing was run: no law could be decided" in result.out
+
+
+# Where the result goes
+
+
+def test_json_in_a_file_leaves_the_text_on_stdout(verify, pretend, folder):
+    """Both, of the same verdict; a file that was there is replaced."""
+    pretend("loss-sum")
+    (folder / "out.json").write_text("old")
+    result = verify("my_train.py:train", "--json", "out.json")
+    assert result.code == 1
+    assert "\nloss-sum: " in result.out
+    assert json.loads((folder / "out.json").read_text())["primary"] == "loss-sum"
+
+
+def test_a_full_disk_loses_no_text(verify, pretend, folder, monkeypatch):
+    """The JSON cannot be written: exit code 2, the text is there, the old file too, and no part of a new one."""
+    pretend()
+    (folder / "out.json").write_text("old")
+    before = sorted(folder.iterdir())
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mnist_loop.support.files.os.fsync", full)
+    result = verify("my_train.py:train", "--json", "out.json")
+    assert result.code == 2
+    assert result.err == (
+        "mnist-loop: out.json: cannot be written (No space left on device), "
+        "expected room for the JSON: write it elsewhere\n"
+    )
+    assert result.out.endswith(f"{REMINDER}\n")
+    assert (folder / "out.json").read_text() == "old"
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("options", [["a:b"], ["a:b", "--json"], ["--list"], ["--explain", "loss-sum"]])
+def test_a_closed_stdout_is_no_error(pretend, monkeypatch, options):
+    """`mnist-loop verify >&-`: there is nobody to tell; so with stderr."""
+    pretend()
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["verify", *options]) == 0
+
+
+@pytest.mark.parametrize("options", [["a:b"], ["a:b", "--json"], ["--list"], ["--explain", "loss-sum"]])
+def test_a_closed_pipe_ends_it_quietly(pretend, monkeypatch, options):
+    """`mnist-loop verify ... | head -1`: 141, as a shell expects, and no word."""
+    pretend()
+    reader, writer = os.pipe()
+    os.close(reader)
+    err = io.StringIO()
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with contextlib.redirect_stderr(err):
+            assert main(["verify", *options]) == 141
+    monkeypatch.undo()
+    assert "Error" not in err.getvalue()
+    assert "mnist-loop:" not in err.getvalue()
+
+
+def test_progress_is_shown_on_a_terminal_alone(pretend, monkeypatch):
+    """On stderr, and gone when the result comes; cases are counted where they can be."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    pretend()
+    threads = threading.active_count()
+    out, err = io.StringIO(), Terminal()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main(["verify", "a:b"]) == 0
+        with _bar() as (_, on_case):
+            assert threading.active_count() == threads  # what one of them holds, a forked child waits for in vain
+            on_case(3, 31)
+    assert "verifying" in err.getvalue()
+    assert "case 3 of 31" in err.getvalue()
+    assert "verifying" not in out.getvalue()
+
+
+# As a program of its own
+
+
+@pytest.mark.parametrize("options", [["--help"], ["--list"], ["--explain", "loss-sum"]])
+def test_what_runs_nothing_does_not_wait_for_torch(options):
+    """The list of bugs is there at once."""
+    code = (
+        "import sys\nfrom mnist_loop.cli import main\n"
+        f"try:\n    main(['verify', *{options!r}])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'hypothesis')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_ctrl_c_ends_a_run_and_its_child(folder):
+    """Exit code 130, one word, no traceback, and the process in which the loop hung is gone."""
+    command = [sys.executable, "-m", "mnist_loop", "verify", "my_train.py:hangs", "--timeout", "600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (folder / "hanging").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == "mnist-loop: interrupted\n"
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_the_message_of_a_user_error_keeps_its_lines(verify, monkeypatch):
+    """An adapter to paste has several."""
+
+    def verify_nothing(*_, **__):
+        raise UserError("first\nsecond")
+
+    monkeypatch.setattr(verifying, "verify", verify_nothing)
+    assert verify("a:b").err == "mnist-loop: first\nsecond\n"
+
+
+# What docs/verify.md says
+
+DOCS = Path(__file__).parents[2] / "docs" / "verify.md"
+
+
+def blocks(language):
+    """Return the pieces of code in the docs."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [code for name, code in fenced if name == language]
+
+
+def test_the_docs_show_what_is_said(verify, folder):
+    """Of the loop that they begin with, the diagnosis word for word; but for the number of cases."""
+    (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
+    transcript = blocks("")[0]
+    shown = transcript[transcript.index("\nzero-grad-missing: ") : transcript.index("--explain")]
+    result = verify("my_train.py:train_one_epoch")
+    assert re.sub(r"of \d+ that", "of N that", shown) in re.sub(r"of \d+ that", "of N that", result.out)
+    assert transcript.endswith(f"{REMINDER}\n")
+
+
+def test_the_docs_know_each_option_key_and_code(verify, pretend):
+    """No option and no key of the JSON is left out; the Python in them is Python, the known bugs can be read."""
+    pretend("loss-sum")
+    content = DOCS.read_text(encoding="utf-8")
+    for option in set(re.findall(r"--[a-z][a-z-]+", verify("--help").out)) - {"--help"}:
+        assert f"`{option}" in content or f"verify {option}" in content, option
+    document = json.loads(verify("my_train.py:train", "--json").out)
+    for key in (*document, *document["diagnoses"][0], *document["laws"][0], *document["environment"]):
+        assert f"`{key}`" in content, key
+    for code in blocks("python"):
+        compile(code, "docs", "exec")
+    Path("known").write_text(blocks("")[1], encoding="utf-8")
+    assert len(read(Path("known"))) == 2

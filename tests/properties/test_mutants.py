@@ -1,0 +1,92 @@
+"""The properties and the laws are themselves tested: each must reject loops with one known bug, and say why."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+
+from tests.loops.patches import Mutant, data, gradients, losses, metrics, modes, reproducibility, resources, shapes
+
+# The fixture that hands out the module, and the broken copies of that module.
+MUTANTS: dict[str, list[Mutant]] = {
+    "loop": [
+        mutant
+        for subject in (gradients, modes, losses, shapes, metrics, reproducibility, resources)
+        for mutant in subject.MUTANTS
+    ],
+    "models": shapes.MODEL_MUTANTS,
+    "loading": data.MUTANTS,
+    "checkpoints": reproducibility.CHECKPOINT_MUTANTS,
+}
+PROPERTY_FILES = (
+    "test_reference",
+    "test_gradient_zeroing",
+    "test_train_eval",
+    "test_loss_decrease",
+    "test_shapes",
+    "test_data_order",
+    "test_metrics",
+    "test_reproducibility",
+    "test_resources",
+)
+
+# Where a mutant names a law, it is that law, bound to the reference.
+THE_LAW = "test_reference.test_the_law_holds"
+THE_LAW_IN = {"part": "train_one_epoch"}
+
+
+def without_shrinking(test: Callable[..., None]) -> Callable[..., None]:
+    """Return the property such that it stops at the first failing case: the smallest one is not needed here."""
+    handle = getattr(test, "hypothesis", None)
+    if handle is None:
+        return test
+    first_failure = settings(phases=[Phase.explicit, Phase.generate], database=None, report_multiple_bugs=False)
+    return first_failure(given(**handle._given_kwargs)(handle.inner_test))
+
+
+def property_of(mutant: Mutant) -> str:
+    """Return ``test_file.test_name`` of what must reject the mutant."""
+    return THE_LAW if mutant.rejected_by.startswith("law:") else mutant.rejected_by
+
+
+def case_of(mutant: Mutant) -> dict[str, Any]:
+    """Return the arguments with which it must reject the mutant."""
+    _, _, law = mutant.rejected_by.partition("law:")
+    return {**THE_LAW_IN, "law": law, **mutant.case} if law else mutant.case
+
+
+@pytest.mark.parametrize(
+    ("fixture", "mutant"),
+    [pytest.param(fixture, mutant, id=str(mutant)) for fixture, mutants in MUTANTS.items() for mutant in mutants],
+)
+def test_the_property_rejects_the_mutant(fixture: str, mutant: Mutant, request: pytest.FixtureRequest) -> None:
+    """Each broken loop fails the property or the law that is there for it, with a message that names what is wrong."""
+    file, name = property_of(mutant).split(".")
+    test = getattr(importlib.import_module(f"tests.properties.{file}"), name)
+    arguments: dict[str, Any] = {**case_of(mutant), fixture: mutant.apply(request.getfixturevalue(fixture))}
+    for parameter in inspect.signature(test).parameters:
+        if parameter not in arguments:
+            arguments[parameter] = "cpu" if parameter == "device" else _fixture(parameter, request)
+    with pytest.raises(mutant.error, match=mutant.says):
+        without_shrinking(test)(**arguments)
+
+
+def test_each_property_rejects_a_mutant() -> None:
+    """No property is without a mutant: one that rejects nothing would prove nothing."""
+    covered = {property_of(mutant) for mutants in MUTANTS.values() for mutant in mutants}
+    properties = {
+        f"{file}.{name}"
+        for file in PROPERTY_FILES
+        for name in vars(importlib.import_module(f"tests.properties.{file}"))
+        if name.startswith("test_")
+    }
+    assert properties - covered == set()
+
+
+def _fixture(name: str, request: pytest.FixtureRequest) -> Any:
+    return request if name == "request" else request.getfixturevalue(name)
