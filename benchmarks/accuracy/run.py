@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import tempfile
 import time
@@ -18,7 +17,7 @@ from torch import nn
 
 from benchmarks.accuracy.recipes import Recipe
 from mnist_loop.bench import machine
-from mnist_loop.compare.journal import Journal
+from mnist_loop.compare.journal import Journal, records
 from mnist_loop.data import MNIST, Data
 from mnist_loop.engines import contract as engines
 from mnist_loop.errors import UserError
@@ -108,6 +107,8 @@ class Benchmark:
         try:
             if known is None:
                 journal.write(head)
+            else:
+                journal.mend()
             trainers = [_Trainer(recipe, self.engine or recipe.engine, data, say) for recipe in self.recipes]
             with nothing_compiled_yet():
                 for seed in range(self.seeds):
@@ -225,7 +226,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Result]]:
     """
     expected = "expected what python -m benchmarks.accuracy stored"
     try:
-        lines = [json.loads(line) for line in _whole(path.read_bytes()).splitlines()]
+        lines, _ = records(path.read_bytes())
         if not lines or not isinstance(lines[0], dict) or lines[0].get(KIND) != SCHEMA:
             raise UserError(f"{path}: not of this kind and version, {expected}")
         return lines[0], [Result(**line) for line in lines[1:]]
@@ -245,14 +246,7 @@ def _go_on(path: Path, head: dict[str, Any]) -> list[Result]:
     for name in ("data", "validation", "threads", "engine", "recipes", "machine", "software"):
         if stored[name] != head[name]:
             raise UserError(f"{path}: holds results of other {name}; go on as they were made, or name another file")
-    whole = _whole(path.read_bytes())
-    with path.open("r+b") as file:
-        file.truncate(len(whole))  # so that what follows begins on a line of its own
     return results
-
-
-def _whole(content: bytes) -> bytes:
-    return content[: content.rfind(b"\n") + 1]
 
 
 def _line(result: Result) -> str:

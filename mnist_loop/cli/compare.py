@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,27 +91,32 @@ def run(arguments: argparse.Namespace) -> int:
 
     session = _session(arguments)
     comparison: Comparison | None = None
-    with Progress() as progress:
-        crew = Crew(session.arms, session.plan, progress.status)
-        try:
-            began = time.perf_counter()
-            crew.start()
-            progress.status("checking that all arms compute the same")
-            comparison = session.begin(crew, arguments.output, FOLDER, partial(_show, progress, session.plan))
-            progress.line(f"{crew.note}; {len(crew.hosts)} processes started in {time.perf_counter() - began:.0f} s")
-            why = comparison.run()
-        except LossesDiffer as error:
-            progress.line(str(error))
-            return FAILED
-        except WorkerLost as error:
-            why = str(error)
-        except KeyboardInterrupt:
-            why = "interrupted"
-        finally:
-            crew.close()
-    if comparison is None:
-        raise KeyboardInterrupt if why == "interrupted" else UserError(why)
-    comparison.journal.end(why, comparison.spent)
+    with ExitStack() as opened:
+        opened.callback(session.close)
+        with Progress() as progress:
+            crew = Crew(session.arms, session.plan, progress.status)
+            try:
+                began = time.perf_counter()
+                crew.start()
+                progress.status("checking that all arms compute the same")
+                comparison = session.begin(crew, arguments.output, FOLDER, partial(_show, progress, session.plan))
+                opened.callback(comparison.journal.close)
+                progress.line(
+                    f"{crew.note}; {len(crew.hosts)} processes started in {time.perf_counter() - began:.0f} s"
+                )
+                why = comparison.run()
+            except LossesDiffer as error:
+                progress.line(str(error))
+                return FAILED
+            except WorkerLost as error:
+                why = str(error)
+            except KeyboardInterrupt:
+                why = "interrupted"
+            finally:
+                crew.close()
+        if comparison is None:
+            raise KeyboardInterrupt if why == "interrupted" else UserError(why)
+        comparison.journal.end(why, comparison.spent)
     return _conclude(comparison.journal.path, why, arguments.fail_on)
 
 

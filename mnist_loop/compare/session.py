@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mnist_loop import __version__
-from mnist_loop.compare import journal
 from mnist_loop.compare.arms import Arm, parse_all
 from mnist_loop.compare.comparison import Comparison, spent
 from mnist_loop.compare.crew import Crew
+from mnist_loop.compare.journal import Journal, blocks, reopen, unused
 from mnist_loop.compare.plan import Plan
 from mnist_loop.errors import UserError
 
@@ -28,7 +28,7 @@ class Session:
         settings: those of ``--set``, as typed.
         plan: how they are compared.
         arms: what is compared; the last is the control.
-        path: the file of a comparison that goes on.
+        journal: the file of a comparison that goes on, open.
         head: its first line.
         events: its other lines.
     """
@@ -37,7 +37,7 @@ class Session:
     settings: Sequence[str]
     plan: Plan
     arms: Sequence[Arm]
-    path: Path | None = None
+    journal: Journal | None = None
     head: dict[str, Any] = field(default_factory=dict)
     events: Sequence[dict[str, Any]] = ()
 
@@ -54,12 +54,12 @@ class Session:
             UserError: the file cannot be written, or the environments are no longer what they were.
         """
         facts = [crew.facts(arm) for arm in self.arms]
-        if self.path is not None:
-            self._check(facts)
-            file = journal.Journal(self.path)
-            found = journal.blocks(self.events)
-            file.write({"event": "continued", "at": max((block.start for block in found), default=0.0)})
-            return Comparison(self.arms, self.plan, crew, file, tell, found, spent(self.events))
+        if self.journal is not None:
+            self._check(facts, self.journal.path)
+            found = blocks(self.events)
+            self.journal.mend()
+            self.journal.write({"event": "continued", "at": max((block.start for block in found), default=0.0)})
+            return Comparison(self.arms, self.plan, crew, self.journal, tell, found, spent(self.events))
         head = {
             "version": __version__,
             "started": datetime.now(timezone.utc).isoformat(),
@@ -71,24 +71,29 @@ class Session:
         }
         versions = "-".join(dict.fromkeys(one["software"]["torch"] for one in facts))
         stem = f"compare_{facts[0]['machine']['name']}_torch-{versions}"
-        return Comparison(self.arms, self.plan, crew, journal.Journal(path or journal.unused(folder, stem), head), tell)
+        return Comparison(self.arms, self.plan, crew, Journal(path or unused(folder, stem), head), tell)
 
     def _stored(self, crew: Crew, arm: Arm, facts: dict[str, Any]) -> dict[str, Any]:
         settings = {**crew.settings(arm, 0), **arm.variables}
         shown = {name: str(value) for name, value in settings.items() if value}  # no batch size but its own
         return {"label": arm.label, "software": facts["software"], "settings": shown, "control": arm.control}
 
-    def _check(self, facts: Sequence[dict[str, Any]]) -> None:
+    def close(self) -> None:
+        """Close the file of a comparison that goes on, where it is open."""
+        if self.journal is not None:
+            self.journal.close()
+
+    def _check(self, facts: Sequence[dict[str, Any]], path: Path) -> None:
         for arm, now, then in zip(self.arms, facts, self.head["arms"], strict=True):
             for name in TELLING:
                 before, here = then["software"].get(name), now["software"].get(name)
                 if before != here:
                     raise UserError(
-                        f"{self.path}: {arm.label} had {name} {before}, and has {here} now; start a new comparison"
+                        f"{path}: {arm.label} had {name} {before}, and has {here} now; start a new comparison"
                     )
         before, here = self.head["machine"].get("hash"), facts[0]["machine"].get("hash")
         if before != here:
-            raise UserError(f"{self.path}: measured on another machine ({before}; this one is {here})")
+            raise UserError(f"{path}: measured on another machine ({before}; this one is {here})")
 
 
 def new(specs: Sequence[str], settings: Sequence[str], plan: Plan) -> Session:
@@ -105,12 +110,16 @@ def stored(path: Path, budget_s: float | None = None) -> Session:
     """Prepare to go on with the comparison in ``path``, for ``budget_s`` seconds in all where that is said.
 
     Raises:
-        UserError: it is damaged or of another version, or its environments are not there.
+        UserError: it is damaged or of another version, another process writes it, or its environments are not there.
     """
-    head, events = journal.stored(path)
+    journal, head, events = reopen(path)
     try:
         asked, plan = head["asked"], {**head["plan"], "data": head["asked"]["data"]}
         again = new(asked["arms"], asked["set"], Plan.of({**plan, "budget_s": budget_s or plan["budget_s"]}))
     except (KeyError, TypeError) as error:
+        journal.close()
         raise UserError(f"{path}: not complete ({error} is missing), expected a comparison") from error
-    return Session(again.specs, again.settings, again.plan, again.arms, path, head, events)
+    except UserError:
+        journal.close()
+        raise
+    return Session(again.specs, again.settings, again.plan, again.arms, journal, head, events)

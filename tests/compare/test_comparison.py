@@ -116,6 +116,8 @@ def compare(clock, tmp_path):
         plan = Plan(device="cpu", **plan)
         crew = FakeCrew(clock, plan, *ratios, noise=noise, apart=apart)
         head = {"plan": plan.as_stored(), "arms": [arm.label for arm in crew.arms]}
+        for earlier in journals:  # a file has one writer at a time
+            earlier.close()
         journal = Journal(path, None if path.exists() else head)
         journals.append(journal)
         return Comparison(crew.arms, plan, crew, journal, lambda *_: None, list(found), already)
@@ -375,10 +377,12 @@ def test_a_line_that_was_cut_short_is_dropped(compare):
     run = compare(1.0)
     run.run()
     path, kept = run.journal.path, events(run)
+    run.journal.close()
     with path.open("a") as file:
         file.write('{"event": "block", "arm"')
     assert events(run) == kept
     again = Journal(path)
+    again.mend()
     again.write({"event": "continued", "at": 1.0})
     again.close()
     assert events(run) == [*kept, {"event": "continued", "at": 1.0}]
@@ -407,9 +411,9 @@ def test_a_full_disk_is_one_sentence(compare):
 def test_no_file_is_overwritten(tmp_path):
     """Names hold the time, and a number where that is taken; a named file must be new."""
     first = unused(tmp_path, "compare_x")
-    first.touch()
+    first.write_text("old")
     assert unused(tmp_path, "compare_x") != first
-    with pytest.raises(UserError, match=r"cannot be written \(File exists\)"):
+    with pytest.raises(UserError, match="is there already, expected the name of a new file"):
         Journal(first, {})
 
 

@@ -17,6 +17,7 @@ from mnist_loop.report.model import Comparison, Refused, Ruler, Workload
 from mnist_loop.report.reading import read_one
 from mnist_loop.report.shares import flops_an_image, layer_sizes, shares
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support.limits import MOST_RESTARTS
 from tests import results_maker
 from tests.report.test_reading import ANYTHING, assert_sound, mutated
 from tests.results_maker import CPU, GPU
@@ -491,8 +492,11 @@ def test_one_restart_has_no_cell_and_is_named(tmp_path):
 def test_thousands_of_restarts_are_refused(tmp_path):
     """The memory of the resampling grows with them."""
     block = results_maker.comparison_lines(**SMALL)[-2]
-    lines = [results_maker.comparison_lines()[0], *({**block, "generation": number} for number in range(2000))]
-    assert "more than 1000 restarts" in read_one(stored(tmp_path, lines)).reason
+    lines = [
+        results_maker.comparison_lines()[0],
+        *({**block, "generation": number} for number in range(MOST_RESTARTS + 1)),
+    ]
+    assert f"more than {MOST_RESTARTS} restarts" in read_one(stored(tmp_path, lines)).reason
 
 
 FEW = results_maker.comparison_lines(generations=2, rounds=1, runs=1)

@@ -13,9 +13,10 @@ from mnist_loop.report.model import Comparison, Refused, Results, Sweep
 from mnist_loop.report.reading.comparison import comparison
 from mnist_loop.report.reading.decode import decode
 from mnist_loop.report.reading.files import find, opened, shown, whole
-from mnist_loop.report.reading.log import LONGEST_LINE, is_comparison
+from mnist_loop.report.reading.log import is_comparison
 from mnist_loop.report.reading.node import Misfit
 from mnist_loop.report.reading.sweep import sweep
+from mnist_loop.support.limits import LONGEST_LINE
 
 
 def read(paths: Sequence[Path]) -> Results:

@@ -11,8 +11,8 @@ from mnist_loop.report.reading.log import Log
 from mnist_loop.report.reading.node import Misfit
 from mnist_loop.statistics.judgement import judge
 from mnist_loop.statistics.pairing import Round, rounds
+from mnist_loop.support.limits import LARGEST_MARGIN, MOST_RESTARTS, SMALLEST_MARGIN
 
-MOST_GENERATIONS = 1000  # restarts in a comparison: the resampling takes 40 kB for each
 MOST_LOOKS = 100_000
 
 
@@ -25,10 +25,10 @@ def cells(log: Log, workloads: Mapping[int, Workload]) -> Iterator[Cell]:
         Misfit: the plan is none, or there are more restarts than in any comparison of ours.
     """
     plan = log.header["plan"]
-    margin, confidence = plan["margin"].between(0.0, 1.0), plan["confidence"].between(0.5, 1.0)
+    margin, confidence = plan["margin"].between(SMALLEST_MARGIN, LARGEST_MARGIN), plan["confidence"].between(0.5, 1.0)
     looks = plan["looks"].count(most=MOST_LOOKS)
-    if len({block.generation for block in log.blocks}) > MOST_GENERATIONS:
-        raise Misfit(f"more than {MOST_GENERATIONS} restarts found: no comparison of mnist-loop has so many")
+    if len({block.generation for block in log.blocks}) > MOST_RESTARTS:
+        raise Misfit(f"more than {MOST_RESTARTS} restarts found: no comparison of mnist-loop has so many")
     found = rounds(log.blocks, log.arms)
     of_size: dict[int, list[Round]] = defaultdict(list)
     for one in found:

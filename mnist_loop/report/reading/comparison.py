@@ -14,6 +14,7 @@ from mnist_loop.report.reading.cells import cells
 from mnist_loop.report.reading.log import Log, read_log
 from mnist_loop.report.reading.node import Misfit, Node
 from mnist_loop.report.reading.text import clean
+from mnist_loop.support.limits import LARGEST_MARGIN, SMALLEST_MARGIN
 
 KILLED = "killed: the file has no end"
 
@@ -35,7 +36,7 @@ def comparison(stream: BinaryIO, file: Path) -> Comparison:
         machine=run.machine(machine, machine["name"].text_or_none()),
         arms=arms,
         cells=found,
-        margin=plan["margin"].between(0.0, 1.0),
+        margin=plan["margin"].between(SMALLEST_MARGIN, LARGEST_MARGIN),
         ended=log.why or KILLED,
         seconds=log.seconds,
         facts=_facts(log.header) | _without_verdict(log, arms, found),

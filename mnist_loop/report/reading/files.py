@@ -14,16 +14,14 @@ from typing import BinaryIO, cast
 from mnist_loop.report.model import Refused
 from mnist_loop.report.reading.node import Misfit
 from mnist_loop.report.reading.text import clean
+from mnist_loop.support.limits import MIB
 
 COMPRESSED = ".gz"
 ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 MOST_FILES = 100_000
 DEEPEST = 30  # folders in folders: Python up to 3.11 walks them by recursion
-MIB = 2**20
 # A sweep of five batch sizes on one device takes 0.14 MiB, and JSON in memory up to thirty times its size.
 LARGEST_SWEEP = 16 * MIB
-# Half an hour of blocks of 25 ms, 200 bytes each, is 14 MiB.
-LARGEST_COMPARISON = 64 * MIB
 LONGEST_PATH = 300  # characters of a path that are shown
 
 

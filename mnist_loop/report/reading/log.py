@@ -10,16 +10,13 @@ from typing import BinaryIO
 from mnist_loop.report.model import Ruler
 from mnist_loop.report.reading import run
 from mnist_loop.report.reading.decode import decode
-from mnist_loop.report.reading.files import LARGEST_COMPARISON, MIB
 from mnist_loop.report.reading.node import MOST_ENTRIES, Misfit, Node
 from mnist_loop.report.reading.upgrade import newer
 from mnist_loop.statistics.pairing import Block
+from mnist_loop.support.limits import FEWEST_ARMS, LARGEST_FILE, LONGEST_LINE, MOST_ARMS, MOST_BATCH_SIZES
 
 MARK = "mnist_loop_comparison"
 NEWEST = 1
-LONGEST_LINE = MIB
-FEWEST_ARMS, MOST_ARMS = 3, 20
-MOST_BATCH_SIZES = 32
 MOST_RUNS = 2
 
 
@@ -67,7 +64,7 @@ def read_log(file: BinaryIO) -> Log:
         size += len(line)
         if not line:
             break
-        if len(line) > LONGEST_LINE or size > LARGEST_COMPARISON:
+        if len(line) > LONGEST_LINE or size > LARGEST_FILE:
             raise Misfit(f"line {number} is too long, or there are too many: no comparison of mnist-loop is so large")
         if damage is not None and b'"continued"' not in line:  # a kill may have cut the line before that one
             raise damage
