@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PARTS = ("step", "evaluation", "input pipeline", "end to end")
 FOLDER = Path(".benchmarks")
 FAILED, INTERRUPTED = 1, 130
-ENDED_WELL = ("certain", "budget")
+ENDED_WELL = ("certain", "budget", "full")
 FAIL_ON = ("slower", "faster", "inconclusive")
 EXAMPLES = """\
 an arm is an environment (a tox environment, a venv, a Python), a checkout of the loop, . (this environment),
@@ -37,7 +37,8 @@ settings, or ENVIRONMENT:SETTINGS:
   mnist-loop compare . .:dtype=bfloat16,batch_size=256
   mnist-loop compare ../main ../my-branch --margin 3% --fail-on slower
 
-exit codes: 0 done, 1 a verdict of --fail-on or arms that do not compute the same, 2 misuse, 130 Ctrl-C;
+exit codes: 0 done, 1 a verdict of --fail-on, none for an arm, or arms that do not compute the same, 2 misuse or
+a file that cannot be read back, 130 Ctrl-C;
 what was measured is stored and `mnist-loop compare --continue FILE` goes on with it
 """
 
@@ -146,16 +147,23 @@ def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[Judged]
     """Say how far the comparison has come."""
     undecided = sum(not one.certain for one in judged)
     cells = f"{undecided} of {len(judged)} undecided, " if judged else ""
-    left = time.strftime("%M:%S", time.gmtime(max(0.0, plan.budget_s - spent)))
-    progress.status(f"measuring: {cells}at most {left} left")
+    minutes, seconds = divmod(max(0, round(plan.budget_s - spent)), 60)
+    progress.status(f"measuring: {cells}at most {minutes:02}:{seconds:02} left")
 
 
 def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
-    """Print what the file says, as ``mnist-loop report`` does; return the exit code."""
+    """Print what the file says, as ``mnist-loop report`` does; return the exit code.
+
+    Raises:
+        UserError: the file cannot be read back.
+    """
     from mnist_loop.cli.report import RENDERERS
+    from mnist_loop.report.facts import WITHOUT_VERDICT
     from mnist_loop.report.reading import read
 
     results = read([path])
+    for refused in results.refused:
+        raise UserError(f"{path}: was stored, but cannot be read back ({refused.reason}); it has no verdict")
     sys.stdout.write(RENDERERS["terminal"](results))
     sys.stdout.write(f"stored in {path}\n")
     if why not in ENDED_WELL:
@@ -163,4 +171,9 @@ def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
     verdicts = {cell.verdict.value.lower() for comparison in results.comparisons for cell in comparison.cells}
     if why == "interrupted":
         return INTERRUPTED
-    return FAILED if why not in ENDED_WELL or verdicts & set(fail_on) else 0
+    without = [one.facts[WITHOUT_VERDICT] for one in results.comparisons if WITHOUT_VERDICT in one.facts]
+    for names in without:
+        sys.stdout.write(
+            f"no verdict on {names}: measure longer with mnist-loop compare --continue {path} --budget TIME\n"
+        )
+    return FAILED if why not in ENDED_WELL or without or verdicts & set(fail_on) else 0

@@ -21,9 +21,11 @@ from mnist_loop.errors import UserError
 from mnist_loop.statistics.judgement import Judged, judge
 from mnist_loop.statistics.pairing import BLOCKS_A_ROUND, Block, rounds
 from mnist_loop.statistics.steady import steady_from
+from mnist_loop.support.limits import LARGEST_FILE, MIB, MOST_RESTARTS, MOST_WARM_UP_BLOCKS
 
 FIRST, CONFIRMING = 1, 2
-CERTAIN, BUDGET = "certain", "budget"
+CERTAIN, BUDGET, FULL = "certain", "budget", "full"
+LAST_GENERATION = 8 * MIB  # of the file, kept for one more generation and the end
 LEAD_IN = 2  # steps before the first block: they make gradients and buffers
 # Steps of a training before it starts anew: so few that its rounding stays within what a loss may differ by. In float32
 # that is 1e-8 after 100 steps, but 1e-5 after 3,000, when a ReLU or two has flipped; the tolerance is 7e-6.
@@ -106,11 +108,11 @@ class Comparison:
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.plan.seed} {len(self.blocks)}")  # noqa: S311  # an order, no secret
         self.zero = time.perf_counter() - max((block.start for block in self.blocks), default=0.0)
-        self.number = max((block.generation for block in self.blocks), default=-1) + 1
+        self.number = restarts(self.blocks)
         self.since = time.perf_counter()
 
     def run(self) -> str:
-        """Measure; return why it ended: "certain" or "budget".
+        """Measure; return why it ended: "certain", "budget" or, where the file can hold no more, "full".
 
         Raises:
             LossesDiffer: the arms do not compute the same.
@@ -144,7 +146,8 @@ class Comparison:
             before = self.spent
             self._generation(self.cells[batch_size], run)
             self._count()
-            over = self.spent + (self.spent - before) > self.plan.budget_s  # the next one would not fit
+            full = is_full(self.journal, self.number)
+            over = full or self.spent + (self.spent - before) > self.plan.budget_s  # the next one would not fit
             due = self._due(run, open_)
             if over or due > looked:
                 looked = due
@@ -152,7 +155,7 @@ class Comparison:
                 red = {one.batch_size for one in judged if one.unconfirmed}
                 undecided = {one.batch_size for one in judged if not one.certain} - red
                 if over or not (red or undecided):
-                    return BUDGET if red or undecided else CERTAIN
+                    return CERTAIN if not (red or undecided) else FULL if full else BUDGET
                 if run == FIRST and red and (not undecided or self.spent > FIRST_SHARE * self.plan.budget_s):
                     run, looked = CONFIRMING, 0
                 open_ = [size for size in self.plan.batch_sizes if size in (red if run == CONFIRMING else undecided)]
@@ -218,7 +221,7 @@ class Comparison:
         for index in self._order():
             seconds: list[float] = []
             steady = None
-            while not seconds or (steady is None and sum(seconds) < longest):
+            while not seconds or (steady is None and sum(seconds) < longest and len(seconds) < MOST_WARM_UP_BLOCKS):
                 seconds += self._unchecked(cell, index, WARM_UP_BLOCKS)
                 steady = steady_from(seconds)
             warm.append(len(seconds) // 2 if steady is None else steady)
@@ -357,6 +360,16 @@ def _step_s(worker: Peer, most: int, at_once: int) -> float:
         seconds.append(float(worker.ask("go")["seconds"]) / at_once)
     worker.ask("end")
     return lower_quartile(seconds)
+
+
+def restarts(blocks: Iterable[Block]) -> int:
+    """Return how many restarts there were: the number of the next generation."""
+    return max((block.generation for block in blocks), default=-1) + 1
+
+
+def is_full(journal: Journal, restarts: int) -> bool:
+    """Tell whether the file of a comparison has no room for one more generation."""
+    return restarts >= MOST_RESTARTS or journal.size > LARGEST_FILE - LAST_GENERATION
 
 
 def spent(events: Iterable[dict[str, Any]]) -> float:

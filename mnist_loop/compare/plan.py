@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from mnist_loop.errors import UserError
+from mnist_loop.support.limits import (
+    LARGEST_MARGIN,
+    LONGEST_BUDGET_S,
+    MOST_ARMS,
+    MOST_BATCH_SIZES,
+    MOST_RESTARTS,
+    SHORTEST_BUDGET_S,
+    SMALLEST_MARGIN,
+)
+
 # Shorter than what comes and goes on a shared machine, so that both arms get the same of it. Measured on one, the ratio
 # of identical code scattered within a second by 3.1 % with blocks of 58 ms, 1.9 % with 29 ms, 1.0 % with 7 ms and 0.7 %
 # with 4 ms; and by 0.5 % with 4 ms and the lower quartile of the steps' times in place of their mean.
@@ -19,6 +30,7 @@ LOOKS = 2 * (len(LOOKS_AT) + 1)  # in the first run and in the one that confirms
 GENERATIONS, SHORTEST_GENERATION_S = 50, 0.2
 GENERATIONS_APART, SHORTEST_GENERATION_APART_S = 10, 0.5
 LONGEST_GENERATION_S = 3.0
+PLANNED_RESTARTS = MOST_RESTARTS // 2  # at most: generations are longer where a budget has room for more
 GENERATIONS_A_CELL = 10  # of a sweep, at least: half of them for the run that confirms
 
 
@@ -62,7 +74,34 @@ class Plan:
             (GENERATIONS_APART, SHORTEST_GENERATION_APART_S) if apart else (GENERATIONS, SHORTEST_GENERATION_S)
         )
         most = max(most, GENERATIONS_A_CELL * len(self.batch_sizes))
-        return min(max(self.budget_s / most, shortest), LONGEST_GENERATION_S)
+        longest = max(LONGEST_GENERATION_S, self.budget_s / PLANNED_RESTARTS)
+        return min(max(self.budget_s / most, shortest), longest)
+
+    def check(self, arms: int) -> None:
+        """Refuse what the file of a comparison cannot hold.
+
+        Args:
+            arms: number of arms, the control among them.
+
+        Raises:
+            UserError: it is more than `mnist_loop.support.limits` allows.
+        """
+        if not SMALLEST_MARGIN < self.margin < LARGEST_MARGIN:
+            raise UserError(
+                f"a margin of {self.margin:.3%} found, expected one above {SMALLEST_MARGIN:.0%} and below "
+                f"{LARGEST_MARGIN:.0%}: name another with --margin"
+            )
+        if not SHORTEST_BUDGET_S <= self.budget_s <= LONGEST_BUDGET_S:
+            raise UserError(
+                f"a budget of {self.budget_s:g} s found, expected {SHORTEST_BUDGET_S:g} to {LONGEST_BUDGET_S:g} s: "
+                "name another with --budget"
+            )
+        for what, found, most in (
+            ("arms", arms - 1, MOST_ARMS - 1),
+            ("batch sizes", len(self.batch_sizes), MOST_BATCH_SIZES),
+        ):
+            if found > most:
+                raise UserError(f"{found} {what} found, expected at most {most}: compare some of them at a time")
 
     def as_stored(self) -> dict[str, Any]:
         """Return the plan for the first line of a comparison's file."""

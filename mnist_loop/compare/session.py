@@ -10,7 +10,7 @@ from typing import Any
 
 from mnist_loop import __version__
 from mnist_loop.compare.arms import Arm, parse_all
-from mnist_loop.compare.comparison import Comparison, spent
+from mnist_loop.compare.comparison import Comparison, is_full, restarts, spent
 from mnist_loop.compare.crew import Crew
 from mnist_loop.compare.journal import Journal, blocks, reopen, unused
 from mnist_loop.compare.plan import Plan
@@ -100,20 +100,25 @@ def new(specs: Sequence[str], settings: Sequence[str], plan: Plan) -> Session:
     """Prepare a comparison of what was typed.
 
     Raises:
-        UserError: an arm that is not there, or a setting that is not known.
+        UserError: an arm that is not there, a setting that is not known, or more than a file can hold.
     """
     arms = parse_all(specs, settings)
-    return Session(specs, settings, plan, [*arms, arms[0].again()])
+    arms.append(arms[0].again())
+    plan.check(len(arms))
+    return Session(specs, settings, plan, arms)
 
 
 def stored(path: Path, budget_s: float | None = None) -> Session:
     """Prepare to go on with the comparison in ``path``, for ``budget_s`` seconds in all where that is said.
 
     Raises:
-        UserError: it is damaged or of another version, another process writes it, or its environments are not there.
+        UserError: it is damaged, of another version or full, another process writes it, or its environments are not
+            there.
     """
     journal, head, events = reopen(path)
     try:
+        if is_full(journal, restarts(blocks(events))):
+            raise UserError(f"{path}: holds as much as a comparison may; start a new one")
         asked, plan = head["asked"], {**head["plan"], "data": head["asked"]["data"]}
         again = new(asked["arms"], asked["set"], Plan.of({**plan, "budget_s": budget_s or plan["budget_s"]}))
     except (KeyError, TypeError) as error:

@@ -9,10 +9,20 @@ import pytest
 
 from mnist_loop.compare import comparison as comparison_module
 from mnist_loop.compare.arms import Arm
-from mnist_loop.compare.comparison import BUDGET, CERTAIN, MOST_STEPS, Comparison, LossesDiffer, spent
+from mnist_loop.compare.comparison import (
+    BUDGET,
+    CERTAIN,
+    FULL,
+    LAST_GENERATION,
+    MOST_STEPS,
+    Comparison,
+    LossesDiffer,
+    spent,
+)
 from mnist_loop.compare.journal import Journal, blocks, stored, unused
 from mnist_loop.compare.plan import Plan
 from mnist_loop.compare.processes import WorkerLost
+from mnist_loop.compare.session import stored as stored_session
 from mnist_loop.errors import UserError
 from mnist_loop.statistics.pairing import rounds
 from mnist_loop.statistics.verdict import Verdict
@@ -386,6 +396,30 @@ def test_a_line_that_was_cut_short_is_dropped(compare):
     again.write({"event": "continued", "at": 1.0})
     again.close()
     assert events(run) == [*kept, {"event": "continued", "at": 1.0}]
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_RESTARTS", 20), ("LARGEST_FILE", LAST_GENERATION + 900_000)])
+def test_a_file_that_can_hold_no_more_ends_the_run(compare, monkeypatch, limit, most):
+    """It says so; every verdict is one from what is there, and the file is not gone on with."""
+    monkeypatch.setattr(comparison_module, limit, most)
+    run = compare(1.01, budget_s=600.0)
+    assert run.run() == FULL
+    assert 5 < len({block.generation for block in run.blocks}) <= 20
+    run.journal.end(FULL, run.spent)
+    assert [one.verdict for one in run.judged] == [Verdict.INCONCLUSIVE]
+    lines = run.journal.path.read_bytes()
+    with pytest.raises(UserError, match="holds as much as a comparison may; start a new one"):
+        stored_session(run.journal.path)
+    assert run.journal.path.read_bytes() == lines
+
+
+def test_the_warm_up_has_a_line_that_can_be_read(compare, monkeypatch):
+    """Where nothing becomes steady, it ends all the same."""
+    monkeypatch.setattr(comparison_module, "steady_from", lambda _: None)
+    monkeypatch.setattr(comparison_module, "MOST_WARM_UP_BLOCKS", 80)
+    run = compare(1.0, budget_s=600.0)
+    run.run()
+    assert [len(event["blocks"]) for event in events(run) if event["event"] == "warm-up"] == [80] * 3
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "not JSON\n", '{"mnist_loop_comparison": 9}\n'])

@@ -15,6 +15,7 @@ MOST_OTHERS = 4  # sentences below the first: more are read in their sections
 ENDS = {
     "certain": "it ended when all verdicts were certain",
     "budget": "it ended when its time was spent",
+    "full": "it ended when its file could hold no more",
     "interrupted": "it was interrupted",
 }
 

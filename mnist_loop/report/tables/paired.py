@@ -113,6 +113,7 @@ def _how_it_ended(comparison: Comparison) -> Iterator[str]:
     ended = {
         "certain": "It ended when all verdicts were certain",
         "budget": "It ended when its budget was spent",
+        "full": "It ended when its file could hold no more",
         "interrupted": "It was interrupted",
     }.get(comparison.ended, f"It ended: {comparison.ended}")
     yield f"{ended}, after {comparison.seconds:.0f} s."
