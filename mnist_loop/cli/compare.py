@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_loop.errors import UserError
+from mnist_loop.support.files import check_output
 from mnist_loop.support.options import batch_sizes, duration, percentage, seed, thread_count
 
 if TYPE_CHECKING:
@@ -125,11 +126,16 @@ def _session(arguments: argparse.Namespace) -> Session:
     from mnist_loop.bench.machine import available_cpus
     from mnist_loop.compare import session
     from mnist_loop.compare.plan import Plan
+    from mnist_loop.report.reading.files import COMPRESSED
 
     if arguments.go_on is not None:
         if arguments.arms or arguments.set or arguments.output:
             raise UserError("--continue FILE goes on with what is in FILE: it takes --budget and --fail-on alone")
         return session.stored(arguments.go_on, arguments.budget)
+    if arguments.output is not None:
+        check_output(arguments.output, instead=f"go on with it with --continue {arguments.output}, or name a new file")
+        if arguments.output.suffix == COMPRESSED:
+            raise UserError(f"{arguments.output}: is written as it is measured, and not compressed; name a .jsonl file")
     plan = Plan(
         part=arguments.part,
         batch_sizes=tuple(arguments.batch_sizes),

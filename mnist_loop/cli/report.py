@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,30 +49,56 @@ def run(arguments: argparse.Namespace) -> int:
     from mnist_loop.report.reading import read
 
     kind = arguments.format or _kind(arguments.output)
+    folder = _is_folder(kind, arguments.output)
+    if arguments.output is not None and not folder:
+        _check(arguments.output, arguments.results)
     results = read(arguments.results)
     for refused in results.refused:
         _say(f"mnist-loop: {refused.file}: {refused.reason}\n")
     if not results.sweeps and not results.comparisons:
         return MISUSED
-    _tell(results, kind, arguments.output)
+    files = _folder(results, kind, arguments) if folder else {}
     if arguments.plots is not None:
         _plot(results, arguments.plots)
+    for file, text in files.items():
+        _write(file, text)
+    if not folder:
+        _tell(results, kind, arguments.output)
     return FOUND if arguments.fail_on and slower(results) else DONE
 
 
 def _tell(results: Results, kind: str, output: Path | None) -> None:
     """Print what the results say, or write it where it is asked for."""
-    if output is not None and kind in FOLDERS and (output.is_dir() or not output.suffix):
-        from mnist_loop.report.exports import export_folder
-
-        for name, text in export_folder(results, kind).items():
-            _write(output / name, text)
-        return
     text = RENDERERS[kind](results)
     if output is not None:
-        _write(output, text)
+        from mnist_loop.report.written import signed
+
+        _write(output, signed(text, kind))
     elif sys.stdout is not None:  # None in a program that is started with its stdout closed
         sys.stdout.write(_encodable(text))
+
+
+def _is_folder(kind: str, output: Path | None) -> bool:
+    if output is None or kind not in FOLDERS:
+        return False
+    return output.is_dir() if output.exists() else not output.suffix
+
+
+def _folder(results: Results, kind: str, arguments: argparse.Namespace) -> dict[Path, str]:
+    """Return the files of an export that has several, each of which may be written."""
+    from mnist_loop.report.exports import export_folder
+
+    files = {arguments.output / name: text for name, text in export_folder(results, kind).items()}
+    for file in files:
+        _check(file, arguments.results)
+    return files
+
+
+def _check(file: Path, inputs: Sequence[Path]) -> None:
+    from mnist_loop.report.written import is_report
+    from mnist_loop.support.files import check_output
+
+    check_output(file, inputs, is_report)
 
 
 def slower(results: Results) -> bool:

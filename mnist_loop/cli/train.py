@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_loop.cli.signals import held_back
 from mnist_loop.engines import NAMES
 from mnist_loop.errors import CheckpointError
+from mnist_loop.support.files import check_output
 from mnist_loop.support.options import positive_float, positive_int, seed, share, thread_count, worker_count
 from mnist_loop.support.progress import Progress
 
@@ -61,6 +62,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Train as the options say; return the exit code."""
+    if _speaks(arguments):
+        _check_save(arguments.save, arguments.resume)
     with Progress(to_stderr=arguments.json, silent=not _speaks(arguments)) as progress:
         progress.status("loading torch")  # only now: --help and a mistyped option need not wait for it
         with held_back(lambda: progress.status("interrupted: ending as soon as torch is loaded")):
@@ -175,17 +178,16 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path 
     from mnist_loop.training.checkpoint import Checkpoint
 
     save, resume = arguments.save, arguments.resume
-    if save is not None and _speaks(arguments) and not (resume is not None and save.resolve() == resume.resolve()):
-        if save.is_dir():
-            raise CheckpointError(f"{save}: is a folder, expected the name of a new file")
-        if save.exists():
-            raise CheckpointError(
-                f"{save}: is there already, and would be lost; go on from it with --resume {save}, "
-                "or save to a new file"
-            )
-        if not save.parent.is_dir():
-            raise CheckpointError(f"{save}: there is no folder {save.parent}; make it, or save elsewhere")
     return (None if resume is None else Checkpoint.load(resume)), (save or resume) if _speaks(arguments) else None
+
+
+def _check_save(save: Path | None, resume: Path | None) -> None:
+    """Refuse to save where a file would be lost: that of a run which goes on is kept up to date."""
+    if save is None or (resume is not None and save.resolve() == resume.resolve()):
+        return
+    check_output(save, instead=f"go on from it with --resume {save}, or save to a new file")
+    if not save.parent.is_dir():
+        raise CheckpointError(f"{save}: there is no folder {save.parent}; make it, or save elsewhere")
 
 
 def _speaks(arguments: argparse.Namespace) -> bool:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from mnist_loop import bugs as catalogue
 from mnist_loop.cli.signals import held_back
 from mnist_loop.errors import UserError
-from mnist_loop.support.files import write_atomically
+from mnist_loop.support.files import check_output, write_atomically
 from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
+from mnist_loop.verdict import document, explain, layout
 from mnist_loop.verdict import expected as expected_failures
-from mnist_loop.verdict import explain, layout
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verification.binding import intentions
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     expected = {} if arguments.expect_failures is None else expected_failures.read(arguments.expect_failures)
     asked = _asked(arguments)
     to_stdout = arguments.json == STDOUT
-    file = None if arguments.json is None or to_stdout else _new_file(Path(arguments.json))
+    file = None if arguments.json is None or to_stdout else _output(Path(arguments.json), arguments)
 
     report = _verify(asked, expected, quiet=to_stdout)
     from mnist_loop.verdict import document, text
@@ -178,10 +178,11 @@ def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
         yield (lambda text: bar.update(task, description=text, refresh=True)), on_case
 
 
-def _new_file(file: Path) -> Path:
-    """Return the file that JSON goes to, once it is known that it can be there: the work takes a while."""
-    if file.is_dir():
-        raise UserError(f"{file}: is a folder, expected the name of a file for the JSON: add one")
+def _output(file: Path, arguments: argparse.Namespace) -> Path:
+    """Return the file that JSON goes to, once it is known that it may be there: the work takes a while."""
+    specs = [arguments.loop, arguments.evaluate, *(given.partition("=")[2] for given in arguments.declare)]
+    inputs = [Path(spec.partition(":")[0]) for spec in specs if spec]
+    check_output(file, [*inputs, *filter(None, [arguments.expect_failures])], document.is_document)
     if not file.parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.parent}, expected one for the JSON: make it")
     return file

@@ -4,23 +4,78 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from mnist_loop.errors import UserError
+
 STAGING_PREFIX = ".mnist-loop-staging-"
 STALE_AFTER_S = 3600.0  # nothing here is staged for longer than minutes: an older folder was left by a killed process
+
+LARGEST_LOOKED_AT = 64 * 2**20  # bytes of a file that are read to learn whose it is; ours are smaller
+
+
+def check_output(
+    path: Path,
+    inputs: Iterable[Path] = (),
+    ours: Callable[[bytes], bool] | None = None,
+    instead: str = "name another file",
+) -> None:
+    """Refuse to write where something would be lost. A new file may be written, and an empty one.
+
+    Args:
+        path: where the output goes.
+        inputs: files that are read.
+        ours: tells by its content whether a file is an earlier output, which may be replaced; None: none may be.
+        instead: what to do where the file is an earlier output, or may be one.
+
+    Raises:
+        UserError: ``path`` is an input, a file that is not ours, or no regular file.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise UserError(f"{path}: is a folder, expected the name of a new file")
+        if any(_is_same(found, one) for one in inputs):
+            raise UserError(f"{path}: is read here, and would be lost; name another file to write to")
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path}: is no regular file, expected the name of a new file")
+        if not found.st_size:
+            return
+        if ours is None:
+            raise UserError(f"{path}: is there already, and would be lost; {instead}")
+        with path.open("rb") as file:
+            known = ours(file.read(LARGEST_LOOKED_AT))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:  # no permission; a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be written ({reason}); name another file") from error
+    if not known:
+        raise UserError(f"{path}: is there already, and is nothing that this command wrote; move it, or {instead}")
+
+
+def _is_same(found: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(found, path.stat())
+    except (OSError, ValueError):  # it is not there
+        return False
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part.
 
+    A link stays one: what it leads to is written.
+
     Raises:
         OSError: the folder cannot be written or the disk is full; ``path`` is then as it was.
     """
+    path = path.resolve()
     # Not tempfile, whose files are for their owner alone: to set that right, the umask would have to be read,
     # and to read it is to change it, for all threads.
     part = path.parent / f".{path.name}.{uuid4().hex}.part"

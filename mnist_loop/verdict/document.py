@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnist_loop.verdict.report import Diagnosed, Report, Row
 
+if TYPE_CHECKING:
+    from mnist_loop.verdict.report import Diagnosed, Report, Row
+
+KEYS = {"schema", "loop", "verdict", "exit_code", "diagnoses", "laws"}  # some that every document has
 SCHEMA = 1  # one more where a key goes or changes its meaning; not for a new one
 
 
@@ -48,6 +52,15 @@ def document(report: Report) -> dict[str, Any]:
 def as_json(report: Report) -> str:
     """Return the document as text. It is ASCII and strict JSON: a number that JSON lacks is "nan" or "inf"."""
     return json.dumps(_finite(document(report)), indent=2, allow_nan=False) + "\n"
+
+
+def is_document(content: bytes) -> bool:
+    """Tell whether a file with this content holds a document of ours."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= KEYS
 
 
 def _diagnosis(diagnosed: Diagnosed) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_an_ending_that_says_nothing_is_misuse(stored, tmp_path):
 def test_a_file_that_cannot_be_written_is_one_sentence(stored, tmp_path):
     """A folder in its place, and what was there stays."""
     (tmp_path / "t.md").mkdir()
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="is a folder, expected the name of a new file"):
         call(stored, "-o", tmp_path / "t.md")
     assert (tmp_path / "t.md").is_dir()
     assert not list(tmp_path.glob(".*.part"))

@@ -294,7 +294,7 @@ def test_a_loop_behind_json_is_the_loop(verify, pretend):
         (["a:b", "--timeout", "0"], "'0' found, expected a number above 0"),
         (["a:b", "--device", "tpu"], "invalid choice: 'tpu'"),
         (["a:b", "--expect-failures", "no.txt"], "no.txt: cannot be read (No such file or directory)"),
-        (["a:b", "--json", "."], ".: is a folder, expected the name of a file for the JSON"),
+        (["a:b", "--json", "."], ".: is a folder, expected the name of a new file"),
         (["a:b", "--json", "no/such.json"], "no/such.json: there is no folder no"),
         (["--explain", "zero-grad"], "'zero-grad' found, expected the id of a bug"),
     ],
@@ -436,9 +436,11 @@ def test_nothing_run_fails(verify):
 
 
 def test_json_in_a_file_leaves_the_text_on_stdout(verify, pretend, folder):
-    """Both, of the same verdict; a file that was there is replaced."""
+    """Both, of the same verdict; one that was there is replaced."""
+    pretend()
+    verify("my_train.py:train", "--json", "out.json")
+    assert json.loads((folder / "out.json").read_text())["primary"] is None
     pretend("loss-sum")
-    (folder / "out.json").write_text("old")
     result = verify("my_train.py:train", "--json", "out.json")
     assert result.code == 1
     assert "\nloss-sum: " in result.out
@@ -448,7 +450,8 @@ def test_json_in_a_file_leaves_the_text_on_stdout(verify, pretend, folder):
 def test_a_full_disk_loses_no_text(verify, pretend, folder, monkeypatch):
     """The JSON cannot be written: exit code 2, the text is there, the old file too, and no part of a new one."""
     pretend()
-    (folder / "out.json").write_text("old")
+    verify("my_train.py:train", "--json", "out.json")
+    old = (folder / "out.json").read_bytes()
     before = sorted(folder.iterdir())
 
     def full(file):
@@ -462,7 +465,7 @@ def test_a_full_disk_loses_no_text(verify, pretend, folder, monkeypatch):
         "expected room for the JSON: write it elsewhere\n"
     )
     assert result.out.endswith(f"{REMINDER}\n")
-    assert (folder / "out.json").read_text() == "old"
+    assert (folder / "out.json").read_bytes() == old
     assert sorted(folder.iterdir()) == before
 
 

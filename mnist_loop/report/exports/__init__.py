@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mnist_loop.errors import UserError
 from mnist_loop.report.exports import asv, bencher, github
@@ -39,6 +40,11 @@ def export_folder(results: Results, kind: str) -> dict[str, str]:
     if kind not in FOLDERS:
         raise UserError(f"the export {kind} is one file, not a folder: name a file for it")
     return FOLDERS[kind](results)
+
+
+def is_export(document: Any) -> bool:
+    """Tell whether a decoded document is one that an export made."""
+    return any(module.made(document) for module in (asv, bencher, github))
 
 
 def _known(kind: str) -> Callable[[Results], str]:

@@ -21,6 +21,7 @@ RESULTS_VERSION, MACHINE_VERSION, BENCHMARKS_VERSION = 2, 1, 2  # of the formats
 COMMIT_DIGITS = 8  # of the commit in a file's name
 FACT_LENGTH = 100  # of a fact about a machine: it becomes a part of a file's name, which may have 255 bytes
 BENCHMARK_VERSION = "1"  # asv drops results of another one: to be raised when the same name means another thing
+PARAMETER = "batch_size"
 RESULT_FILE = re.compile(r"[^/]+/[0-9a-f]{8}-[^/]+\.json")
 Document = dict[str, Any]
 
@@ -65,6 +66,21 @@ def files(results: Results) -> dict[str, str]:
     return {path: json.dumps(document, indent=1) + "\n" for path, document in documents.items()}
 
 
+def made(document: Any) -> bool:
+    """Tell whether a decoded document is one of those that `files` made; asv's own are not."""
+    if not isinstance(document, dict):
+        return False
+    params = document.get("params")
+    if isinstance(params, dict):
+        return document.get("durations") == {} == document.get("env_vars") and "gpu" in params
+    if "machine" in document:
+        return document.get("arch") == "" and "gpu" in document
+    benchmarks = [value for name, value in document.items() if name != "version"]
+    return bool(benchmarks) and all(
+        isinstance(one, dict) and one.get("code") == "" and one.get("param_names") == [PARAMETER] for one in benchmarks
+    )
+
+
 def _measured(sweeps: list[Sweep]) -> dict[str, Batches]:
     """Return the measurements of each benchmark, with their files, by batch size."""
     named = unique(
@@ -104,7 +120,7 @@ def _benchmarks(batch_sizes: Mapping[str, set[int]]) -> Document:
         name: {
             "code": "",
             "name": name,
-            "param_names": ["batch_size"],
+            "param_names": [PARAMETER],
             "params": [[str(size) for size in sorted(sizes)]],
             "pretty_name": name,
             "type": "time",

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mnist_loop.errors import UserError
 from mnist_loop.report.exports.series import field, name_of, name_of_cell, nothing, number, unique
@@ -19,6 +21,7 @@ Metric = dict[str, float]
 THROUGHPUT = "throughput"  # Bencher's own, in operations a second: an operation is one image
 MEMORY = "memory"  # bytes
 RELATIVE_TIME = "relative-time"  # time of an arm / time of the first one
+MEASURES = {THROUGHPUT, MEMORY, RELATIVE_TIME}
 MIB = 2**20
 
 
@@ -34,6 +37,18 @@ def export(results: Results) -> str:
     if not benchmarks:
         raise nothing(results, "bencher", "a sweep or a comparison")
     return json.dumps(benchmarks, indent=1, allow_nan=False) + "\n"
+
+
+def made(document: Any) -> bool:
+    """Tell whether a decoded document is one that `export` made."""
+    return (
+        isinstance(document, dict)
+        and bool(document)
+        and all(
+            re.search(r", batch \d+$", name) and isinstance(measures, dict) and measures and measures.keys() <= MEASURES
+            for name, measures in document.items()
+        )
+    )
 
 
 def _one_machine(results: Results) -> None:

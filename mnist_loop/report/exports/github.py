@@ -9,13 +9,15 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from mnist_loop.report.exports.series import field, line, name_of, name_of_cell, nothing, number, unique
 from mnist_loop.report.model import Cell, Comparison, Machine, Measurement, Results, Sweep
 
 VERSIONS = ("torch", "python", "numpy", "cuda", "mnist_loop")  # what an upgrade changes, as far as it moves a number
 LINE_LENGTH = 300  # of a line of the tooltip
+UNITS = IMAGES, SPEED = "images/s", "times as fast"
+MEASURED = "measured "  # begins the last line of the tooltip
 DIGITS = 6  # shown as they are in a pull request; no measurement is as exact as that
 
 
@@ -41,6 +43,17 @@ def export(results: Results) -> str:
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
 
 
+def made(document: Any) -> bool:
+    """Tell whether a decoded document is one that `export` made."""
+    return isinstance(document, list) and bool(document) and all(map(_is_entry, document))
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or entry.keys() != Entry.__annotations__.keys():
+        return False
+    return entry["unit"] in UNITS and str(entry["extra"]).rpartition("\n")[2].startswith(MEASURED)
+
+
 def _entries(results: Results) -> Iterator[tuple[str, Path, Entry]]:
     for sweep in results.sweeps:
         for measurement in sweep.measurements:
@@ -59,9 +72,9 @@ def _throughput(sweep: Sweep, of: Measurement) -> Entry:
         _versions(sweep.software),
         _hardware(sweep.machine),
         f"median of {len(of.rates)} rounds, 95 % interval {_short(of.low)} to {_short(of.high)} images/s",
-        f"measured {sweep.when}",
+        f"{MEASURED}{sweep.when}",
     ]
-    return _entry(name, "images/s", value, (of.low, of.high), lines)
+    return _entry(name, IMAGES, value, (of.low, of.high), lines)
 
 
 def _speed(comparison: Comparison, cell: Cell) -> Entry:
@@ -75,9 +88,9 @@ def _speed(comparison: Comparison, cell: Cell) -> Entry:
         f"{arm.label}: {_versions(arm.software)}",
         f"{base.label}: {_versions(base.software)}",
         _hardware(comparison.machine),
-        f"measured {comparison.when}",
+        f"{MEASURED}{comparison.when}",
     ]
-    return _entry(name, "times as fast", value, (low, high), lines)
+    return _entry(name, SPEED, value, (low, high), lines)
 
 
 def _entry(name: str, unit: str, value: float, ends: tuple[float, float], lines: list[str]) -> Entry:

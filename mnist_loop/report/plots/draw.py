@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_loop.errors import UserError
+from mnist_loop.support.files import check_output, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,17 +54,21 @@ def save(results: Results, folder: Path) -> list[Path]:
     """Write each plot as PNG and as SVG, and return the files. The same results give the same SVG, byte for byte.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or there is a file in it that would be lost; nothing is written then.
     """
-    from mnist_loop.report.plots.files import png, svg
+    from mnist_loop.report.plots.files import is_plot, png, svg
 
+    plots = figures(results)
+    for plot in plots:
+        for ending in ("png", "svg"):
+            check_output(folder / f"{plot.name}.{ending}", ours=is_plot)
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for plot in figures(results):
+        for plot in plots:
             for ending, content in (("png", png(plot)), ("svg", svg(plot))):
                 path = folder / f"{plot.name}.{ending}"
-                path.write_bytes(content)
+                write_atomically(path, content)
                 written.append(path)
     except OSError as error:
         raise UserError(f"{folder}: plots cannot be written there ({error.strerror}); name another folder") from error

@@ -17,18 +17,25 @@ DOTS_PER_INCH = 200  # a PNG is then 1500 pixels wide, enough for a screen of hi
 SVG, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{LINK}}}href"
 REFERENCE = re.compile(r"url\(#(\w+)\)")
+CREATOR = "mnist-loop report"
+IN_PNG, IN_SVG = f"tEXtSoftware\0{CREATOR}".encode(), f"<dc:title>{CREATOR}</dc:title>".encode()
 LONGEST_ALT = 2000  # letters: an alternative text says what is seen, not all that was measured
 
 
 def png(plot: Plot) -> bytes:
     """Return the plot on white."""
-    return _saved(plot, "png", {"Software": None}, dpi=DOTS_PER_INCH)
+    return _saved(plot, "png", {"Software": CREATOR}, dpi=DOTS_PER_INCH)
 
 
 def svg(plot: Plot) -> bytes:
     """Return the plot on white; its letters are outlines, so that it looks the same everywhere."""
     words = {"Title": plain(plot.finding, LONGEST_ALT), "Description": plain(plot.alt, LONGEST_ALT)}
-    return _saved(plot, "svg", {"Date": None, "Creator": None, **words})
+    return _saved(plot, "svg", {"Date": None, "Creator": CREATOR, **words})
+
+
+def is_plot(content: bytes) -> bool:
+    """Tell whether a file with this content is one that `png` or `svg` made."""
+    return IN_PNG in content or IN_SVG in content
 
 
 class Styles:
