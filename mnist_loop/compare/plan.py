@@ -88,7 +88,7 @@ class Plan:
         """
         if not SMALLEST_MARGIN < self.margin < LARGEST_MARGIN:
             raise UserError(
-                f"a margin of {self.margin:.3%} found, expected one above {SMALLEST_MARGIN:.0%} and below "
+                f"a margin of {100 * self.margin:g}% found, expected one above {SMALLEST_MARGIN:.0%} and below "
                 f"{LARGEST_MARGIN:.0%}: name another with --margin"
             )
         if not SHORTEST_BUDGET_S <= self.budget_s <= LONGEST_BUDGET_S:

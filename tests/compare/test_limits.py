@@ -28,9 +28,9 @@ WITHIN = {
     "short budget": (2, Plan(budget_s=0.001)),
 }
 BEYOND = {
-    "margin": (2, Plan(margin=1.0), "a margin of 100.000% found"),
-    "large margin": (2, Plan(margin=1.5), "a margin of 150.000% found"),
-    "no margin": (2, Plan(margin=0.0), "a margin of 0.000% found"),
+    "margin": (2, Plan(margin=1.0), "a margin of 100% found"),
+    "large margin": (2, Plan(margin=1.5), "a margin of 150% found"),
+    "no margin": (2, Plan(margin=0.0), "a margin of 0% found"),
     "arms": (MOST_ARMS, Plan(), "20 arms found, expected at most 19"),
     "batch sizes": (2, Plan(batch_sizes=tuple(range(1, 41))), "40 batch sizes found, expected at most 32"),
     "budget": (2, Plan(budget_s=3601.0), "a budget of 3601 s found"),
