@@ -91,6 +91,12 @@ def few(digits):
     return take
 
 
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Run the recorded steps as they were recorded: torch's compiler takes seconds, and is tried where it matters."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
+
+
 def train(engine, data, batch_size=8, model="MLP", optimizer="SGD", epochs=2, dtype=torch.float64, **options):
     """Train from the seed; return the model, the optimizer and the history."""
     torch.manual_seed(0)
@@ -234,7 +240,7 @@ def test_the_chain_rule_by_hand_trains_the_same(few, engine, images, batch_size,
     assert all(parameter.grad is None for parameter in found[0].parameters())
 
 
-def test_what_is_reported_of_a_batch_is_its_loss(few, monkeypatch):
+def test_what_is_reported_of_a_batch_is_its_loss(few, uncompiled, monkeypatch):
     """By every engine: the same numbers of the batches, and the same losses."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 4))
     monkeypatch.setattr(compiled, "AT_ONCE", 2)
@@ -263,17 +269,27 @@ def test_what_is_reported_of_a_batch_is_its_loss(few, monkeypatch):
         assert [loss for _, loss in report] == pytest.approx([loss for _, loss in reports[0]], rel=SAME)
 
 
-QUICK = [("MLP", "momentum"), ("ConvNet", "Adam")]
-COMPILED = [
-    pytest.param(model, optimizer, marks=() if (model, optimizer) in QUICK else pytest.mark.slow)
-    for model in MODELS
-    for optimizer in OPTIMIZERS
-]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_recorded_steps_train_the_same(few, uncompiled, monkeypatch, model, optimizer):
+    """To 1e-12 in float64, Dropout's masks and running statistics included; a later epoch records nothing."""
+    assert_compiled_once_and_same(few, monkeypatch, model, optimizer)
 
 
-@pytest.mark.parametrize(("model", "optimizer"), COMPILED)
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [
+        pytest.param(model, optimizer, marks=() if (model, optimizer) == ("MLP", "momentum") else pytest.mark.slow)
+        for model in MODELS
+        for optimizer in OPTIMIZERS
+    ],
+)
 def test_compiled_steps_train_the_same(few, monkeypatch, model, optimizer):
-    """To 1e-12 in float64, Dropout's masks and running statistics included; a later epoch compiles nothing."""
+    """The same, with what torch's compiler makes of the recorded steps."""
+    assert_compiled_once_and_same(few, monkeypatch, model, optimizer)
+
+
+def assert_compiled_once_and_same(few, monkeypatch, model, optimizer):
     compilations = []
     compile_ = compiled._compile
     monkeypatch.setattr(compiled, "_compile", lambda *given: compilations.append(given) or compile_(*given))
@@ -292,7 +308,7 @@ def test_compiled_steps_train_the_same(few, monkeypatch, model, optimizer):
     assert len(compilations) == 1
 
 
-def test_compiled_steps_cut_the_data_themselves(few, monkeypatch):
+def test_compiled_steps_cut_the_data_themselves(few, uncompiled, monkeypatch):
     """From the bytes of the file, in float32; prepared before training, which then compiles nothing."""
     monkeypatch.setattr(compiled, "STEPS", range(3, 5))
     monkeypatch.setattr(compiled, "AT_ONCE", 3)
@@ -318,9 +334,8 @@ def test_compiled_steps_cut_the_data_themselves(few, monkeypatch):
 
 
 @pytest.mark.parametrize(("optimizer", "products"), [("SGD", 4), ("momentum", 0), ("Adam", 0)])
-def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, optimizer, products):
+def test_a_weight_is_updated_by_the_product_that_is_its_gradient(uncompiled, optimizer, products):
     """Two steps of two linear layers: where the update is the gradient times a number, and nowhere else."""
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
     torch.manual_seed(0)
     model, other = MLP(hidden_size=4).double(), MLP(hidden_size=4).double()
     other.load_state_dict(model.state_dict())
@@ -340,7 +355,7 @@ def test_a_weight_is_updated_by_the_product_that_is_its_gradient(monkeypatch, op
         assert (one - expected).detach().norm() <= SAME * expected.detach().norm()
 
 
-def test_another_learning_rate_is_another_function(few, monkeypatch):
+def test_another_learning_rate_is_another_function(few, uncompiled, monkeypatch):
     """What was compiled for one is not used for the other."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 3))
     monkeypatch.setattr(compiled, "AT_ONCE", 2)
@@ -378,7 +393,7 @@ def test_what_was_compiled_once_is_served_from_the_cache(few, monkeypatch):
     assert results[0] == results[1]
 
 
-def test_what_was_compiled_for_a_loss_is_not_used_for_another(few, monkeypatch):
+def test_what_was_compiled_for_a_loss_is_not_used_for_another(few, uncompiled, monkeypatch):
     """Though it lies where the first one lay, so that it has its id."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 3))
     torch.manual_seed(0)
@@ -561,7 +576,7 @@ class Counting(nn.Module):
         (MLP, lambda ps, lr: torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr), "the optimizer holds other"),
     ],
 )
-def test_what_cannot_be_compiled_is_refused(few, monkeypatch, model, optimizer, why):
+def test_what_cannot_be_compiled_is_refused(few, uncompiled, monkeypatch, model, optimizer, why):
     """One sentence, before any parameter has changed."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 3))
     monkeypatch.setattr(compiled, "AT_ONCE", 2)
@@ -596,7 +611,7 @@ class Pooled(nn.Module):
         return self.body(images) * (1 + self.calls)
 
 
-@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("wrong", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_model_that_jumps_is_held_to_how_far_it_jumps_by_itself(few, monkeypatch, wrong):
     """Two numbers that are equal but for rounding change places: no error; what is computed wrongly still is one."""
     monkeypatch.setattr(compiled, "STEPS", range(2, 3))
