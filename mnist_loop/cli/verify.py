@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from mnist_loop import bugs as catalogue
 from mnist_loop.cli.signals import held_back
 from mnist_loop.errors import UserError
+from mnist_loop.support import console
 from mnist_loop.support.files import check_output, write_atomically
 from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
-from mnist_loop.verdict import document, explain, layout
+from mnist_loop.verdict import document, explain
 from mnist_loop.verdict import expected as expected_failures
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verification.binding import intentions
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Verify the loop, or tell of the bugs; return the exit code."""
     if arguments.list or arguments.explain is not None:
         told = explain.listing() if arguments.list else explain.explanation(catalogue.get(arguments.explain))
-        layout.write(told, sys.stdout)
+        console.write(told, sys.stdout)
         return 0
     if arguments.loop is None and arguments.json not in (None, STDOUT):
         arguments.loop, arguments.json = arguments.json, STDOUT  # `verify --json my_train.py:train`
@@ -85,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
         if sys.stdout is not None:
             sys.stdout.write(document.as_json(report))
             sys.stdout.flush()
-        layout.write([layout.Line(text.summary(report))], sys.stderr)
+        console.write([console.Paragraph(text.summary(report))], sys.stderr)
         return report.exit_code
-    layout.write(text.page(report), sys.stdout)
+    console.write(text.page(report), sys.stdout)
     if file is not None:
         _write(file, document.as_json(report))
     return report.exit_code

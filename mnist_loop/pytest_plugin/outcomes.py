@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from mnist_loop.verdict.layout import plain
+from mnist_loop.support.console import plain_text
 from mnist_loop.verdict.report import Report, Row
 from mnist_loop.verdict.text import diagnosis as diagnosis_page
 
@@ -31,7 +31,7 @@ def outcomes(report: Report) -> dict[str, Outcome]:
     diagnosed = {
         diagnosis.bug.id: Outcome(
             "broken" if diagnosis.bug.severity == "bug" else diagnosis.bug.severity,
-            plain(diagnosis_page(diagnosis)).strip(),
+            plain_text(diagnosis_page(diagnosis)).strip(),
         )
         for diagnosis in report.diagnoses
     }

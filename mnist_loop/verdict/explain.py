@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from mnist_loop.bugs import BUGS, SUBJECTS, Bug
-from mnist_loop.verdict.layout import Line, Page, Table, lines_of
+from mnist_loop.support.console import Block, Paragraph, Styled, TextTable, paragraphs
 from mnist_loop.verification import laws
 
 SEVERITY_STYLES = {"bug": "bad", "cost": "warn", "info": "warn"}
 
 
-def listing() -> Page:
+def listing() -> Iterator[Block]:
     """Yield all bugs by subject: id, severity and what is wrong; then why those are not decided that are not."""
     for subject in SUBJECTS:
         bugs = [bug for bug in BUGS.values() if bug.subject == subject]
-        yield Line(subject, "strong")
-        yield Table(
-            [(bug.id, bug.severity, bug.title) for bug in bugs],
-            ["faint" if bug.undecided else SEVERITY_STYLES[bug.severity] for bug in bugs],
-        )
-        yield Line()
+        yield Paragraph(subject, "strong")
+        styles = ["faint" if bug.undecided else SEVERITY_STYLES[bug.severity] for bug in bugs]
+        rows = zip(bugs, styles, strict=True)
+        yield TextTable([(Styled(bug.id, style), bug.severity, bug.title) for bug, style in rows], indent=2)
+        yield Paragraph()
     undecided = [bug for bug in BUGS.values() if bug.undecided]
-    yield Line("not decided by any run", "strong")
-    yield Table([(bug.id, bug.undecided) for bug in undecided], ["faint"] * len(undecided))
+    yield Paragraph("not decided by any run", "strong")
+    yield TextTable([(Styled(bug.id, "faint"), bug.undecided) for bug in undecided], indent=2)
 
 
-def explanation(bug: Bug) -> Page:
+def explanation(bug: Bug) -> Iterator[Block]:
     """Yield all that is known of a bug."""
-    yield Line(f"{bug.id}: {bug.title}", "strong")
-    yield Line(f"{bug.severity}, {bug.subject}", "faint")
+    yield Paragraph(f"{bug.id}: {bug.title}", "strong")
+    yield Paragraph(f"{bug.severity}, {bug.subject}", "faint")
     for name, text in (
         ("The law", law_texts().get(bug.id, "")),
         ("How it shows", bug.symptom),
@@ -39,12 +39,16 @@ def explanation(bug: Bug) -> Page:
         ("Not decided", bug.undecided),
     ):
         if text:
-            yield Line()
-            yield Line(f"{name}: {text}")
-    yield from (Line(), Line("Broken:"), *lines_of(bug.broken, indent=4, verbatim=True))
-    yield from (Line(), Line(f"Fixed: {bug.hint}."), *lines_of(bug.fixed, indent=4, verbatim=True))
+            yield Paragraph()
+            yield Paragraph(f"{name}: {text}")
+    yield from (Paragraph(), Paragraph("Broken:"), *paragraphs(bug.broken, indent=4, verbatim=True))
+    yield from (Paragraph(), Paragraph(f"Fixed: {bug.hint}."), *paragraphs(bug.fixed, indent=4, verbatim=True))
     if bug.reported:
-        yield from (Line(), Line("Reported in:"), *(Line(address, indent=4, verbatim=True) for address in bug.reported))
+        yield from (
+            Paragraph(),
+            Paragraph("Reported in:"),
+            *(Paragraph(address, indent=4, verbatim=True) for address in bug.reported),
+        )
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mnist_loop.bugs import SUBJECTS
-from mnist_loop.verdict.layout import Line, Page, Table, lines_of, plain
+from mnist_loop.support.console import Block, Paragraph, Styled, TextTable, paragraphs, plain_text
 from mnist_loop.verdict.report import NOT_ASKED_FOR
 from mnist_loop.verification.laws.judge import ENDED
 
@@ -20,14 +20,14 @@ LAST_OUTPUT = 5  # lines, of a loop that did not come back
 
 def render(report: Report) -> str:
     """Return the report as text without colour."""
-    return plain(page(report))
+    return plain_text(page(report))
 
 
-def page(report: Report) -> Page:
+def page(report: Report) -> Iterator[Block]:
     """Yield what is shown of a report, from the header to the last line."""
-    yield Line(header(report), "strong")
+    yield Paragraph(header(report), "strong")
     yield from _notes(report)
-    yield Line()
+    yield Paragraph()
     yield from _laws(report)
     for diagnosed in report.diagnoses:
         yield from diagnosis(diagnosed)
@@ -35,11 +35,11 @@ def page(report: Report) -> Page:
     for entry in report.held_though_expected:
         row = next(row for row in report.rows if row.bug.id == entry.id)
         instead = "but held" if row.status == "held" else f"but was not run: {row.reason}"
-        yield Line(f"{entry.where}: {entry.id}: expected to fail, {instead}", "bad")
+        yield Paragraph(f"{entry.where}: {entry.id}: expected to fail, {instead}", "bad")
     if report.held_though_expected:
-        yield Line()
-    yield Line(summary(report), "good" if report.exit_code == 0 else "bad")
-    yield Line(REMINDER, "faint")
+        yield Paragraph()
+    yield Paragraph(summary(report), "good" if report.exit_code == 0 else "bad")
+    yield Paragraph(REMINDER, "faint")
 
 
 def header(report: Report) -> str:
@@ -94,67 +94,64 @@ def _cases(report: Report) -> str:
     return f"{cases} ({judged - drawn} fixed, {drawn} random from seed {verdict.seed})"
 
 
-def _notes(report: Report) -> Iterator[Line]:
+def _notes(report: Report) -> Iterator[Paragraph]:
     if report.verdict.not_isolated:
-        yield Line(f"run in this process: {report.verdict.not_isolated}", "warn")
+        yield Paragraph(f"run in this process: {report.verdict.not_isolated}", "warn")
     for case, reason in report.verdict.skipped.items():
-        yield Line(f"left out: {case!r}: {reason}", "faint")
+        yield Paragraph(f"left out: {case!r}: {reason}", "faint")
 
 
-def _laws(report: Report) -> Iterator[Line | Table]:
+def _laws(report: Report) -> Iterator[Block]:
     shown = [row for row in report.rows if row.reason != NOT_ASKED_FOR]
     width = max((len(row.bug.id) for row in shown), default=0)  # one for all subjects
     for subject in SUBJECTS:
         rows = [row for row in shown if row.bug.subject == subject]
         if rows:
-            yield Line(subject, "strong")
-            yield Table([_cells(row, width) for row in rows], [_row_style(row) for row in rows])
-    yield Line()
+            yield Paragraph(subject, "strong")
+            yield TextTable([_cells(row, width) for row in rows], indent=2)
+    yield Paragraph()
 
 
-def _cells(row: Row, width: int) -> tuple[str, str, str]:
+def _cells(row: Row, width: int) -> tuple[Styled, str, str]:
     if row.status == "not-run":
-        return "not run", row.bug.id.ljust(width), row.reason
+        return Styled("not run", "faint"), row.bug.id.ljust(width), row.reason
     detail = f"in {_count(row.cases, 'case')}"
     if row.status == "broken" and row.bug.severity != "bug":
         detail += f" ({row.bug.severity})"
     if row.reason:
         detail += f", a consequence of {row.reason}"
-    return row.status.ljust(len("not run")), row.bug.id.ljust(width), detail
+    style = "good" if row.status == "held" else SEVERITY_STYLES[row.bug.severity]
+    return Styled(row.status.ljust(len("not run")), style), row.bug.id.ljust(width), detail
 
 
-def _row_style(row: Row) -> str:
-    return {"held": "good", "not-run": "faint", "broken": SEVERITY_STYLES[row.bug.severity]}[row.status]
-
-
-def diagnosis(diagnosed: Diagnosed) -> Iterator[Line]:
+def diagnosis(diagnosed: Diagnosed) -> Iterator[Paragraph]:
     """Yield the lines of one diagnosis: evidence, fix, place, consequences, case."""
     bug = diagnosed.bug
     kind = "" if bug.severity == "bug" else f" ({bug.severity})"
     if diagnosed.expected is not None:
         kind = f" (expected: {diagnosed.expected.reason})"
     style = SEVERITY_STYLES[bug.severity] if diagnosed.expected is None else "warn"
-    yield Line(f"{bug.id}: {bug.title}{kind}", style)
-    yield from lines_of(diagnosed.text, indent=2)
-    yield Line(f"Most likely: {bug.hint}.", indent=2)
+    yield Paragraph(f"{bug.id}: {bug.title}{kind}", style)
+    yield from paragraphs(diagnosed.text, indent=2)
+    yield Paragraph(f"Most likely: {bug.hint}.", indent=2)
     if diagnosed.location is not None:
-        yield Line(f"{diagnosed.location.place}: {diagnosed.location.text}", indent=2, verbatim=True)
+        yield Paragraph(f"{diagnosed.location.place}: {diagnosed.location.text}", indent=2, verbatim=True)
     if diagnosed.consequences:
-        yield Line(f"Consequences: {', '.join(finding.id for finding in diagnosed.consequences)}", indent=2)
+        yield Paragraph(f"Consequences: {', '.join(finding.id for finding in diagnosed.consequences)}", indent=2)
     of = f"of {diagnosed.count} that show it" if diagnosed.count > 1 else "the only one that shows it"
-    yield Line(f"Smallest case: {diagnosed.case!r}, {of}. To see it again:", indent=2)
-    yield from lines_of(diagnosed.snippet, "faint", indent=6, verbatim=True)
-    yield Line(f"mnist-loop verify --explain {bug.id}", indent=2, verbatim=True)
-    yield Line()
+    yield Paragraph(f"Smallest case: {diagnosed.case!r}, {of}. To see it again:", indent=2)
+    yield from paragraphs(diagnosed.snippet, "faint", indent=6, verbatim=True)
+    yield Paragraph(f"mnist-loop verify --explain {bug.id}", indent=2, verbatim=True)
+    yield Paragraph()
 
 
-def _ended_output(report: Report) -> Iterator[Line]:
+def _ended_output(report: Report) -> Iterator[Paragraph]:
     """Yield the last that a loop printed which did not come back."""
     lines = report.verdict.output.splitlines()[-LAST_OUTPUT:]
     if lines and any(diagnosed.bug.id in ENDED for diagnosed in report.diagnoses):
-        yield Line("The last that the loop printed:")
-        yield from (Line(line, "faint", 2, verbatim=True) for line in lines)
-        yield Line()
+        yield Paragraph("The last that the loop printed:")
+        yield from (Paragraph(line, "faint", 2, verbatim=True) for line in lines)
+        yield Paragraph()
 
 
 def _count(number: int, name: str) -> str:

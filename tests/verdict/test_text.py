@@ -9,11 +9,11 @@ import re
 import pytest
 
 from mnist_loop.bugs import BUGS, SUBJECTS
+from mnist_loop.support.console import plain_text, write
 from mnist_loop.verdict import text
 from mnist_loop.verdict.document import SCHEMA, as_json, document
 from mnist_loop.verdict.expected import Expected
 from mnist_loop.verdict.explain import explanation, law_texts, listing
-from mnist_loop.verdict.layout import Line, Table, plain, printable, write
 from mnist_loop.verdict.report import report
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verification.binding.intentions import Intentions
@@ -348,46 +348,12 @@ def test_a_terminal_gets_colour_within_its_width(terminal):
     assert lines[lines.index("gradients and steps") - 1] == ""
 
 
-def test_no_color_is_respected(terminal, monkeypatch):
-    """A terminal without colour still gets text within its width."""
-    monkeypatch.setenv("NO_COLOR", "1")
-    write([Line("bad " * 30, "bad"), Table([("a", "b " * 60)], ["bad"])], terminal)
-    assert "\x1b[3" not in terminal.getvalue()
-    assert all(len(line) <= 60 for line in without_colour(terminal.getvalue()).splitlines())
-
-
-def test_a_pipe_gets_plain_unbroken_lines(monkeypatch):
-    """Whatever the environment says of colour: grep finds what belongs together."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    stream = io.StringIO()
-    write([Line("long " * 100, "bad", indent=2), Table([("a", "b"), ("long", "c")], ["bad", ""])], stream)
-    assert stream.getvalue() == "  " + ("long " * 100).rstrip() + "\n  a     b\n  long  c\n"
-
-
-def test_what_an_encoding_lacks_is_spelt_out(terminal):
-    """An ASCII pipe, a lone surrogate from a file's name; a stream that is not there gets nothing."""
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii")
-    write([Line("a · b \udcff")], stream)
-    assert raw.getvalue() == b"a \\xb7 b \\udcff\n"
-    write([Line("\udcff")], terminal)
-    assert without_colour(terminal.getvalue()) == "\\udcff\n"
-    write([Line("x")], None)
-
-
-def test_control_characters_are_spelt_out(terminal):
-    """An error message of a stranger neither clears the screen nor goes back on its line; markup is text."""
-    assert printable("a\x1b[2J\rb\x9bc\td\n") == "a\\x1b[2J\\x0db\\x9bc\td\\x0a"
-    write([Line("[bold]a[/bold] :smile:\x1b[2J")], terminal)
-    assert without_colour(terminal.getvalue()) == "[bold]a[/bold] :smile:\\x1b[2J\n"
-
-
 # The list and the explanations
 
 
 def test_the_list_has_each_bug_under_its_subject():
     """Id, severity and title; those that no run decides once more, with the reason."""
-    lines = plain(listing()).splitlines()
+    lines = plain_text(listing()).splitlines()
     for bug in BUGS.values():
         assert any(re.match(rf"  {bug.id} +{bug.severity} +{re.escape(bug.title)}$", line) for line in lines), bug.id
     end = lines.index("not decided by any run")
@@ -400,7 +366,7 @@ def test_the_list_has_each_bug_under_its_subject():
 @pytest.mark.parametrize("bug", BUGS.values(), ids=list(BUGS))
 def test_an_explanation_says_all_that_is_known(bug):
     """The bug, the law, the symptom, what it needs, both codes, the fix, where it was reported."""
-    page = plain(explanation(bug))
+    page = plain_text(explanation(bug))
     assert page.startswith(f"{bug.id}: {bug.title}\n{bug.severity}, {bug.subject}\n")
     for part in (bug.symptom, bug.needs, bug.undecided, f"Fixed: {bug.hint}.", *bug.reported):
         assert part in page
