@@ -13,13 +13,14 @@ import torch
 
 from mnist_loop.bench import machine
 from mnist_loop.loop import train_one_epoch
-from mnist_loop.verification.binding.contract import bind
+from mnist_loop.verification.binding.bind import bind
 from mnist_loop.verification.binding.intentions import DEFAULT
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.recording import global_state as conduct
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.recording import global_state as state_of_process
 from mnist_loop.verification.recording.recorder import record
-from mnist_loop.verification.trial import Options, verify
+from mnist_loop.verification.verify import verify
 
 from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
 
@@ -115,8 +116,8 @@ def _block(case, recorded):
     else:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as the recorder does
-        with conduct.same_generators():
-            conduct.seed_everything(case.seed)
+        with state_of_process.generators_restored():
+            state_of_process.seed_everything(case.seed)
             made = world.build(case, DEFAULT)
             loop(made.model, made.values["train_loader"], made.loss_fn, made.optimizer, case.device)
         torch.set_num_threads(threads)

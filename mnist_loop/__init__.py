@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from mnist_loop.errors import UserError
     from mnist_loop.loop import evaluate, fit, train_one_epoch
     from mnist_loop.model import MLP, ProbeNet
+    from mnist_loop.verdict.verdict import Verdict
     from mnist_loop.verification.binding.intentions import declare
-    from mnist_loop.verification.cases.cases import Case
-    from mnist_loop.verification.trial import Options, Verdict, verify
+    from mnist_loop.verification.cases.case import Case
+    from mnist_loop.verification.options import Options
+    from mnist_loop.verification.verify import verify
 
 __version__ = "0.2.0"
 
@@ -31,11 +33,11 @@ _HOME = {
     "make_loaders": "data",
     "Digits": "data.digits",
     "UserError": "errors",
-    "Case": "verification.cases.cases",
+    "Case": "verification.cases.case",
     "declare": "verification.binding.intentions",
-    "Options": "verification.trial",
-    "Verdict": "verification.trial",
-    "verify": "verification.trial",
+    "Options": "verification.options",
+    "Verdict": "verdict.verdict",
+    "verify": "verification.verify",
 }
 
 __all__ = [

@@ -9,8 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mnist_loop.bugs import BUGS, SUBJECTS
-from mnist_loop.verification.laws.judge import ENDED, LAWS, Judgement, ranked
-from mnist_loop.verification.trial import Diagnosis, Options, Verdict, diagnose, verify
+from mnist_loop.verdict.diagnosis import Diagnosis, diagnose
+from mnist_loop.verdict.finding import ENDED, Judgement, ranked
+from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.verify import verify
 from tests.loops.mutants import MUTANTS, Mutant
 
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import torch
 
-from mnist_loop.verification.laws.judge import LAWS, explains
-from mnist_loop.verification.trial import Options, Verdict, verify
+from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.verify import verify
 from tests.loops.correct import CORRECT, Correct
 
 PAGE = Path(__file__).parents[1] / "docs" / "frameworks.md"
@@ -89,7 +91,7 @@ def row(loop: Correct, fixed: Verdict, drawn: Verdict) -> str:
 
 def verified(loop: Correct, cases: int, seed: int) -> str:
     """Verify a loop in the battery and in random cases, and return its row."""
-    known = [id_ for id_ in LAWS if any(id_ == broken or explains(broken, id_) for broken in loop.breaks)]
+    known = [id_ for id_ in LAWS if any(id_ == broken or id_ in LAWS[broken].explains for broken in loop.breaks)]
     # What is known to be broken would end the search at the first random case.
     laws = tuple(id_ for id_ in LAWS if id_ not in known)
     with warnings.catch_warnings():

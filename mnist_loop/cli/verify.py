@@ -1,4 +1,4 @@
-"""``mnist-loop verify``: hold a training loop to the laws, and name its bug."""
+"""``mnist-loop verify``: hold a training loop to the laws, and name its bugs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnist_loop import bugs as catalogue
 from mnist_loop.cli.signals import held_back
@@ -17,13 +17,11 @@ from mnist_loop.support import console
 from mnist_loop.support.files import check_output, write_atomically
 from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
 from mnist_loop.verdict import document, explain
-from mnist_loop.verdict import expected as expected_failures
-from mnist_loop.verdict.snippet import Asked
-from mnist_loop.verification.binding import intentions
+from mnist_loop.verdict.expected import read_expected
+from mnist_loop.verification.binding.intentions import read_declarations
 
 if TYPE_CHECKING:
-    from mnist_loop.verdict.expected import Expected
-    from mnist_loop.verdict.report import Report
+    from mnist_loop.verdict.verdict import Verdict
 
 STDOUT = "-"
 OnCase = Callable[[int, int], None]
@@ -64,7 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Verify the loop, or tell of the bugs; return the exit code."""
+    """Verify the loop, list the bugs or explain one; return the exit code."""
     if arguments.list or arguments.explain is not None:
         told = explain.listing() if arguments.list else explain.explanation(catalogue.get(arguments.explain))
         console.write(told, sys.stdout)
@@ -73,25 +71,28 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.loop, arguments.json = arguments.json, STDOUT  # `verify --json my_train.py:train`
     if arguments.loop is None:
         raise UserError("no loop found, expected where one is: mnist-loop verify my_train.py:train_one_epoch")
-    # All that can be wrong on the command line is told before torch is loaded.
-    expected = {} if arguments.expect_failures is None else expected_failures.read(arguments.expect_failures)
-    asked = _asked(arguments)
+    # The command line is checked before torch is loaded.
+    expected = {} if arguments.expect_failures is None else read_expected(arguments.expect_failures)
+    declared = read_declarations(arguments.declare)
+    if arguments.evaluate is not None and "evaluate" in declared:
+        raise UserError("the evaluation found twice, expected it once: give --evaluate or --declare evaluate=")
     to_stdout = arguments.json == STDOUT
     file = None if arguments.json is None or to_stdout else _output(Path(arguments.json), arguments)
 
-    report = _verify(asked, expected, quiet=to_stdout)
-    from mnist_loop.verdict import document, text
+    verdict = _verify(arguments, declared, quiet=to_stdout)
+    verdict.expected = expected
+    from mnist_loop.verdict import text
 
     if to_stdout:
         if sys.stdout is not None:
-            sys.stdout.write(document.as_json(report))
+            sys.stdout.write(document.as_json(verdict))
             sys.stdout.flush()
-        console.write([console.Paragraph(text.summary(report))], sys.stderr)
-        return report.exit_code
-    console.write(text.page(report), sys.stdout)
+        console.write([console.Paragraph(text.summary(verdict))], sys.stderr)
+        return verdict.exit_code
+    console.write(text.page(verdict), sys.stdout)
     if file is not None:
-        _write(file, document.as_json(report))
-    return report.exit_code
+        _write(file, document.as_json(verdict))
+    return verdict.exit_code
 
 
 def law_ids(text: str) -> tuple[str, ...]:
@@ -116,52 +117,36 @@ def case_count(text: str) -> int:
     return count
 
 
-def _asked(arguments: argparse.Namespace) -> Asked:
-    given = intentions.parse(arguments.declare)
-    names = (declaration.partition("=")[0].strip().replace("-", "_") for declaration in arguments.declare)
-    declared = {name: getattr(given, name) for name in names}
-    if arguments.evaluate is not None and "evaluate" in declared:
-        raise UserError("the evaluation found twice, expected it once: give --evaluate or --declare evaluate=")
-    options = {
+def _verify(arguments: argparse.Namespace, declared: dict[str, Any], *, quiet: bool) -> Verdict:
+    given = {
+        "laws": arguments.only,
         "timeout": arguments.timeout,
         "random_cases": arguments.cases,
-        "seed": arguments.seed or None,
-        "device": None if arguments.device == "cpu" else arguments.device,
-        "in_process": arguments.in_process or None,
+        "seed": arguments.seed,
+        "device": arguments.device,
+        "in_process": arguments.in_process,
     }
-    return Asked(
-        loop=arguments.loop,
-        evaluate=arguments.evaluate,
-        declared=declared,
-        only=arguments.only,
-        options={name: value for name, value in options.items() if value is not None},
-    )
-
-
-def _verify(asked: Asked, expected: dict[str, Expected], *, quiet: bool) -> Report:
     with _bar() as (status, on_case):
         status("loading torch")
         with held_back(lambda: status("interrupted: ending as soon as torch is loaded")):
-            # torch loads it with the first optimizer, in each process anew: here it takes none of the loop's time.
+            # torch loads it with the first optimizer of a process: here, the loop's time does not include it.
             import torch._dynamo  # noqa: F401
 
-            from mnist_loop.support.device import resolve_device
-            from mnist_loop.verdict.report import report
-            from mnist_loop.verification.trial import Options, verify
+            from mnist_loop.verification.options import Options
+            from mnist_loop.verification.verify import verify
 
-            resolve_device(str(asked.options.get("device", "cpu")))
         status("verifying")
-        options = Options(laws=asked.only, on_case=on_case, **asked.options)
-        # A loop that runs in this process prints where this program does, and there the document alone is to be.
+        chosen = {name: value for name, value in given.items() if value is not None}
+        options = Options(on_case=on_case, **chosen)
+        # A loop that runs in this process prints to our stdout, which is for the document alone.
         aside = contextlib.redirect_stdout(sys.stderr or io.StringIO()) if quiet else contextlib.nullcontext()
         with aside:
-            verdict = verify(asked.loop, asked.evaluate, options, **asked.declared)
-        return report(verdict, asked, expected)
+            return verify(arguments.loop, arguments.evaluate, options, **declared)
 
 
 @contextlib.contextmanager
 def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
-    """Show on stderr, where that is a terminal, what is going on; yield what changes it."""
+    """Show progress on stderr, if that is a terminal; yield the functions that update it."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield (lambda _: None), (lambda _done, _planned: None)
         return
@@ -169,7 +154,7 @@ def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    # Without a thread that refreshes it: the loop's process is forked from this one, with any lock that it may hold.
+    # Without a refresh thread: the loop's process is forked from this one, and would inherit a lock held by the thread.
     with Progress(*columns, console=Console(file=sys.stderr), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
 
@@ -180,7 +165,7 @@ def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
 
 
 def _output(file: Path, arguments: argparse.Namespace) -> Path:
-    """Return the file that JSON goes to, once it is known that it may be there: the work takes a while."""
+    """Return the file for the JSON, once it is known that it may be written."""
     specs = [arguments.loop, arguments.evaluate, *(given.partition("=")[2] for given in arguments.declare)]
     inputs = [Path(spec.partition(":")[0]) for spec in specs if spec]
     check_output(file, [*inputs, *filter(None, [arguments.expect_failures])], document.is_document)

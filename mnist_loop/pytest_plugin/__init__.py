@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --loop my_pkg.training:train`` holds a training loop to the laws, one item a law.
 
-pytest loads it wherever mnist_loop is installed. So it imports neither torch nor anything else of the package, and does
-nothing, until a loop is named.
+pytest loads it wherever mnist_loop is installed. Until a loop is named it does nothing, and imports neither torch nor
+the rest of the package.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from mnist_loop.pytest_plugin.trial import Trial
-    from mnist_loop.verification.trial import Verdict
+    from mnist_loop.pytest_plugin.loop_under_test import LoopUnderTest
+    from mnist_loop.verdict.verdict import Verdict
 
 __all__ = ["verdict"]
 
-TRIAL: pytest.StashKey[Trial] = pytest.StashKey()  # what goes on with the loop, where one is named
+LOOP: pytest.StashKey[LoopUnderTest] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options. Each begins with ``--loop``, to clash with no other plugin's."""
+    """Add the options, each with the prefix ``--loop`` to avoid clashes with other plugins."""
     add = parser.getgroup("loop", "mnist_loop: the laws of a training loop").addoption
     add("--loop", metavar="SPEC", help="training loop to hold to the laws: file.py:name or package.module:name")
     add("--loop-evaluate", metavar="SPEC", help="what evaluates, where it does not stand beside the loop")
@@ -44,54 +44,54 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("loop", "training loop to hold to the laws where pytest is given no path; as --loop", default="")
 
 
-@pytest.hookimpl(tryfirst=True)  # a bad spec is one line: before the header, and before xdist starts its workers
+@pytest.hookimpl(tryfirst=True)  # before the header, and before xdist starts its workers: a bad spec is one line
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Bind the loop that the options name, or refuse it."""
     config = session.config
     if config.getoption("--loop") or config.getini("loop"):
-        from mnist_loop.pytest_plugin import trial
+        from mnist_loop.pytest_plugin.loop_under_test import bind_loop
 
-        begun = trial.begin(config)
-        if begun is not None:
-            config.stash[TRIAL] = begun
+        loop = bind_loop(config)
+        if loop is not None:
+            config.stash[LOOP] = loop
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say what is judged."""
-    trial = config.stash.get(TRIAL, None)
-    return None if trial is None else trial.header
+    loop = config.stash.get(LOOP, None)
+    return None if loop is None else loop.header
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Put the laws beside the files that the session collects: it needs none to have them."""
+    """Add the laws to what the session collects, with or without test files."""
     report = yield
-    trial = collector.config.stash.get(TRIAL, None)
-    if trial is not None and isinstance(collector, pytest.Session):
+    loop = collector.config.stash.get(LOOP, None)
+    if loop is not None and isinstance(collector, pytest.Session):
         from mnist_loop.pytest_plugin.items import Laws
 
-        report.result = [*(report.result or ()), Laws.from_parent(collector, trial=trial)]
+        report.result = [*(report.result or ()), Laws.from_parent(collector, loop=loop)]
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tell the diagnoses, and how many laws hold."""
-    trial = config.stash.get(TRIAL, None)
-    if trial is not None:
-        from mnist_loop.pytest_plugin import summary
+    """Show the diagnoses, and how many laws hold."""
+    loop = config.stash.get(LOOP, None)
+    if loop is not None:
+        from mnist_loop.pytest_plugin.summary import write_summary
 
-        summary.write(terminalreporter, trial)
+        write_summary(terminalreporter, loop)
 
 
 @pytest.fixture(scope="session")
 def verdict(pytestconfig: pytest.Config) -> Verdict:
-    """The `mnist_loop.verification.trial.Verdict` on the loop that ``--loop`` names, for tests of one's own."""
-    trial = pytestconfig.stash.get(TRIAL, None)
-    if trial is None:
+    """The `mnist_loop.Verdict` on the loop that ``--loop`` names, for tests of one's own."""
+    loop = pytestconfig.stash.get(LOOP, None)
+    if loop is None:
         pytest.skip("needs a training loop: name one with --loop")
-    return trial.verdict
+    return loop.verdict
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What a report says of each law, as one test item tells it."""
+"""The outcome of each law, as its test item shows it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from mnist_loop.support.console import plain_text
-from mnist_loop.verdict.report import Report, Row
 from mnist_loop.verdict.text import diagnosis as diagnosis_page
+from mnist_loop.verdict.verdict import LawResult, Verdict
 
 State = Literal["held", "not run", "broken", "cost", "info", "consequence"]
 
@@ -17,35 +17,40 @@ class Outcome:
     """What became of one law.
 
     Attributes:
-        state: "broken", "cost", "info": it is broken, and how bad that is; "consequence": it is broken because another
-            is; "not run": no case could decide it.
-        text: how, or why not.
+        state: "broken", "cost" or "info" by the severity of its bug; "consequence": another broken law explains it;
+            "not run": no case could decide it.
+        text: the evidence, or the reason.
     """
 
     state: State
     text: str
 
 
-def outcomes(report: Report) -> dict[str, Outcome]:
+def outcomes(verdict: Verdict) -> dict[str, Outcome]:
     """Return the outcome of each law, by id, in the order of the catalogue."""
     diagnosed = {
-        diagnosis.bug.id: Outcome(
-            "broken" if diagnosis.bug.severity == "bug" else diagnosis.bug.severity,
-            plain_text(diagnosis_page(diagnosis)).strip(),
+        diagnosis.id: Outcome(
+            _broken(diagnosis.bug.severity),
+            plain_text(diagnosis_page(verdict, diagnosis)).strip(),
         )
-        for diagnosis in report.diagnoses
+        for diagnosis in verdict.diagnoses
     }
-    return {row.bug.id: diagnosed.get(row.bug.id) or _undiagnosed(row, report, diagnosed) for row in report.rows}
+    return {law.bug.id: diagnosed.get(law.bug.id) or _undiagnosed(law, verdict, diagnosed) for law in verdict.laws}
 
 
-def _undiagnosed(row: Row, report: Report, diagnosed: dict[str, Outcome]) -> Outcome:
-    if row.status == "held":
-        return Outcome("held", f"held in {row.cases} case{'' if row.cases == 1 else 's'}")
-    if row.status == "not-run":
-        return Outcome("not run", row.reason.replace("--evaluate", "--loop-evaluate"))  # pytest's name of the option
-    cause = diagnosed.get(row.reason)
-    # A bug whose cause fails no test must not be hidden behind it.
-    if cause is not None and (cause.state == "broken" or row.bug.severity != "bug"):
-        return Outcome("consequence", f"a consequence of {row.reason}")
-    text = f"{row.bug.id}: {row.bug.title}\n  {report.verdict.failed[row.bug.id]}\n  Most likely: {row.bug.hint}."
-    return Outcome("broken" if row.bug.severity == "bug" else cast("State", row.bug.severity), text)
+def _undiagnosed(law: LawResult, verdict: Verdict, diagnosed: dict[str, Outcome]) -> Outcome:
+    bug = law.bug
+    if law.status == "held":
+        return Outcome("held", f"held in {law.cases} case{'' if law.cases == 1 else 's'}")
+    if law.status == "not-run":
+        return Outcome("not run", law.reason.replace("--evaluate", "--loop-evaluate"))  # pytest's name of the option
+    cause = diagnosed.get(law.reason)
+    # A bug is not hidden behind a cause that fails no test.
+    if cause is not None and (cause.state == "broken" or bug.severity != "bug"):
+        return Outcome("consequence", f"a consequence of {law.reason}")
+    text = f"{bug.id}: {bug.title}\n  {verdict.failed[bug.id]}\n  Most likely: {bug.hint}."
+    return Outcome(_broken(bug.severity), text)
+
+
+def _broken(severity: str) -> State:
+    return "broken" if severity == "bug" else cast("State", severity)

@@ -1,4 +1,4 @@
-"""The end of pytest's output: each diagnosis, and how many laws hold."""
+"""The section at the end of pytest's output: each diagnosis, and how many laws hold."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from mnist_loop.pytest_plugin.items import ROOT, STATE, TEXT
-from mnist_loop.pytest_plugin.trial import Trial
+from mnist_loop.pytest_plugin.loop_under_test import LoopUnderTest
 from mnist_loop.verdict.text import REMINDER
 
 WORDS = {"consequence": "broken in consequence"}
-ALWAYS = ("held", "not run", "broken")  # counted also where there are none
+ALWAYS = ("held", "not run", "broken")  # counted even if there are none
 STATES = (*ALWAYS, "consequence", "cost", "info", "broken as expected")
 
 
-def write(reporter: pytest.TerminalReporter, trial: Trial) -> None:
-    """Write the section, from the reports alone: with xdist, the items ran in other processes."""
+def write_summary(reporter: pytest.TerminalReporter, loop: LoopUnderTest) -> None:
+    """Write the section from the reports alone, as the items may have run in the processes of xdist."""
     reports = {report.nodeid: report for some in reporter.stats.values() for report in some if _is_judged(report)}
     if not reports:
         return
-    reporter.section(f"loop: {trial.spec}")
+    reporter.section(f"loop: {loop.spec}")
     counts: Counter[str] = Counter()
     for report in reports.values():
         properties = dict(report.user_properties)
@@ -29,10 +29,10 @@ def write(reporter: pytest.TerminalReporter, trial: Trial) -> None:
         if hasattr(report, "wasxfail"):
             state = "broken as expected"
             reporter.line(f"{report.location[2]}, as expected: {report.wasxfail}")
-        elif state == "broken":  # the rest is among the failures
+        elif state == "broken":  # the rest is in the section of failures
             for line in lines[:2]:
                 reporter.line(line, red=True)
-        elif state in ("cost", "info"):  # a passed test tells nothing elsewhere
+        elif state in ("cost", "info"):  # a passed test is shown nowhere else
             for line in lines:
                 reporter.line(line, yellow=True)
         counts[state] += 1

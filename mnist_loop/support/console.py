@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 STYLES = {
     "bad": "bold red",
@@ -136,7 +139,7 @@ def _for_terminal(blocks: Iterable[Block], stream: TextIO) -> str:
     return capture.get()
 
 
-def _rich_table(grid: TextTable, stream: TextIO) -> object:
+def _rich_table(grid: TextTable, stream: TextIO) -> RichTable:
     from rich.box import ASCII2, SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

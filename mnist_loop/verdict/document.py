@@ -1,4 +1,4 @@
-"""A report as a document for programs: JSON with keys that stay."""
+"""A verdict as a document for programs: JSON with keys that stay."""
 
 from __future__ import annotations
 
@@ -7,51 +7,43 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from mnist_loop.verdict.report import Diagnosed, Report, Row
-
 if TYPE_CHECKING:
-    from mnist_loop.verdict.report import Diagnosed, Report, Row
+    from mnist_loop.verdict.diagnosis import Diagnosis
+    from mnist_loop.verdict.verdict import LawResult, Verdict
 
 KEYS = {"schema", "loop", "verdict", "exit_code", "diagnoses", "laws"}  # some that every document has
-SCHEMA = 1  # one more where a key goes or changes its meaning; not for a new one
+SCHEMA = 1  # rises when a key goes or changes its meaning, not when one is added
 
 
-def document(report: Report) -> dict[str, Any]:
-    """Return the report as plain data: texts, numbers, lists and dicts. docs/verify.md says what the keys mean."""
-    verdict, description = report.verdict, report.verdict.description
+def document(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict as texts, numbers, lists and dicts. docs/verify.md says what the keys mean."""
     return {
         "schema": SCHEMA,
         "loop": verdict.name,
-        "file": description.file,
+        "file": verdict.file,
         "evaluation": {
-            "found": description.found_evaluate_by,
-            "name": report.asked.evaluate or description.evaluate_name,
+            "found": verdict.found_evaluate_by,
+            "name": verdict.asked.evaluate or verdict.evaluate_name,
         },
-        "verdict": report.result,
-        "exit_code": report.exit_code,
+        "verdict": verdict.result,
+        "exit_code": verdict.exit_code,
         "primary": verdict.primary,
-        "diagnoses": [_diagnosis(diagnosed) for diagnosed in report.diagnoses],
-        "laws": [_law(row) for row in report.rows],
+        "diagnoses": [_diagnosis(verdict, diagnosis) for diagnosis in verdict.diagnoses],
+        "laws": [_law(law) for law in verdict.laws],
         "expected": [
-            {
-                "id": entry.id,
-                "reason": entry.reason,
-                "file": entry.file,
-                "line": entry.line,
-                "occurred": entry not in report.held_though_expected,
-            }
-            for entry in report.expected.values()
+            {**dataclasses.asdict(entry), "occurred": entry not in verdict.held_though_expected}
+            for entry in verdict.expected.values()
         ],
         "skipped": [{"case": dataclasses.asdict(case), "reason": why} for case, why in verdict.skipped.items()],
         "not_isolated": verdict.not_isolated or None,
         "output": verdict.output,
-        "environment": report.environment,
+        "environment": verdict.environment,
     }
 
 
-def as_json(report: Report) -> str:
+def as_json(verdict: Verdict) -> str:
     """Return the document as text. It is ASCII and strict JSON: a number that JSON lacks is "nan" or "inf"."""
-    return json.dumps(_finite(document(report)), indent=2, allow_nan=False) + "\n"
+    return json.dumps(_finite(document(verdict)), indent=2, allow_nan=False) + "\n"
 
 
 def is_document(content: bytes) -> bool:
@@ -63,24 +55,25 @@ def is_document(content: bytes) -> bool:
     return isinstance(found, dict) and found.keys() >= KEYS
 
 
-def _diagnosis(diagnosed: Diagnosed) -> dict[str, Any]:
+def _diagnosis(verdict: Verdict, diagnosis: Diagnosis) -> dict[str, Any]:
+    bug, finding, line = diagnosis.bug, diagnosis.finding, verdict.likely_line(diagnosis)
     return {
-        "id": diagnosed.bug.id,
-        "severity": diagnosed.bug.severity,
-        "title": diagnosed.bug.title,
-        "text": diagnosed.text,
-        "hint": diagnosed.bug.hint,
-        "case": dataclasses.asdict(diagnosed.case),
-        "snippet": diagnosed.snippet,
-        "count": diagnosed.count,
-        "consequences": [{"id": finding.id, "text": finding.text} for finding in diagnosed.consequences],
-        "location": None if diagnosed.location is None else dataclasses.asdict(diagnosed.location),
-        "expected": diagnosed.expected is not None,
+        "id": bug.id,
+        "severity": bug.severity,
+        "title": bug.title,
+        "text": finding.text,
+        "hint": bug.hint,
+        "case": None if finding.case is None else dataclasses.asdict(finding.case),
+        "snippet": verdict.snippet(diagnosis),
+        "count": diagnosis.count,
+        "consequences": [{"id": finding.id, "text": finding.text} for finding in diagnosis.consequences],
+        "location": None if line is None else dataclasses.asdict(line),
+        "expected": bug.id in verdict.expected,
     }
 
 
-def _law(row: Row) -> dict[str, Any]:
-    return {"id": row.bug.id, "status": row.status, "cases": row.cases, "reason": row.reason or None}
+def _law(law: LawResult) -> dict[str, Any]:
+    return {"id": law.bug.id, "status": law.status, "cases": law.cases, "reason": law.reason or None}
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Expected failures: a file of ``id: reason``, for the bugs of a loop that are known and stay for now."""
+"""Expected failures: a file with a line ``id: reason`` for each known bug of a loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Expected:
     Attributes:
         id: of the bug.
         reason: why it stays.
-        file, line: where that is written.
+        file, line: the place of the entry.
     """
 
     id: str
@@ -28,22 +28,22 @@ class Expected:
 
     @property
     def where(self) -> str:
-        """The place, for people."""
+        """The place of the entry, for people."""
         return f"{self.file}, line {self.line}"
 
 
-def read(file: Path) -> dict[str, Expected]:
-    """Read a file of expected failures, by id: a line for each, blank lines, and comments that begin with ``#``.
+def read_expected(file: Path) -> dict[str, Expected]:
+    """Read a file of expected failures, by id; blank lines and comments after ``#`` are skipped.
 
     Raises:
-        UserError: it cannot be read, or a line is none, has no reason, an unknown id, or one that is there already.
+        UserError: the file cannot be read, or a line has no reason, an unknown id, or an id that an earlier line has.
     """
     try:
         content = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UserError(
-            f"{file}: cannot be read ({reason}), expected the file of expected failures: give its name"
+            f"{file}: cannot be read ({reason}), expected a file of expected failures: give its name"
         ) from None
     found: dict[str, Expected] = {}
     for number, line in enumerate(content.splitlines(), start=1):

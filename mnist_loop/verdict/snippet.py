@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_loop.verification.cases.cases import Case
+    from mnist_loop.verification.cases.case import Case
 
 TEMPLATE = """\
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.trial import Options, verify
+from mnist_loop import Case, Options, verify
 
 case = {case!r}
 verdict = verify({arguments})
@@ -21,14 +20,14 @@ print(verdict.failed.get({id}, "held"))
 
 @dataclass(frozen=True)
 class Asked:
-    """How a verification was asked for, as far as it takes to ask again.
+    """How a verification was asked for.
 
     Attributes:
-        loop: where the loop is, "my_train.py:train"; None where it was handed over as an object.
-        evaluate: where its evaluation is, if that was said.
+        loop: where the loop is, "my_train.py:train"; None for a loop that was handed over as an object.
+        evaluate: where its evaluation is, if that was given as text.
         declared: the intentions that were declared beside the loop, not on it.
         only: ids of the laws that it was held to; None for all.
-        options: those of `mnist_loop.verification.trial.Options` that are not as usual, without the cases and the laws.
+        options: those of `mnist_loop.Options` that differ from the default, without the cases and the laws.
     """
 
     loop: str | None = None
@@ -39,9 +38,9 @@ class Asked:
 
 
 def snippet(asked: Asked, name: str, id: str, case: Case) -> str:  # noqa: A002  # the catalogue's word
-    """Return code that holds the loop to the laws in this one case, and prints how the finding ``id`` shows.
+    """Return code that verifies the loop in this one case, and prints the evidence for the finding ``id``.
 
-    A loop that was handed over as an object is called as it is called in its file; ``name`` has the name.
+    A loop that was handed over as an object is called by its name in its file, the end of ``name``.
     """
     loop = _literal(asked.loop) if asked.loop is not None else name.rpartition(":")[2]
     options = {name: value for name, value in asked.options.items() if name not in ("seed", "random_cases")}
@@ -52,6 +51,8 @@ def snippet(asked: Asked, name: str, id: str, case: Case) -> str:  # noqa: A002 
 
 
 def _literal(value: object) -> str:
-    """Return a value as code, a text in double quotes where that is the same."""
+    """Return a value as code: a function by its name, a text in double quotes if it needs no escapes."""
     text = repr(value)
-    return f'"{value}"' if isinstance(value, str) and text == f"'{value}'" and '"' not in value else text
+    if isinstance(value, str):
+        return f'"{value}"' if text == f"'{value}'" and '"' not in value else text
+    return str(getattr(value, "__qualname__", text)).rpartition(".")[2] if callable(value) else text

@@ -17,19 +17,17 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-import mnist_loop.verification.trial as verifying
+import mnist_loop.verification.verify as verifying
 from mnist_loop.cli import main
 from mnist_loop.cli.verify import _bar
 from mnist_loop.errors import UserError
-from mnist_loop.verdict.expected import read
-from mnist_loop.verdict.report import report
+from mnist_loop.verdict.expected import read_expected
+from mnist_loop.verdict.finding import Finding, Judgement
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.text import REMINDER
-from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.cases.battery import Description
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.laws.judge import Finding, Judgement
-from mnist_loop.verification.trial import Verdict
+from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.options import Options
 from tests.loops.mutants import MUTANTS
 
 LOOPS = '''
@@ -152,9 +150,10 @@ def pretend(monkeypatch):
 
         def verify(loop, evaluate=None, options=None, **declared):
             calls.append((loop, evaluate, options, declared))
-            of = Description("my_train.py:train", None, None, frozenset(), None, False, Intentions())
             judgement = Judgement(Case(), [Finding(bug, 0, "it shows", Case()) for bug in findings], ["graph-leak"])
-            return Verdict("my_train.py:train", of, [judgement], **attributes)
+            return Verdict(
+                "my_train.py:train", asked=Asked(loop, declared=declared), judgements=[judgement], **attributes
+            )
 
         monkeypatch.setattr(verifying, "verify", verify)
         return calls
@@ -214,11 +213,11 @@ def test_what_shows_in_one_run_beside_another_is_shown_again(bug):
     """In the one case of the snippet: with other test data, resumed, watched, or with fewer samples than a batch."""
     mutant = next(mutant for mutant in MUTANTS if mutant.bug == bug)
     usual = verifying.verify(mutant.spec, options=verifying.Options(random_cases=0))
-    (found,) = (diagnosed for diagnosed in report(usual, Asked(mutant.spec)).diagnoses if diagnosed.bug.id == bug)
+    (found,) = (diagnosis for diagnosis in usual.diagnoses if diagnosis.id == bug)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(found.snippet, "snippet", "exec"), {})  # noqa: S102  # our own
-    assert printed.getvalue() == f"{found.text}\n"
+        exec(compile(usual.snippet(found), "snippet", "exec"), {})  # noqa: S102  # our own
+    assert printed.getvalue() == f"{found.finding.text}\n"
 
 
 def test_the_evaluation_is_found_given_or_none(verify):
@@ -259,7 +258,7 @@ def test_all_options_reach_the_verification(verify, pretend, folder):
         == 0
     )
     (loop, evaluate, given, declared), (_, other, asked, meant) = calls
-    usual = verifying.Options()
+    usual = Options()
     for name in ("random_cases", "seed", "timeout", "device", "in_process", "laws", "cases"):
         assert getattr(given, name) == getattr(usual, name)
     assert (loop, evaluate, declared) == ("a.py:b", None, {})
@@ -306,12 +305,10 @@ def test_misuse_is_one_sentence_before_anything_runs(verify, pretend, options, s
     assert calls == []
 
 
-def test_a_device_that_is_not_there_is_refused(verify, pretend, monkeypatch):
+def test_a_device_that_is_not_there_is_refused(verify, monkeypatch):
     """Before the loop is looked at."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    calls = pretend()
-    assert_one_sentence(verify("a:b", "--device", "cuda"), "device 'cuda': not on this machine")
-    assert calls == []
+    assert_one_sentence(verify("no_such:loop", "--device", "cuda"), "device 'cuda': not on this machine")
 
 
 # Expected failures
@@ -594,4 +591,4 @@ def test_the_docs_know_each_option_key_and_code(verify, pretend):
     for code in blocks("python"):
         compile(code, "docs", "exec")
     Path("known").write_text(blocks("")[1], encoding="utf-8")
-    assert len(read(Path("known"))) == 2
+    assert len(read_expected(Path("known"))) == 2

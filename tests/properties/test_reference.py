@@ -12,11 +12,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
-from mnist_loop.verification.binding.contract import Contract, bind
-from mnist_loop.verification.cases.battery import Description, Experiment, battery, experiments
-from mnist_loop.verification.laws.judge import LAWS, Judgement, judge
-from mnist_loop.verification.recording.reading import Trace
+from mnist_loop.verdict.finding import Judgement
+from mnist_loop.verification.binding.bind import bind
+from mnist_loop.verification.binding.contract import Contract, Description
+from mnist_loop.verification.cases.battery import Experiment, battery, experiments
+from mnist_loop.verification.laws.judge import LAWS, judge
 from mnist_loop.verification.recording.recorder import record
+from mnist_loop.verification.recording.trace import Trace
 
 PARTS = ("train_one_epoch", "fit", "lesson")
 SHARE = 0.4  # of the profile's examples: each is a whole training, held to every law

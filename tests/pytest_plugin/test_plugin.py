@@ -4,18 +4,21 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
 from mnist_loop.bugs import BUGS
-from mnist_loop.pytest_plugin import items, summary, trial
+from mnist_loop.pytest_plugin import items, loop_under_test, summary
 from mnist_loop.pytest_plugin.outcomes import outcomes
-from mnist_loop.verdict.report import report
-from mnist_loop.verification.binding.intentions import DEFAULT
-from mnist_loop.verification.cases.battery import Description
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.laws.judge import LAWS, Finding, Judgement
-from mnist_loop.verification.trial import Diagnosis, Verdict, verify
+from mnist_loop.verdict.diagnosis import Diagnosis
+from mnist_loop.verdict.finding import Finding, Judgement
+from mnist_loop.verdict.snippet import Asked
+from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.verify import verify
 
 GOOD = """
 def train(model, loader, loss_fn, optimizer, device, epochs):
@@ -50,10 +53,14 @@ def verdicts(monkeypatch):
 
         def fake(loop, evaluate, options, **declared):
             asked.append((loop, evaluate, options, declared))
-            description = Description("my_train.py:train", None, None, frozenset(), None, True, DEFAULT)
-            return Verdict("my_train.py:train", description, [judgement], output=output)
+            return Verdict(
+                "my_train.py:train",
+                asked=Asked("my_train:train", declared=declared),
+                judgements=[judgement],
+                output=output,
+            )
 
-        monkeypatch.setattr(trial, "verify", fake)
+        monkeypatch.setattr(loop_under_test, "verify", fake)
         return asked
 
     return verdict_of
@@ -61,7 +68,8 @@ def verdicts(monkeypatch):
 
 def finding(id_, text="it shows", cause=None):
     """Return a finding in the plainest case."""
-    return Finding(id_, 1, text, Case(), cause)
+    explained = LAWS[id_].explains if id_ in LAWS else ()
+    return Finding(id_, 1, text, Case(), explained, cause)
 
 
 def run(project, *arguments):
@@ -228,9 +236,8 @@ def test_no_bug_is_hidden(monkeypatch, diagnoses, state):
     """A broken law whose cause fails no test, or that no diagnosis names, fails itself."""
     monkeypatch.setattr(Verdict, "diagnoses", diagnoses)
     broken = [finding("loss-sum"), *(diagnosis.finding for diagnosis in diagnoses)]
-    description = Description("my_train.py:train", None, None, frozenset(), None, True, DEFAULT)
-    verdict = Verdict("my_train.py:train", description, [Judgement(Case(), broken)])
-    assert outcomes(report(verdict))["loss-sum"].state == state
+    verdict = Verdict("my_train.py:train", judgements=[Judgement(Case(), broken)])
+    assert outcomes(verdict)["loss-sum"].state == state
 
 
 def test_a_loop_that_does_not_come_back_is_one_failure(project, verdicts):
@@ -252,7 +259,7 @@ def test_nothing_decided_is_a_failure(project, verdicts):
     result.stdout.fnmatch_lines(
         [
             f"*_ {first} _*",
-            "my_train:train found, of which no law could be decided, expected one at least: *",
+            "my_train:train found, *no law could be decided*",
             f"SKIPPED*: not verified: see {ROOT}::{first}",
         ]
     )
@@ -343,8 +350,8 @@ def test_options_reach_the_verification(project, verdicts):
     others = ["--loop-evaluate", "my_eval:check", "--loop-cases", "0", "--loop-timeout", "7"]
     result = run(project, *declared, *others)
     (plain, full) = asked
-    assert plain == ("my_train:train", None, trial.Options(), {})
-    options = trial.Options(random_cases=0, timeout=7.0)
+    assert plain == ("my_train:train", None, Options(), {})
+    options = Options(random_cases=0, timeout=7.0)
     assert full == ("my_train:train", "my_eval:check", options, {"clip": 1.5, "keeps_best": True})
     result.stdout.fnmatch_lines(["loop: my_train:train · evaluation: my_eval.py:check (declared) · torch * · cpu"])
 
@@ -367,13 +374,13 @@ def test_the_ini_file_may_name_the_loop(project, verdicts):
 def test_a_test_that_changes_the_folder_changes_nothing(project, verdicts, monkeypatch):
     """The loop is looked for where pytest was started, and the folder is left as it was found."""
     verdicts()
-    fake, folders = trial.verify, []
+    fake, folders = loop_under_test.verify, []
 
     def from_where(*args, **declared):
-        folders.append(trial.Path.cwd())
+        folders.append(Path.cwd())
         return fake(*args, **declared)
 
-    monkeypatch.setattr(trial, "verify", from_where)
+    monkeypatch.setattr(loop_under_test, "verify", from_where)
     project.makepyfile(
         test_own="""
         import os
@@ -411,7 +418,7 @@ def test_warnings_do_not_decide(project, monkeypatch):
     project.makepyfile(
         my_train=GOOD.replace("    model.train()", "    import warnings; warnings.warn('old')\n    model.train()")
     )
-    monkeypatch.setattr(trial, "verify", lambda *a, **k: verify(a[0], options=trial.Options(cases=(Case(),))))
+    monkeypatch.setattr(loop_under_test, "verify", lambda *a, **k: verify(a[0], options=Options(cases=(Case(),))))
     assert laws_in(run(project, "-v", "-W", "error"))["loop-raises"] == "PASSED"
 
 

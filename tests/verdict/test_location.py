@@ -6,7 +6,7 @@ import pytest
 
 from mnist_loop.bugs import BUGS
 from mnist_loop.verdict.location import PATTERNS, likely_line
-from mnist_loop.verification.binding.contract import bind
+from mnist_loop.verification.binding.bind import bind
 from tests.loops.mutants import MUTANTS
 
 # Of each mutant of which a line is named, the beginning of what stands there. Each was looked at and is the line to

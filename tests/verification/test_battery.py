@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mnist_loop.verification.binding.intentions import make
+from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.binding.intentions import checked
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.battery import Description, basis, battery, experiments
-from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.cases.battery import basis, battery, experiments
+from mnist_loop.verification.cases.case import Case
 
 COMMON = ("model", "optimizer", "train_loader", "device")
 OPTIONAL = ("loss_fn", "test_loader", "test_set", "val_loader", "scheduler", "scaler", "epochs", "accumulate", "clip")
@@ -30,7 +31,7 @@ declared = st.fixed_dictionaries(
         "steps_per_epoch": st.integers(1, 3),
         "average": st.sampled_from([0.5, 0.9]),
     },
-).map(make)
+).map(checked)
 
 
 @st.composite
@@ -62,7 +63,7 @@ def generators(no_leak):
 
 
 def plain(*roles, saves=False, **intentions):
-    return Description("train", None, None, frozenset(COMMON + roles), None, False, make(intentions), saves=saves)
+    return Description("train", None, None, frozenset(COMMON + roles), None, False, checked(intentions), saves=saves)
 
 
 def factory():
@@ -128,7 +129,7 @@ def test_clipping_takes_place_in_the_plainest_case():
     """At the scale of the pixels the gradient is longer than the declared norm."""
     for clip in (0.1, 1.0, 100.0):
         case = basis(plain("loss_fn", clip=clip))
-        made_of_it = world.build(case, make({}))
+        made_of_it = world.build(case, checked({}))
         images, labels = next(iter(made_of_it.values["train_loader"]))
         made_of_it.loss_fn(made_of_it.model(images), labels).backward()
         length = torch.nn.utils.clip_grad_norm_(made_of_it.model.parameters(), clip)
@@ -226,7 +227,7 @@ def test_batch_norm_works_in_random_cases(data):
     """Each batch of a case, of each split, goes through the model in train mode."""
     of = data.draw(descriptions(own_models=(False,)))
     experiment = data.draw(experiments(of))
-    made_of_it = world.build(experiment.case.but(model="probe"), make({}))
+    made_of_it = world.build(experiment.case.but(model="probe"), checked({}))
     for split in ("train", "val", "test"):
         for images, _ in made_of_it.values[f"{split}_loader"]:
             made_of_it.model.train()(images)

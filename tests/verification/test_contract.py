@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import mnist_loop.loop
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import intentions, roles
-from mnist_loop.verification.binding.contract import bind
+from mnist_loop.verification.binding.bind import bind
 from mnist_loop.verification.binding.intentions import Intentions, declare
 
 DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
@@ -647,7 +647,7 @@ def test_checkpoints_are_bound_by_the_same_names():
 
 def test_settings_answer_to_any_spelling():
     """As attributes and as keys; what is not there is missing as it is in any namespace."""
-    settings = roles.Settings(**roles.SETTINGS, **VALUES)
+    settings = roles.LoopArgs(**roles.SETTINGS, **VALUES)
     assert settings.learning_rate == settings["lr"] == settings.get("base_lr") == "lr"
     assert settings.num_epochs == "epochs"
     assert settings.log_interval == 10
@@ -712,7 +712,7 @@ def test_declared_intentions_are_read_where_they_are():
     assert bind(functools.partial(train)).intentions.clip == 1.0
     assert bind(train, clip=3.0).intentions == Intentions(clip=3.0, accumulate=2)
     assert {bind(loop).intentions.clip for loop in (Loop, Loop(), Loop().fit)} == {2.0}
-    assert intentions.of(len) == Intentions()
+    assert intentions.declared_by(len) == Intentions()
 
 
 @pytest.mark.parametrize(
@@ -743,7 +743,7 @@ def test_declared_intentions_are_read_where_they_are():
 def test_intentions_that_mean_nothing_are_refused(declared, told):
     """One sentence that says what is expected."""
     with pytest.raises(UserError) as refused:
-        intentions.make(declared)
+        intentions.checked(declared)
     assert told in str(refused.value)
     with pytest.raises(UserError):
         declare(**declared)
@@ -752,24 +752,25 @@ def test_intentions_that_mean_nothing_are_refused(declared, told):
 def test_each_intention_is_checked():
     """And the default of each is one that it takes."""
     assert set(intentions.CHECKS) == set(intentions.NAMES)
-    assert intentions.make({name: getattr(Intentions(), name) for name in intentions.NAMES}) == Intentions()
+    assert intentions.checked({name: getattr(Intentions(), name) for name in intentions.NAMES}) == Intentions()
 
 
 def test_declarations_of_a_command_line():
     """Numbers, names, shapes, switches with and without a value, functions as texts."""
     first = ["clip=1", "frozen=hidden, head", "accumulate=4", "keeps-best", "shuffles_itself=no"]
     rest = ["input_shape=1,28,28", "model=my.py:make", "expects=none", "schedule=per-batch", "average=0.9"]
-    read = intentions.parse([*first, *rest])
-    assert read == Intentions(
-        clip=1.0,
-        frozen=("hidden", "head"),
-        accumulate=4,
-        keeps_best=True,
-        input_shape=(1, 28, 28),
-        model="my.py:make",
-        schedule="per-batch",
-        average=0.9,
-    )
+    assert intentions.read_declarations([*first, *rest]) == {
+        "clip": 1.0,
+        "frozen": ("hidden", "head"),
+        "accumulate": 4,
+        "keeps_best": True,
+        "shuffles_itself": False,
+        "input_shape": (1, 28, 28),
+        "model": "my.py:make",
+        "expects": None,
+        "schedule": "per-batch",
+        "average": 0.9,
+    }
 
 
 @pytest.mark.parametrize(
@@ -789,7 +790,7 @@ def test_declarations_of_a_command_line():
 def test_declarations_that_mean_nothing_are_refused(texts, told):
     """One sentence that says what is expected."""
     with pytest.raises(UserError) as refused:
-        intentions.parse(texts)
+        intentions.read_declarations(texts)
     assert told in str(refused.value)
 
 

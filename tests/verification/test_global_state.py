@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 
-from mnist_loop.verification.recording import global_state as conduct
+from mnist_loop.verification.recording import global_state as state_of_process
 from tests import global_state
 
 FOREIGN = Path(os.sep)
 
-# One change for each part of `conduct.PARTS`, as a loop makes it.
+# One change for each part of `state_of_process.PARTS`, as a loop makes it.
 CHANGES = {
     "gradients enabled": lambda: torch.set_grad_enabled(False),
     "default dtype": lambda: torch.set_default_dtype(torch.float64),
@@ -33,42 +33,42 @@ CHANGES = {
 
 def test_each_part_has_a_change_here():
     """No part is without a test."""
-    assert set(CHANGES) == set(conduct.PARTS)
+    assert set(CHANGES) == set(state_of_process.PARTS)
 
 
 @pytest.mark.parametrize("part", sorted(CHANGES))
 @pytest.mark.filterwarnings("ignore")  # anomaly detection warns that it is slow
 def test_what_changed_is_told_and_put_back(part):
     """Its name alone is returned, and afterwards everything is as it was."""
-    own, before = global_state.snapshot(), conduct.snapshot()
+    own, before = global_state.snapshot(), state_of_process.snapshot()
     CHANGES[part]()
-    assert conduct.restore(before) == (part,)
-    assert conduct.restore(before) == ()
+    assert state_of_process.restore(before) == (part,)
+    assert state_of_process.restore(before) == ()
     assert global_state.restore(own) == []
 
 
 def test_where_nothing_changed_nothing_is_told():
     """An empty tuple; nothing is set."""
-    assert conduct.restore(conduct.snapshot()) == ()
+    assert state_of_process.restore(state_of_process.snapshot()) == ()
 
 
 def test_several_changes_are_told_in_one_order():
-    """That of `conduct.PARTS`, whatever the order in which the loop made them."""
-    before = conduct.snapshot()
+    """That of `state_of_process.PARTS`, whatever the order in which the loop made them."""
+    before = state_of_process.snapshot()
     for part in ("working folder", "default dtype", "gradients enabled"):
         CHANGES[part]()
-    assert conduct.restore(before) == ("gradients enabled", "default dtype", "working folder")
+    assert state_of_process.restore(before) == ("gradients enabled", "default dtype", "working folder")
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), conduct.PATCHABLE, ids=lambda part: part if isinstance(part, str) else part.__name__
+    ("owner", "name"), state_of_process.PATCHABLE, ids=lambda part: part if isinstance(part, str) else part.__name__
 )
 def test_a_patch_is_put_back_by_identity(owner, name):
     """A wrapper around the function itself is told, and the function is there again."""
-    before, own = conduct.snapshot(), getattr(owner, name)
+    before, own = state_of_process.snapshot(), getattr(owner, name)
     try:
         setattr(owner, name, lambda *args, **kwargs: own(*args, **kwargs))
-        assert conduct.restore(before) == ("patched functions",)
+        assert state_of_process.restore(before) == ("patched functions",)
         assert getattr(owner, name) is own
     finally:
         setattr(owner, name, own)
@@ -78,9 +78,9 @@ def test_hooks_that_were_there_stay():
     """The caller's own global hooks are none of the loop's."""
     seen = []
     with module_hooks.register_module_forward_hook(lambda *_: seen.append(1)):
-        before = conduct.snapshot()
+        before = state_of_process.snapshot()
         CHANGES["global module hooks"]()
-        assert conduct.restore(before) == ("global module hooks",)
+        assert state_of_process.restore(before) == ("global module hooks",)
         nn.Identity()(1)
         assert seen == [1]
 
@@ -91,10 +91,10 @@ def draw():
 
 def test_a_seed_decides_all_generators():
     """Equal seeds give equal numbers of torch, NumPy and Python, other seeds other ones, and large ones are taken."""
-    with conduct.same_generators():
+    with state_of_process.generators_restored():
         found = []
         for seed in (0, 0, 1, 2**63 + 5):
-            conduct.seed_everything(seed)
+            state_of_process.seed_everything(seed)
             found.append(draw())
     assert found[0] == found[1]
     for part in range(3):
@@ -103,27 +103,27 @@ def test_a_seed_decides_all_generators():
 
 def test_generators_are_put_back():
     """The numbers to come are those that would have come, also where something raised."""
-    with conduct.same_generators():
+    with state_of_process.generators_restored():
         expected = draw()
 
     def draws_and_raises():
-        with conduct.same_generators():
-            conduct.seed_everything(3)
+        with state_of_process.generators_restored():
+            state_of_process.seed_everything(3)
             draw()
             raise KeyError
 
     with pytest.raises(KeyError):
         draws_and_raises()
-    with conduct.same_generators():
+    with state_of_process.generators_restored():
         assert draw() == expected
 
 
 def test_threads_are_those_that_are_alive():
     """One more while it runs, and one less when it has ended."""
-    before, end = conduct.threads(), threading.Event()
+    before, end = state_of_process.live_threads(), threading.Event()
     thread = threading.Thread(target=end.wait, daemon=True)
     thread.start()
-    assert conduct.threads() - before == {thread}
+    assert state_of_process.live_threads() - before == {thread}
     end.set()
     thread.join()
-    assert conduct.threads() == before
+    assert state_of_process.live_threads() == before

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from mnist_loop.bugs import BUGS
-from mnist_loop.verification.cases.battery import Description, experiments
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.laws.judge import ENDED, LAWS, SEVERITIES
-from mnist_loop.verification.trial import Diagnosis, Options, diagnose
+from mnist_loop.verdict.diagnosis import Diagnosis, diagnose
+from mnist_loop.verdict.finding import ENDED, SEVERITIES
+from mnist_loop.verification.binding.bind import bind
+from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.cases.battery import experiments
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.options import Options
 from tests import matrix
 from tests.loops.mutants import MUTANTS, Mutant
 
@@ -101,14 +105,15 @@ def drawn_cases(description: Description, dtype: str, count: int) -> tuple[Case,
     return tuple(drawn)
 
 
-def misnamed(mutant: Mutant, count: int) -> list[tuple[Case, list[Diagnosis]]]:
+def misnamed(mutant: Mutant, count: int) -> list[tuple[Case | None, list[Diagnosis]]]:
     """Return the drawn cases in which something as bad as the mutant's bug shows and goes by another name."""
     known = matrix.verdict(mutant.name)
     # Each case takes the whole time limit, or all the memory.
     count = 2 if mutant.bug in ENDED else count
-    dtype = known.judgements[0].case.dtype
+    case = known.judgements[0].case
+    assert case is not None
     bad = SEVERITIES[: SEVERITIES.index(BUGS[mutant.bug].severity) + 1]
-    tried = matrix.quietly(mutant, Options(cases=drawn_cases(known.description, dtype, count)))
+    tried = matrix.quietly(mutant, Options(cases=drawn_cases(bind(mutant.loop).description, case.dtype, count)))
     found = []
     for judgement in tried.judgements:
         diagnoses = diagnose([judgement])

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
-from mnist_loop.verification.binding.contract import bind
-from mnist_loop.verification.binding.intentions import DEFAULT, make
+from mnist_loop.verification.binding.bind import bind
+from mnist_loop.verification.binding.intentions import DEFAULT, checked
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.recording import by_hand
+from mnist_loop.verification.recording.events import Forward, LossCall, OptimizerStep
 from mnist_loop.verification.recording.oracle import Oracle, Replicas, mean_loss, output_gradient
-from mnist_loop.verification.recording.reading import Trace
 from mnist_loop.verification.recording.recorder import record
-from mnist_loop.verification.recording.trace import Forward, LossCall, Step
+from mnist_loop.verification.recording.trace import Trace
 
 # Float64: five times 784 terms are rounded, each by 2**-53 of its size, which is below a hundred.
 EXACT = 1e-10
@@ -57,7 +57,7 @@ def assert_same(found, expected):
 def test_the_chain_rule_by_hand_is_that_of_autograd(seed, count, log_probs, scale):
     """For any weights, images and gradients of the outputs, whether or not a log-softmax follows."""
     case = Case(loss="nll" if log_probs else "cross-entropy", seed=seed % 1000)
-    model = world.model_of(case, DEFAULT)
+    model = world.make_model(case, DEFAULT)
     images, upstream = numbers(seed, count, 1, 28, 28, scale=scale), numbers(seed + 1, count, 10)
     model(images).backward(upstream)
     found = by_hand.gradients(model.state_dict(), images, upstream, log_probs)
@@ -116,7 +116,7 @@ def test_replicas_step_as_the_optimizer_does(seed, optimizer, rates, bare):
             optimizer.step()
 
     recording = recorded(Case(optimizer=optimizer, epochs=1), steps_on_random_gradients)
-    replicas, steps = Replicas(optimizer), of(recording, Step)
+    replicas, steps = Replicas(optimizer), of(recording, OptimizerStep)
     assert [set(step.lr.values()) for step in steps] == [{lr} for lr in rates]
     for step in steps:
         assert_same(replicas.step(step), step.after)
@@ -132,7 +132,7 @@ def test_replicas_leave_alone_what_no_optimizer_holds():
         optimizer.step()
 
     recording = recorded(Case(optimizer="Adam", epochs=1), steps_with_one_left_out)
-    (step,) = of(recording, Step)
+    (step,) = of(recording, OptimizerStep)
     assert set(step.lr) == {"hidden.0.bias", "head.weight", "head.bias"}
     assert set(step.gradients) == set(step.before)
     assert_same(Replicas("Adam").step(step), step.after)
@@ -144,7 +144,7 @@ def test_the_updates_of_a_recorded_training_are_replayed(optimizer):
     """Step for step, the oracle's parameters are those that the recorded training has in float64."""
     recording = recorded(Case(model="probe", optimizer=optimizer, epochs=3))
     replicas = Replicas(optimizer)
-    steps = of(recording, Step)
+    steps = of(recording, OptimizerStep)
     assert len(steps) == 9
     for step in steps:
         assert_same(replicas.step(step), step.after)
@@ -156,7 +156,7 @@ def test_the_gradients_of_a_recorded_training_are_replayed(model, loss):
     """From state, inputs and generator of a forward: the outputs, dropout masks too, and each parameter's gradient."""
     recording = recorded(Case(model=model, loss=loss, epochs=1))
     oracle = Trace(recording).oracle  # the reading finds out which samples each forward held
-    forwards, losses, steps = (of(recording, kind) for kind in (Forward, LossCall, Step))
+    forwards, losses, steps = (of(recording, kind) for kind in (Forward, LossCall, OptimizerStep))
     assert len(forwards) == len(losses) == len(steps) == 3
     for forward, called, step in zip(forwards, losses, steps, strict=True):
         replayed = oracle.outputs(forward, forward.eval_modules)
@@ -194,7 +194,7 @@ def test_a_replay_is_in_the_modes_that_it_is_told():
     recording = recorded(Case(model="probe", epochs=1))
     oracle, forward = Oracle(recording), of(recording, Forward)[0]
     names = [name or "the model" for name, _ in oracle.model().named_modules()]
-    model = world.model_of(recording.case, DEFAULT)
+    model = world.make_model(recording.case, DEFAULT)
     model.load_state_dict(forward.state)
     expected = model.eval()(forward.inputs)
     assert_same({"": oracle.outputs(forward, names).detach()}, {"": expected.detach()})
@@ -247,12 +247,12 @@ def test_modules_that_may_be_in_eval_mode(declared, right):
     recording = recorded(Case(epochs=1))
     forward = of(recording, Forward)[0]
     forward.eval_modules = ("the model", "hidden", "hidden.0", "hidden.1", "head")
-    assert Oracle(recording, make(declared)).right_eval_modules(forward) == right
+    assert Oracle(recording, checked(declared)).right_eval_modules(forward) == right
 
 
 def test_a_declared_model_is_made_by_its_factory():
     """The replay works on the loop's own model; the weights are those of the case's seed."""
-    declared = make({"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))})
+    declared = checked({"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))})
     recording = recorded(Case(model="declared", epochs=1), model=declared.model)
     assert recording.declared.model is None
     oracle = Oracle(recording, declared)

@@ -21,13 +21,13 @@ from torch.optim import optimizer as optimizer_module
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.data import DataLoader
 
-from mnist_loop.verification.binding.contract import bind
+from mnist_loop.verification.binding.bind import bind
 from mnist_loop.verification.binding.intentions import DEFAULT
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.recording import global_state as conduct
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.recording import global_state as state_of_process
+from mnist_loop.verification.recording.events import Arrival, Call, Draw, Forward, LossCall, OptimizerStep, Pass, Read
 from mnist_loop.verification.recording.recorder import record
-from mnist_loop.verification.recording.trace import Arrival, Call, Draw, Forward, LossCall, Pass, Read, Step
 from tests import global_state
 
 cases = st.builds(
@@ -112,8 +112,8 @@ def watched_loop(seen):
 
 def run_without_recording(loop, case):
     """Run the loop as the recorder does, on a world of the same case, and look at nothing."""
-    with conduct.same_generators():
-        conduct.seed_everything(case.seed)
+    with state_of_process.generators_restored():
+        state_of_process.seed_everything(case.seed)
         made = world.build(case, DEFAULT)
         names = ("model", "train_loader", "test_loader", "loss_fn", "optimizer", "scheduler")
         for _ in range(case.epochs):
@@ -348,7 +348,7 @@ def told(event, eval_names):
         return "forward", event.inputs, not event.eval_modules, event.grad, event.state
     if isinstance(event, LossCall):
         return "loss", event.outputs, event.targets, event.value
-    if isinstance(event, Step):
+    if isinstance(event, OptimizerStep):
         assert len(set(event.lr.values())) == 1
         return "step", next(iter(event.lr.values())), event.gradients, event.before, event.after
     return ("pass", event.split) if isinstance(event, Pass) else None
@@ -363,7 +363,7 @@ def test_a_recording_tells_what_a_count_by_hand_tells(case):
     log = []
     recording = recorded(counting_loop(log), case)
     assert error_of(recording) is None
-    names = {name or "the model" for name, _ in world.model_of(case, DEFAULT).named_modules()}
+    names = {name or "the model" for name, _ in world.make_model(case, DEFAULT).named_modules()}
     found = [entry for event in recording.events if (entry := told(event, names)) is not None]
     assert [entry[0] for entry in found] == [entry[0] for entry in log]
     for entry, noted in zip(found, log, strict=True):
@@ -377,11 +377,11 @@ def test_gradients_arrive_once_a_backward_pass_and_parameter():
     trainable = {"hidden.2.weight", "hidden.2.bias", "head.weight", "head.bias"}
     assert recording.trainable == trainable
     assert set(recording.parameters) == trainable | {"hidden.0.weight", "hidden.0.bias"}
-    kinds = [event for event in recording.events if isinstance(event, (LossCall, Arrival, Step))]
+    kinds = [event for event in recording.events if isinstance(event, (LossCall, Arrival, OptimizerStep))]
     batch = kinds[: 2 + len(trainable)]
     assert isinstance(batch[0], LossCall)
     assert {event.parameter for event in batch[1:-1]} == trainable
-    assert isinstance(batch[-1], Step)
+    assert isinstance(batch[-1], OptimizerStep)
     assert len(of(recording, Arrival)) == 2 * len(trainable)
 
 
@@ -405,7 +405,7 @@ def test_each_sample_that_is_drawn_is_recorded():
     """Draws are those of the passes: each index of the data set once, in the order of the batches."""
     case = Case(samples=10, held_out=5)
     recording = recorded(counting_loop([]), case)
-    images = {split: world.data_of(case, DEFAULT, split)[0] for split in ("train", "val")}
+    images = {split: world.make_data(case, DEFAULT, split)[0] for split in ("train", "val")}
     waiting = []
     for event in recording.events:
         if isinstance(event, Draw):
@@ -461,7 +461,7 @@ def test_the_generators_are_those_before_the_forward():
     """The state of the generator that is recorded gives the dropout mask of that very forward."""
     recording = recorded(train, Case(model="dropout"))
     for forward in of(recording, Forward):
-        model = world.model_of(recording.case, DEFAULT)
+        model = world.make_model(recording.case, DEFAULT)
         model.load_state_dict(forward.state)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(forward.rng)
@@ -588,9 +588,9 @@ def test_a_copy_of_the_model_is_not_the_model():
     """Calls of a copy are counted apart, and the steps of its optimizer hold none of the model's parameters."""
     recording = recorded(trains_a_copy_too, Case(epochs=1))
     assert recording.copied == 3
-    assert [len(step.lr) for step in of(recording, Step)] == [4, 4, 4, 0, 0, 0]
-    assert [step.strangers for step in of(recording, Step)] == [0, 0, 0, 4, 4, 4]
-    assert [step.optimizer for step in of(recording, Step)] == [0, 0, 0, 1, 1, 1]
+    assert [len(step.lr) for step in of(recording, OptimizerStep)] == [4, 4, 4, 0, 0, 0]
+    assert [step.strangers for step in of(recording, OptimizerStep)] == [0, 0, 0, 4, 4, 4]
+    assert [step.optimizer for step in of(recording, OptimizerStep)] == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_copy_carries_no_recorder():
@@ -629,7 +629,7 @@ def test_a_traced_model():
 
     recording = recorded(traces, Case(epochs=1))
     assert error_of(recording) is None
-    assert len(of(recording, Step)) == 3
+    assert len(of(recording, OptimizerStep)) == 3
 
 
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of is not ours
@@ -643,7 +643,7 @@ def test_a_compiled_model():
     assert error_of(recording) is None
     assert recording.compiled
     assert not plain.compiled
-    assert len(of(recording, Step)) == 3
+    assert len(of(recording, OptimizerStep)) == 3
     assert bits(recording.end) == bits(plain.end)
 
 
@@ -663,8 +663,8 @@ def test_recordings_can_be_nested(watch):
     assert all(bits(found.end) == bits(alone[1].end) for found in inner)
     for found in inner:
         assert [type(event) for event in found.events] == [type(event) for event in alone[1].events]
-    own = [step for step in of(outer, Step) if step.lr]
-    assert len(own) == len(of(alone[0], Step))
+    own = [step for step in of(outer, OptimizerStep) if step.lr]
+    assert len(own) == len(of(alone[0], OptimizerStep))
     assert len(of(outer, Forward)) == len(of(alone[0], Forward))
     assert len(of(outer, Arrival)) == len(of(alone[0], Arrival))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mnist_loop.verification.recording.returned import DEEPEST, MOST, read_result
+from mnist_loop.verification.recording.returned import DEEPEST, MOST, read_returned
 
 Scores = namedtuple("Scores", ["loss", "accuracy"])  # as people write it
 
@@ -26,7 +26,7 @@ class Report:
 
 
 def read(returned, yielded=()):
-    return read_result(returned, list(yielded))
+    return read_returned(returned, list(yielded))
 
 
 @pytest.mark.parametrize(

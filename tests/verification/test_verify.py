@@ -15,10 +15,12 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.laws.judge import ENDED, LAWS
+from mnist_loop.verdict.finding import ENDED
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.options import Options
 from mnist_loop.verification.sandbox.isolation import Failed
-from mnist_loop.verification.trial import Options, verify
+from mnist_loop.verification.verify import verify
 from tests import global_state
 
 QUICK = Options(cases=(Case(), Case(model="probe", epochs=2)))
@@ -219,7 +221,7 @@ def test_a_model_of_its_own_can_be_declared():
     assert verify(train, options=options, **declared).diagnoses == []
     verdict = verify(never_clears, options=options, **declared)
     assert verdict.primary == "zero-grad-missing"
-    assert verdict.description.own_model
+    assert verdict.judgements[0].case.model == "declared"
 
 
 # -- what a loop cannot do to its judge --------------------------------------------------------------------------------

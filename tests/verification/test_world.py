@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mnist_loop.verification.binding.intentions import DEFAULT, make
+from mnist_loop.verification.binding.intentions import DEFAULT, checked
 from mnist_loop.verification.binding.roles import ROLES
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.cases import CLASSES, IMAGE_SHAPE, Case
+from mnist_loop.verification.cases.case import CLASSES, IMAGE_SHAPE, Case
 
 SPLITS = ("train", "val", "test")
 MADE_BY_THE_CONTRACT = {"args", "loaders", "path"}
@@ -84,7 +84,7 @@ def test_there_is_a_value_for_each_role():
 @given(case=cases)
 def test_no_two_images_are_equal(case):
     """Within a split or between them, in float32 too: a sample is known by its pixels."""
-    rows = [row.float().numpy().tobytes() for split in SPLITS for row in world.data_of(case, DEFAULT, split)[0]]
+    rows = [row.float().numpy().tobytes() for split in SPLITS for row in world.make_data(case, DEFAULT, split)[0]]
     assert len(set(rows)) == len(rows) == case.samples + 2 * case.held_out
 
 
@@ -93,7 +93,7 @@ def test_no_two_images_are_equal(case):
 def test_data_have_their_shapes_and_types(case):
     """Images as MNIST's in the case's dtype; labels of ten classes, or targets (N, 1) for the squared error."""
     for split in SPLITS:
-        images, targets = world.data_of(case, DEFAULT, split)
+        images, targets = world.make_data(case, DEFAULT, split)
         count = case.samples if split == "train" else case.held_out
         assert images.shape == (count, *IMAGE_SHAPE)
         assert images.dtype == getattr(torch, case.dtype)
@@ -109,7 +109,7 @@ def test_data_have_their_shapes_and_types(case):
 def test_pixels_are_normal_with_the_scale_of_the_case():
     """Mean 0 and the standard deviation that is asked for, up to five standard errors of so many draws."""
     for scale in (1.0, 30.0):
-        images = world.data_of(Case(samples=50, scale=scale), DEFAULT, "train")[0]
+        images = world.make_data(Case(samples=50, scale=scale), DEFAULT, "train")[0]
         error = scale / images.numel() ** 0.5
         assert abs(float(images.mean())) < 5 * error
         assert abs(float(images.std()) - scale) < 5 * error
@@ -162,8 +162,8 @@ def test_the_listener_is_told_of_passes_and_samples():
 def test_models_take_images_flattened_or_not(name):
     """The outputs are the same; logits, or log-probabilities for NLL."""
     for loss in ("cross-entropy", "nll", "mse"):
-        model = world.model_of(Case(model=name, loss=loss), DEFAULT).eval()
-        images = world.data_of(Case(), DEFAULT, "train")[0]
+        model = world.make_model(Case(model=name, loss=loss), DEFAULT).eval()
+        images = world.make_data(Case(), DEFAULT, "train")[0]
         outputs = model(images)
         assert outputs.shape == (10, 1 if loss == "mse" else CLASSES)
         assert torch.equal(outputs, model(images.flatten(1)))
@@ -176,8 +176,8 @@ def test_models_take_images_flattened_or_not(name):
 )
 def test_modes_show_in_the_models_that_are_there_for_it(name, alike):
     """Outputs differ between train and eval mode, or the buffers move, where a mode bug is to be seen."""
-    model = world.model_of(Case(model=name), DEFAULT)
-    images = world.data_of(Case(), DEFAULT, "train")[0]
+    model = world.make_model(Case(model=name), DEFAULT)
+    images = world.make_data(Case(), DEFAULT, "train")[0]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.train()
     with torch.random.fork_rng():
@@ -196,7 +196,7 @@ def test_the_frozen_model_has_a_frozen_part_and_the_tied_one_shared_weights():
     assert without == {"hidden.0.weight", "hidden.0.bias"}
     held = {id(parameter) for group in frozen.optimizer.param_groups for parameter in group["params"]}
     assert held == {id(parameter) for parameter in frozen.model.parameters() if parameter.requires_grad}
-    tied = world.model_of(Case(model="tied"), DEFAULT)
+    tied = world.make_model(Case(model="tied"), DEFAULT)
     assert tied.hidden[1].layer.weight is tied.hidden[1].again.weight
 
 
@@ -221,7 +221,7 @@ def test_an_optimizer_has_the_rate_of_the_case(name):
 
 def test_what_the_loop_declares_of_its_model_is_heeded():
     """Its factory, the shape of its images and the number of its classes; weights by the seed, dtype by the case."""
-    declared = make(
+    declared = checked(
         {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), "input_shape": [3, 4], "classes": 3}
     )
     made = world.build(Case(model="declared", dtype="float64", samples=60), declared)
@@ -231,7 +231,7 @@ def test_what_the_loop_declares_of_its_model_is_heeded():
     assert made.model(images).dtype == torch.float64
     again = world.build(Case(model="declared", dtype="float64"), declared)
     assert torch.equal(made.model[1].weight, again.model[1].weight)
-    small = world.model_of(Case(), make({"input_shape": [3, 4], "classes": 3}))
+    small = world.make_model(Case(), checked({"input_shape": [3, 4], "classes": 3}))
     assert small(images).shape == (60, 3)
 
 

@@ -1,4 +1,4 @@
-"""Writes the adapter that a user can paste where a loop cannot be bound."""
+"""Writes an adapter to paste, for a loop that cannot be bound."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, Signature
 from typing import Any
 
-from mnist_loop.verification.binding.binding import Binding
 from mnist_loop.verification.binding.roles import DATA, ROLES, Use, meanings, nearest
-from mnist_loop.verification.binding.target import codes_of, plain
+from mnist_loop.verification.binding.signature import Binding
+from mnist_loop.verification.binding.target import codes_of, unwrapped
 
 ORDER = [role.name for role in ROLES]
 LOADERS = '{"train": train_loader, "val": val_loader}'
@@ -28,7 +28,7 @@ def globals_read(function: Any, use: Use) -> dict[str, str]:
     return {name: roles[0] for name, roles in likely.items() if roles and roles[0] in wanted}
 
 
-def write(
+def adapter_source(
     function: Callable[..., Any],
     bindings: Iterable[Binding],
     missing: Iterable[str],
@@ -36,18 +36,18 @@ def write(
     use: Use,
     method: str = "",
 ) -> str:
-    """Return the source of an adapter: the import, its head, its call, and the globals that are to be set.
+    """Return the source of an adapter: a function with known parameters that calls the loop.
 
     Args:
         function: the loop that is called: a function or a class.
-        bindings: what is known of its parameters, and for a class those of its method.
-        missing: the roles that it needs and that nothing stands for.
-        read: the globals that it reads instead: name to role.
-        use: what it is for.
-        method: called on what the class makes.
+        bindings: what is known of its parameters; for a class those of the constructor, then those of the method.
+        missing: the roles that it needs and does not take.
+        read: the globals that it reads instead of parameters, name to role; the adapter sets them.
+        use: what the loop does.
+        method: called on the instance of a class.
     """
     bindings = list(bindings)
-    written = plain(function) if not isinstance(function, type) else function
+    written = unwrapped(function) if not isinstance(function, type) else function
     module = str(getattr(written, "__module__", "__main__"))
     name = str(getattr(written, "__qualname__", type(written).__qualname__))
     reachable = module != "__main__" and "<" not in name
@@ -71,7 +71,7 @@ def write(
 
 
 def _guessed(binding: Binding) -> dict[str, str]:
-    """Return the role of each parameter, for one with an unknown name that of the nearest known one."""
+    """Return the role of each parameter; for an unknown name, that of the closest known one."""
     guessed = dict(binding.roles)
     for parameter in binding.signature.parameters.values():
         near = None if parameter.name in guessed else nearest(parameter.name)
@@ -86,7 +86,7 @@ def _value(role: str | None) -> str:
 
 
 def _arguments(binding: Binding) -> str:
-    """Return the arguments of a call; ``...`` where only the author knows the value."""
+    """Return the arguments of a call, with ``...`` for an unknown value."""
     told = []
     guessed = _guessed(binding)
     for parameter in binding.signature.parameters.values():

@@ -1,4 +1,4 @@
-"""Finds the parts of a loop, and binds them: what trains, what evaluates, what writes and reads checkpoints."""
+"""Finds and binds the parts of a loop: what trains, what evaluates, what writes and reads checkpoints."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from mnist_loop.errors import UserError
-from mnist_loop.verification.binding import adapter, resolve
-from mnist_loop.verification.binding.binding import Binding, Misfit, Unbound, bind_signature
+from mnist_loop.verification.binding import adapter
 from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.binding.parts import Owner, Part
+from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.roles import DATA, ROLES, SETS, Use, meanings
+from mnist_loop.verification.binding.signature import Binding, BindingError, bind_signature
 from mnist_loop.verification.binding.target import (
     TRAIN_METHODS,
     Target,
+    check_sync,
     codes_of,
     methods_of,
-    plain,
     target_of,
     title_of,
+    unwrapped,
 )
-
-FoundBy = Literal["declared", "beside"]
 
 EVALUATE_METHODS = (
     *("evaluate", "validate", "test", "evaluate_epoch", "validate_epoch", "eval_epoch", "val_epoch", "valid_epoch"),
@@ -39,7 +38,7 @@ EVALUATE_FUNCTIONS = (
     *("evaluate_model", "eval_model", "validate_model", "test_model", "eval_net", "evaluate_net", "test_net"),
     *("eval_loop", "val_loop", "test_loop", "evaluate_loop", "validation_loop", "eval_step", "val_step", "test_step"),
 )
-# A function that evaluates often has the name of the one that trains, but for a word: train_loop and test_loop.
+# The words that replace "train" in the name of an evaluation: train_loop and test_loop.
 COUNTERPARTS = ("evaluate", "eval", "validate", "validation", "valid", "val", "test")
 
 NO_GLOBALS: Mapping[str, str] = MappingProxyType({})
@@ -48,20 +47,26 @@ NO_GLOBALS: Mapping[str, str] = MappingProxyType({})
 class Binder:
     """Binds the parts of one loop.
 
+    Args:
+        target: the loop.
+        meant: its intentions.
+        find: imports what a text names.
+
     Attributes:
         title: the name of the loop for people.
         module: the name of the module that it is written in.
     """
 
-    def __init__(self, target: Target, meant: Intentions) -> None:
+    def __init__(self, target: Target, meant: Intentions, find: Callable[[str], Any]) -> None:
         self._target = target
         self._meant = meant
+        self._find = find
         self._subject: Any = target.function or target.owner_class
-        self._training: Part | None = None
+        self._training: LoopPart | None = None
         self.title = title_of(self._subject, target.method)
-        self.module = str(getattr(plain(self._subject), "__module__", ""))
+        self.module = str(getattr(unwrapped(self._subject), "__module__", ""))
 
-    def training(self) -> Part:
+    def training(self) -> LoopPart:
         """Bind what trains.
 
         Raises:
@@ -76,8 +81,8 @@ class Binder:
         self._check_enough(part, "train")
         return part
 
-    def evaluation(self) -> tuple[Part | None, FoundBy | None]:
-        """Bind what evaluates: what is declared, or else what stands beside; None where nothing does, or "none" should.
+    def evaluation(self) -> tuple[LoopPart | None, FoundBy | None]:
+        """Bind what evaluates: what is declared, or else what is found beside the loop; None if there is none.
 
         Raises:
             UserError: it is declared, and cannot be bound.
@@ -91,7 +96,7 @@ class Binder:
         beside = self._beside()
         return beside, None if beside is None else "beside"
 
-    def checkpointing(self, declared: object) -> Part | None:
+    def checkpointing(self, declared: object) -> LoopPart | None:
         """Bind what is declared to write or read a checkpoint.
 
         Raises:
@@ -101,19 +106,19 @@ class Binder:
             return None
         part = self._declared(declared, "checkpoint")
         if "path" not in part.roles:
-            raise self._error(part.function, Misfit("it takes no path", part.binding, ()), "checkpoint", part.method)
+            raise self._error(part.function, BindingError("it takes no path", part.binding), "checkpoint", part.method)
         return part
 
     def look_up(self, text: str) -> Any:
-        """Find what a declaration names: a neighbour of the loop in its module, or what can be imported."""
+        """Return what a declaration names: something in the module of the loop, or else something to import."""
         found = self._neighbours().get(text)
-        return found if callable(found) else resolve.resolve(text)
+        return found if callable(found) else self._find(text)
 
     def is_whole(self) -> bool:
-        """Say whether one call trains all epochs: it takes or reads how many, but not which one."""
+        """Say whether one call trains all epochs: it takes or reads their number, and takes no ``epoch``."""
         part = self._training
         assert part is not None
-        written = plain(part.function)
+        written = unwrapped(part.function)
         name = str(part.method or getattr(written, "__name__", ""))
         one = name.lower().endswith("epoch") and not name.lower().endswith(("each_epoch", "every_epoch", "per_epoch"))
         if one or "epoch" in part.binding.needs:
@@ -126,65 +131,65 @@ class Binder:
         read = {word for code in codes_of(written) for word in (*code.co_names, *code.co_varnames)}
         return builds_loaders or any("epochs" in meanings(word, "train") for word in read)
 
-    def _part(self, function: Callable[..., Any], use: Use) -> Part:
-        _check_sync(function, title_of(function))
+    def _part(self, function: Callable[..., Any], use: Use) -> LoopPart:
+        check_sync(function, title_of(function))
         try:
-            return Part(function, bind_signature(function, use))
-        except Unbound as error:
-            raise self._error(function, error.misfit, use) from None
+            return LoopPart(function, bind_signature(function, use))
+        except BindingError as error:
+            raise self._error(function, error, use) from None
 
-    def _method_that_trains(self) -> Part:
-        refused: list[tuple[str, Callable[..., Any], Misfit]] = []
+    def _method_that_trains(self) -> LoopPart:
+        refused: list[tuple[str, Callable[..., Any], BindingError]] = []
         names = (self._target.method,) if self._target.method else TRAIN_METHODS
         for name, function, needs_self in methods_of(self._target, names):
-            _check_sync(function, title_of(self._subject, name))
+            check_sync(function, title_of(self._subject, name))
             try:
                 binding = bind_signature(function, "train", skip_first=needs_self)
-            except Unbound as error:
-                refused.append((name, function, error.misfit))
+            except BindingError as error:
+                refused.append((name, function, error))
             else:
-                return Part(function, binding, self._owner(), name)
+                return LoopPart(function, binding, self._owner(), name)
         if not refused:
             expected = ", ".join(TRAIN_METHODS[:-1])
             raise UserError(f"{self.title} found, which has no method that trains, expected one of {expected}: name it")
-        name, function, misfit = refused[0]
-        raise self._error(function, misfit, "train", name)
+        name, function, reason = refused[0]
+        raise self._error(function, reason, "train", name)
 
     def _owner(self) -> Owner:
         if self._target.maker is None:
             return Owner(self._target, None)
         try:
             return Owner(self._target, bind_signature(self._target.maker, "train"))
-        except Unbound as error:
-            raise self._error(self._target.maker, error.misfit, "train") from None
+        except BindingError as error:
+            raise self._error(self._target.maker, error, "train") from None
 
-    def _method(self, name: str, use: Use) -> Part | None:
-        """Bind one more method of the class that the loop belongs to; None where it has none of this name.
+    def _method(self, name: str, use: Use) -> LoopPart | None:
+        """Bind another method of the class that the loop belongs to; None if it has none of this name.
 
         Raises:
-            Unbound: its signature cannot be bound.
+            BindingError: its signature cannot be bound.
             UserError: it is async.
         """
         assert self._training is not None
         for _, function, needs_self in methods_of(self._target, (name,)):
-            _check_sync(function, title_of(self._subject, name))
-            return Part(function, bind_signature(function, use, skip_first=needs_self), self._training.owner, name)
+            check_sync(function, title_of(self._subject, name))
+            return LoopPart(function, bind_signature(function, use, skip_first=needs_self), self._training.owner, name)
         return None
 
-    def _beside(self) -> Part | None:
-        """Return what stands beside the loop under a usual name, can be bound, and has what it takes to evaluate."""
+    def _beside(self) -> LoopPart | None:
+        """Return the evaluation in the same class or module: it has a usual name, and takes a model and data."""
         assert self._training is not None
         if self._training.owner is not None:
             for name in EVALUATE_METHODS:
                 part = None if name == self._training.method else _quietly(self._method, name, "evaluate")
                 if part is not None:
                     return part
-        scope = plain(self._subject)
+        scope = unwrapped(self._subject)
         if "." in getattr(scope, "__qualname__", "."):
-            return None  # what is made inside a function or a class has no neighbours that could be seen
+            return None  # what is defined inside a function or a class has no module-level neighbours
         neighbours = self._neighbours()
         for name in _names_beside(str(getattr(scope, "__name__", ""))):
-            written = plain(neighbours.get(name))
+            written = unwrapped(neighbours.get(name))
             own = inspect.isfunction(written) and written.__module__ == self.module and written is not scope
             if own and not _is_for_pytest(name, written, neighbours):
                 part = _quietly(self._part, neighbours[name], "evaluate")
@@ -193,12 +198,12 @@ class Binder:
         return None
 
     def _neighbours(self) -> dict[str, Any]:
-        """Return what the module holds that the loop is written in."""
+        """Return the names in the module of the loop."""
         module = sys.modules.get(self.module)
-        return {**(vars(module) if module else {}), **getattr(plain(self._subject), "__globals__", {})}
+        return {**(vars(module) if module else {}), **getattr(unwrapped(self._subject), "__globals__", {})}
 
-    def _declared(self, declared: Any, use: Use) -> Part:
-        """Bind what is declared: a text, a method of the same class, or any function."""
+    def _declared(self, declared: Any, use: Use) -> LoopPart:
+        """Bind what is declared: a method of the same class, any function, or the text that names one."""
         owned = self._target.owner_class
         if isinstance(declared, str) and callable(getattr(owned, declared, None)):
             target = dataclasses.replace(self._target, method=declared)
@@ -210,8 +215,8 @@ class Binder:
         if target.method is not None and self._is_same(target):
             try:
                 part = self._method(target.method, use)
-            except Unbound as error:
-                raise self._error(declared, error.misfit, use, target.method) from None
+            except BindingError as error:
+                raise self._error(declared, error, use, target.method) from None
             assert part is not None
             return part
         if target.maker is None:
@@ -222,21 +227,21 @@ class Binder:
         )
 
     def _is_same(self, target: Target) -> bool:
-        """Say whether the methods of ``target`` are those of the loop too."""
+        """Say whether ``target`` is of the same class as the loop."""
         if self._target.owner_class is None or target.owner_class is None:
             return False
         if target.maker is None:
             return target.instance is self._target.instance
         return issubclass(self._target.owner_class, target.owner_class)
 
-    def _lacks(self, part: Part, use: Use) -> list[str]:
-        """Return which of model and data ``part`` cannot be handed. A method that evaluates has had them before."""
+    def _lacks(self, part: LoopPart, use: Use) -> list[str]:
+        """Return which of model and data ``part`` does not take. A method that evaluates has them in its instance."""
         if use == "evaluate" and part.owner is not None:
             return []
         lacking = [] if "model" in part.roles or self._meant.model is not None else ["model"]
         return lacking if part.roles & DATA else [*lacking, "data"]
 
-    def _check_enough(self, part: Part, use: Use) -> None:
+    def _check_enough(self, part: LoopPart, use: Use) -> None:
         lacking = self._lacks(part, use)
         if not lacking:
             return
@@ -249,69 +254,54 @@ class Binder:
         found = {*read.values(), *(("data",) if set(read.values()) - {"model"} else ())}
         data = "train_loader" if use == "train" else "test_loader"
         missing = [data if role == "data" else role for role in lacking if role not in found]
-        raise self._error(part.function, Misfit(why, part.binding, ()), use, part.method, missing, read)
+        raise self._error(part.function, BindingError(why, part.binding), use, part.method, missing, read)
 
     def _error(
         self,
         function: Any,
-        misfit: Misfit,
+        error: BindingError,
         use: Use,
         method: str = "",
         missing: Iterable[str] = (),
         read: Mapping[str, str] = NO_GLOBALS,
     ) -> UserError:
-        """Return the error for ``function``: what was found, what is known, and an adapter."""
-        title, called, bindings = title_of(function), function, [misfit.binding]
+        """Return the error for ``function``, with an adapter to paste."""
+        title, called, bindings = title_of(function), function, [error.binding]
         owned = self._target.owner_class
         if method and owned is not None:
             title, called = title_of(owned, method), owned
             bindings.insert(0, _as_far_as_known(self._target.maker or owned))
         known = ", ".join(role.name for role in ROLES)
         return UserError(
-            f"{title}{adapter.parameters_of(misfit.binding.signature)} found: {misfit.why}, expected parameters named "
+            f"{title}{adapter.parameters_of(error.binding.signature)} found: {error.why}, expected parameters named "
             f"for what they take ({known}, in any usual spelling): rename them, give them defaults, or write an adapter"
-            f"\n\n{adapter.write(called, bindings, missing, read, use, method)}\n"
+            f"\n\n{adapter.adapter_source(called, bindings, missing, read, use, method)}\n"
         )
 
 
-def async_error(title: str) -> UserError:
-    """Return the error for a loop that would have to be awaited."""
-    return UserError(
-        f"{title} found, which is async, expected a function that trains when it is called: wrap it in asyncio.run"
-    )
-
-
-def _check_sync(function: Any, title: str) -> None:
-    written = plain(function)
-    if not inspect.isroutine(written) and not isinstance(written, type):
-        written = type(written).__call__
-    if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written):
-        raise async_error(title)
-
-
-def _quietly(find: Callable[[Any, Use], Part | None], what: object, use: Use) -> Part | None:
-    """Return what is found, if it can be bound."""
+def _quietly(bind: Callable[[Any, Use], LoopPart | None], what: object, use: Use) -> LoopPart | None:
+    """Return the part that is found; None if it cannot be bound."""
     try:
-        return find(what, use)
-    except (Unbound, UserError):
+        return bind(what, use)
+    except (BindingError, UserError):
         return None
 
 
 def _as_far_as_known(maker: Callable[..., Any]) -> Binding:
     try:
         return bind_signature(maker, "train")
-    except Unbound as error:
-        return error.misfit.binding
+    except BindingError as error:
+        return error.binding
 
 
 def _names_beside(name: str) -> list[str]:
-    """Return the usual names of what evaluates, those made of the name of what trains first."""
+    """Return the usual names of an evaluation: first those made of the name of the loop."""
     counterparts = [name.replace("train", word) for word in COUNTERPARTS] if "train" in name else []
     return list(dict.fromkeys([*counterparts, *EVALUATE_FUNCTIONS]))
 
 
 def _is_for_pytest(name: str, function: Any, neighbours: Mapping[str, Any]) -> bool:
-    """Say whether a function is a test: in a file of tests, marked, or taking what is a fixture beside it."""
+    """Say whether a function is a test of pytest: it is in a test file, is marked, or takes a fixture."""
     code = function.__code__
     file = Path(code.co_filename).stem
     if name.startswith("test") and (file.startswith("test_") or file.endswith("_test")):

@@ -1,49 +1,76 @@
-"""What a training loop is: something whose parameters can be bound by their names, and of which a run can begin."""
+"""A bound loop, and a run of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import GeneratorType
 
 from mnist_loop.errors import UserError
-from mnist_loop.verification.binding import intentions, resolve
-from mnist_loop.verification.binding.binder import Binder, FoundBy, async_error
 from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.binding.parts import Owner, Part
-from mnist_loop.verification.binding.roles import SETTINGS, Settings
-from mnist_loop.verification.binding.target import Location, locate, target_of
+from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
+from mnist_loop.verification.binding.resolve import search_path
+from mnist_loop.verification.binding.roles import SETTINGS, LoopArgs
+from mnist_loop.verification.binding.target import Location, async_error
 
-__all__ = ["Contract", "Location", "Trainee", "bind"]
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a loop in other processes: what chooses its cases, and what its verdict shows.
+
+    Attributes:
+        name: of the loop, for people.
+        file: the source file of what trains; None if it has none.
+        lines: the first and the last line of what trains.
+        roles, evaluate_roles, whole_fit: as in the contract.
+        declared: its intentions, without the functions, which cannot be pickled.
+        own_model: it declares a model of its own.
+        saves: it declares how to save and load.
+        found_evaluate_by: how its evaluation was found; None without evaluation.
+        evaluate_name: name of its evaluation.
+    """
+
+    name: str
+    file: str | None
+    lines: tuple[int, int] | None
+    roles: frozenset[str]
+    evaluate_roles: frozenset[str] | None
+    whole_fit: bool
+    declared: Intentions
+    own_model: bool = False
+    saves: bool = False
+    found_evaluate_by: FoundBy | None = None
+    evaluate_name: str | None = None
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A loop that can be run: what it is, what it takes, and how its parts are called.
+    """A bound loop: what it takes, and how its parts are called.
 
     Attributes:
         name: for people: "my_train.py:train_one_epoch".
-        location: where the part that trains is written; None where that cannot be told.
-        intentions: what the loop is declared to do; what it declares as texts is found.
+        location: where the part that trains is written; None if it is not written in Python.
+        intentions: what the loop declares; a model that it declares as text is imported.
         training: trains.
-        evaluation: evaluates; None where nothing does.
+        evaluation: evaluates; None if nothing does.
         found_evaluate_by: "declared", or "beside": found in the same class or module under a usual name.
-        saving: writes a checkpoint, where that is declared.
-        loading: reads a checkpoint, where that is declared.
-        owner: what the methods belong to, where the loop is a class or an object.
-        whole_fit: one call trains all epochs; else one call is one epoch.
-        folders: what is put on the search path of modules while the loop runs, as it was when it was imported.
+        saving: writes a checkpoint, if that is declared.
+        loading: reads a checkpoint, if that is declared.
+        owner: what the methods belong to, if the loop is a class or an object.
+        whole_fit: one call trains all epochs; otherwise a call is one epoch.
+        folders: the folders on the search path of modules while the loop runs, as when it was imported.
     """
 
     name: str
     location: Location | None
     intentions: Intentions
-    training: Part
-    evaluation: Part | None
+    training: LoopPart
+    evaluation: LoopPart | None
     found_evaluate_by: FoundBy | None
-    saving: Part | None
-    loading: Part | None
+    saving: LoopPart | None
+    loading: LoopPart | None
     owner: Owner | None
     whole_fit: bool
     folders: tuple[str, ...] = ()
@@ -58,17 +85,40 @@ class Contract:
         """The roles that evaluation takes, of a method with those of the constructor; None without evaluation."""
         return None if self.evaluation is None else self.evaluation.roles
 
+    @property
+    def description(self) -> Description:
+        """The part of the contract that can be pickled."""
+        location = self.location
+        return Description(
+            name=self.name,
+            file=None if location is None else location.file,
+            lines=None if location is None else (location.line, location.end),
+            roles=self.roles,
+            evaluate_roles=self.evaluate_roles,
+            whole_fit=self.whole_fit,
+            declared=self.plain_intentions,
+            own_model=self.intentions.model is not None,
+            saves=self.saving is not None and self.loading is not None,
+            found_evaluate_by=self.found_evaluate_by,
+            evaluate_name=None if self.evaluation is None else self.evaluation.name,
+        )
+
+    @property
+    def plain_intentions(self) -> Intentions:
+        """The intentions without the functions, which cannot be pickled."""
+        return dataclasses.replace(self.intentions, model=None, evaluate=None, save=None, load=None)
+
     def begin(self, values: Mapping[str, object]) -> Trainee:
-        """Begin one run, with fresh values: of a class, make the instance.
+        """Begin one run: make the instance, if the loop is a class.
 
         Args:
-            values: from role to value. ``args`` and ``loaders`` are made from the others where they are not given.
-                A parameter with a default keeps it where its value is None or not given.
+            values: from role to value. ``args`` and ``loaders`` are made from the others if they are not given.
+                A parameter with a default keeps it if its value is None or not given.
         """
-        settings = Settings(**SETTINGS)
+        settings = LoopArgs(**SETTINGS)
         instance = None
         if self.owner is not None:
-            with resolve.search_path(*self.folders):
+            with search_path(*self.folders):
                 instance = self.owner.make(_complete(values, settings))
         return Trainee(self, instance, settings)
 
@@ -79,20 +129,20 @@ class Trainee:
 
     Attributes:
         contract: the loop.
-        instance: of the loop's class, for this run alone; None where the loop is a function.
+        instance: of the loop's class, for this run alone; None if the loop is a function.
         settings: the ``args`` of this run.
-        yielded: what the loop, being a generator, has yielded.
+        yielded: what the loop has yielded, if it is a generator.
     """
 
     contract: Contract
     instance: object
-    settings: Settings
+    settings: LoopArgs
     yielded: list[object] = field(default_factory=list)
 
     def train(self, values: Mapping[str, object]) -> object:
-        """Train one epoch, or all of them where the contract is a whole fit; return what the loop returns.
+        """Train one epoch, or all epochs of a whole fit; return what the loop returns.
 
-        Of a generator that returns nothing it is what it yielded last.
+        For a generator that returns nothing, that is what it yielded last.
         """
         return self._call(self.contract.training, values)
 
@@ -108,10 +158,10 @@ class Trainee:
         """Read the checkpoint at the value of ``path``."""
         return self._call(self.contract.loading, values)
 
-    def _call(self, part: Part | None, values: Mapping[str, object]) -> object:
+    def _call(self, part: LoopPart | None, values: Mapping[str, object]) -> object:
         if part is None:
             raise UserError(f"{self.contract.name} has no function for this, expected a declared one: declare it")
-        with resolve.search_path(*self.contract.folders):
+        with search_path(*self.contract.folders):
             result = part.call(self.instance, _complete(values, self.settings))
             if isinstance(result, GeneratorType):
                 result = self._exhaust(result)
@@ -130,44 +180,6 @@ class Trainee:
                 return self.yielded[-1] if end.value is None and len(self.yielded) > before else end.value
 
 
-def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
-    """Bind ``loop``: learn what each of its parameters means, without running it.
-
-    Args:
-        loop: what trains: a function, a class, an object with ``fit`` or the like, or the text that says where one is.
-        evaluate: what evaluates, by default what the loop declares, or what stands beside it under a usual name.
-        **declared: intentions, on top of what the loop declares itself.
-
-    Raises:
-        UserError: it is no loop, a parameter cannot be bound, or an intention is none.
-    """
-    if isinstance(loop, str):
-        loop = resolve.resolve(loop)
-    target = target_of(loop)
-    meant = intentions.of(loop)
-    if meant is intentions.DEFAULT and target.owner_class is not None:
-        meant = intentions.of(target.owner_class)
-    meant = intentions.make(declared if evaluate is None else {**declared, "evaluate": evaluate}, meant)
-    binder = Binder(target, meant)
-    training = binder.training()
-    evaluation, found_by = binder.evaluation()
-    if isinstance(meant.model, str):
-        meant = intentions.make({"model": binder.look_up(meant.model)}, meant)
-    return Contract(
-        name=binder.title,
-        location=locate(training.function),
-        intentions=meant,
-        training=training,
-        evaluation=evaluation,
-        found_evaluate_by=found_by,
-        saving=binder.checkpointing(meant.save),
-        loading=binder.checkpointing(meant.load),
-        owner=training.owner,
-        whole_fit=binder.is_whole(),
-        folders=resolve.folders_of(binder.module),
-    )
-
-
-def _complete(values: Mapping[str, object], settings: Settings) -> dict[str, object]:
+def _complete(values: Mapping[str, object], settings: LoopArgs) -> dict[str, object]:
     vars(settings).update(values)
     return {"args": settings, **values}

@@ -1,4 +1,4 @@
-"""What the author of a loop means to do, where no one could tell by looking: the declared intentions."""
+"""The intentions that the author of a loop declares, as they cannot be read off the loop."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any, Literal, TypeVar
 
 from mnist_loop.errors import UserError
 
-ATTRIBUTE = "__mnist_loop__"  # where `declare` leaves the intentions on a loop
+ATTRIBUTE = "__mnist_loop__"  # of a loop, with the intentions that `declare` puts there
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Intentions:
-    """What a loop is declared to do. The default is the plain loop: one step a batch, on the loss that it is handed.
+    """What a loop is declared to do. The default is one step for each batch, on the loss that the loop is handed.
 
     Attributes:
-        expects: what a loop that brings its own loss expects of the model, whose loss is the mean cross-entropy
-            then: "logits" or "log_probs". None: nothing is known of its loss, and the laws of it are not run.
+        expects: what a loop with its own loss, the mean cross-entropy, expects of the model: "logits" or "log_probs".
+            None: its loss is not known, and the laws of it are not run.
         accumulate: batches whose gradients are averaged into one step.
-        clip: largest L2 norm of the gradient that a step applies; longer ones are scaled down to it.
-        schedule: when the loop steps the scheduler that it is handed: after each epoch or after each step.
-        frozen: names, or beginnings of names, of submodules and parameters of the model that the loop holds fixed.
+        clip: largest L2 norm of the gradient that a step applies; larger gradients are scaled down to it.
+        schedule: when the loop steps the scheduler that it is handed, after each epoch or after each step.
+        frozen: names, or prefixes of names, of submodules and parameters of the model that the loop does not train.
         keeps_best: the loop ends with the state of its best evaluation, loaded into the model or returned.
         average: decay d of the moving average w <- d w + (1 - d) p over the steps, which the loop returns.
         shuffles_itself: the loop puts the data into a new random order each epoch.
         steps_per_epoch: steps after which the loop ends an epoch early, on purpose.
         trains_in_eval_mode: the loop trains with modules in eval mode, on purpose.
         dropout_at_inference: the loop evaluates with dropout on, on purpose.
-        own_objective: the loop minimises something other than the mean loss of outputs and labels (two players,
-            distillation, penalties): the laws of what a step applies are not run.
-        own_optimizer: the loop steps in its own manner (own optimizer, own learning rate): the laws of what an
-            update does to the parameters are not run, those of the gradients are.
-        precision: lowest precision of the loop's arithmetic, where it is below that of the model.
-        model: makes the model, where the loop works with its own alone: called without arguments.
+        own_objective: the loop minimises something other than the mean loss of outputs and labels (a GAN,
+            distillation, penalties): the laws of the gradient that a step applies are not run.
+        own_optimizer: the loop has its own update rule (optimizer, learning rate): the laws of the update are not run,
+            those of the gradients are.
+        precision: lowest precision of the loop's arithmetic, if it is below that of the model.
+        model: makes the model of a loop that works with no other; called without arguments.
         input_shape: shape of one image that `model` takes.
         classes: number of classes that `model` tells apart.
         evaluate: the loop that evaluates, for one that trains.
@@ -75,12 +75,12 @@ DEFAULT = Intentions()
 def declare(**intentions: Any) -> Callable[[T], T]:
     """Declare what a loop means to do, as a decorator; the keywords are the attributes of `Intentions`.
 
-    The loop itself is returned, unchanged but for one attribute that carries the declaration.
+    The decorator returns the loop itself, with one more attribute.
 
     Raises:
         UserError: a keyword is no intention, its value is none that it takes, or the loop takes no attribute.
     """
-    declared = make(intentions)
+    declared = checked(intentions)
 
     def decorate(loop: T) -> T:
         try:
@@ -95,8 +95,8 @@ def declare(**intentions: Any) -> Callable[[T], T]:
     return decorate
 
 
-def make(intentions: Mapping[str, Any], base: Intentions = DEFAULT) -> Intentions:
-    """Check ``intentions``, by name, and put them on top of ``base``.
+def checked(intentions: Mapping[str, Any], base: Intentions = DEFAULT) -> Intentions:
+    """Return ``base`` with other intentions, once they are checked.
 
     Raises:
         UserError: a name is no intention, or its value is none that it takes.
@@ -116,21 +116,21 @@ def make(intentions: Mapping[str, Any], base: Intentions = DEFAULT) -> Intention
     return dataclasses.replace(base, **values)
 
 
-def of(loop: object) -> Intentions:
-    """Return what ``loop`` declares, or, of a ``functools.partial``, the function in it; else the default."""
+def declared_by(loop: object) -> Intentions:
+    """Return what ``loop``, or the function in a ``functools.partial``, declares; else the default."""
     declared = getattr(loop, ATTRIBUTE, None)
     if isinstance(declared, Intentions):
         return declared
-    return of(loop.func) if isinstance(loop, partial) else DEFAULT
+    return declared_by(loop.func) if isinstance(loop, partial) else DEFAULT
 
 
-def parse(declarations: Iterable[str], base: Intentions = DEFAULT) -> Intentions:
-    """Read declarations as a command line gives them: ``clip=1.0``, ``frozen=hidden,head``, ``keeps_best``.
+def read_declarations(declarations: Iterable[str]) -> dict[str, Any]:
+    """Read the declarations of a command line, ``clip=1.0``, ``frozen=hidden,head``, ``keeps_best``: value by name.
 
     Functions are given as ``file.py:name`` or ``module:name``; a switch without a value is on.
 
     Raises:
-        UserError: as for `make`, or one is declared twice.
+        UserError: as for `checked`, or one is declared twice.
     """
     values: dict[str, Any] = {}
     for declaration in declarations:
@@ -141,14 +141,15 @@ def parse(declarations: Iterable[str], base: Intentions = DEFAULT) -> Intentions
         if equals:
             values[name] = _read(name, text)
         elif name not in NAMES or name in SWITCHES:
-            values[name] = True  # of an unknown name, `make` says so
+            values[name] = True  # `checked` refuses an unknown name
         else:
             raise UserError(f"{name} found without a value, expected {name}=VALUE: {CHECKS[name][0]}")
-    return make(values, base)
+    found = checked(values)
+    return {name: getattr(found, name) for name in values}
 
 
 def _read(name: str, text: str) -> Any:
-    """Turn the text of a command line into a value; what it cannot read stays text, which `make` refuses."""
+    """Turn the text of a command line into a value; what cannot be read stays text, which `checked` refuses."""
     if text.lower() == "none":
         return None
     if name in SWITCHES:

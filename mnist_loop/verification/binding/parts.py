@@ -1,42 +1,44 @@
-"""The parts of a loop that can be called: functions, and methods of what is made for each run."""
+"""The parts of a loop that are called: functions, and methods of an instance that each run makes anew."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from mnist_loop.verification.binding.binding import Binding
+from mnist_loop.verification.binding.signature import Binding
 from mnist_loop.verification.binding.target import Target
+
+FoundBy = Literal["declared", "beside"]  # how an evaluation was found
 
 
 @dataclass(frozen=True)
 class Owner:
-    """What the methods of a loop belong to: ``target``, and how its class is called, where it is one."""
+    """What the methods of a loop belong to: a class, with the binding of its constructor, or an instance."""
 
     target: Target
     constructor: Binding | None
 
     def make(self, values: Mapping[str, object]) -> object:
-        """Return the instance of one run: made by the class, or a copy of the one that there is, if it can be had."""
+        """Return the instance for one run: made by the class, or a copy of the given one if it can be copied."""
         if self.constructor is not None and self.target.maker is not None:
             return self.constructor.call(self.target.maker, values)
         try:
             return copy.deepcopy(self.target.instance)
-        except Exception:  # noqa: BLE001  # anything may come out of copying a stranger's object
+        except Exception:  # noqa: BLE001  # copying a user's object may raise anything
             return self.target.instance
 
 
 @dataclass(frozen=True)
-class Part:
-    """Something of a loop that can be called.
+class LoopPart:
+    """A function or method of a loop.
 
     Attributes:
-        function: what is called; of a method, as the class or the given instance has it.
-        binding: how it is called.
+        function: the function, or the method as the class or the given instance has it.
+        binding: the roles of its parameters.
         owner: what it is a method of; None for a function.
-        method: its name, by which it is looked up on the instance of the run.
+        method: name of the method, which is looked up on the instance of the run.
     """
 
     function: Callable[..., Any]
@@ -51,7 +53,7 @@ class Part:
 
     @property
     def roles(self) -> frozenset[str]:
-        """The roles whose values it is handed, or the constructor of its class."""
+        """The roles whose values it takes, itself or in the constructor of its class."""
         constructor = None if self.owner is None else self.owner.constructor
         return self.binding.needs | (frozenset() if constructor is None else constructor.needs)
 

@@ -1,4 +1,4 @@
-"""Finds the thing that a text names: ``path/to/file.py:name`` or ``package.module:name``."""
+"""Imports what a text names: ``path/to/file.py:name`` or ``package.module:name``."""
 
 from __future__ import annotations
 
@@ -18,30 +18,25 @@ from mnist_loop.errors import UserError
 
 FORMS = "file.py:name or package.module:name"
 
-_folders: dict[str, tuple[str, ...]] = {}  # of each module imported here: what was put on the search path for it
+_folders: dict[str, tuple[str, ...]] = {}  # for each module imported here: its folders on the search path
 
 
-def resolve(spec: str) -> Any:
-    """Import what ``spec`` names, and return it.
-
-    Args:
-        spec: ``file.py:name`` or ``package.module:name``, where the name may be dotted. Without a name it is the only
-            public thing defined there that can be bound as a loop that trains.
+def import_named(spec: str) -> tuple[ModuleType, str, str]:
+    """Import the module that ``spec`` names; return it, its file or module name, and the name in it, "" if none.
 
     Raises:
-        UserError: no such file, module or name, a module that fails at import, or nothing that can be called.
+        UserError: there is no such file or module, or it fails at import.
     """
     place, name = _split(spec)
     if not place:
         raise UserError(f"{spec!r} found, expected {FORMS}: say where the loop is")
     is_file = place.endswith(".py") or os.sep in place or Path(place).exists()
-    module = import_file(Path(place)) if is_file else import_module(place)
-    return _attribute(module, place, name) if name else _only_loop(module, place)
+    return import_file(Path(place)) if is_file else import_by_name(place), place, name
 
 
 @contextlib.contextmanager
 def search_path(*folders: str) -> Iterator[None]:
-    """Have ``folders`` first on the search path of modules, as a script has its own; those already there stay put."""
+    """Put ``folders`` first on the search path of modules, as for a script; those on it already keep their place."""
     added = [folder for folder in folders if folder not in sys.path]
     sys.path[:0] = added
     try:
@@ -53,14 +48,14 @@ def search_path(*folders: str) -> Iterator[None]:
 
 
 def folders_of(module: str) -> tuple[str, ...]:
-    """Return what was on the search path for a module that was imported here; nothing for another."""
+    """Return the folders that were on the search path for a module that was imported here; none for another."""
     return _folders.get(module, ())
 
 
 def import_file(path: Path) -> ModuleType:
     """Import a file; in a package (folders with ``__init__.py``) by its full name, so that its relative imports work.
 
-    A file outside a package is executed anew each time: it may have been changed.
+    A file outside a package is executed each time, as it may have changed.
 
     Raises:
         UserError: there is no such file, or it fails at import.
@@ -102,8 +97,8 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def import_module(name: str) -> ModuleType:
-    """Import a module by its name, with the present folder on the search path.
+def import_by_name(name: str) -> ModuleType:
+    """Import a module by its name, with the working folder on the search path.
 
     Raises:
         UserError: there is no such module, or it fails at import.
@@ -111,11 +106,45 @@ def import_module(name: str) -> ModuleType:
     return _import_by_name(name, name, (str(Path.cwd()),))
 
 
+def attribute_of(module: ModuleType, place: str, name: str) -> Any:
+    """Return what a dotted name stands for in a module that was imported from ``place``.
+
+    Raises:
+        UserError: there is no such name, or it can neither be called nor has a method that trains.
+    """
+    found: Any = module
+    passed = place
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            public = public_names(found) if isinstance(found, ModuleType) else [n for n in dir(found) if n[0] != "_"]
+            near = _nearest(part, public)
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(public)}"
+            raise UserError(f"{passed} has no {part!r}, expected the name of a loop: {hint}") from None
+        passed = f"{passed}:{part}" if passed == place else f"{passed}.{part}"
+    if not callable(found) and not any(callable(getattr(found, method, None)) for method in ("fit", "train", "run")):
+        raise UserError(f"{passed} is {found!r:.60}, which cannot be called, expected a loop: name a function or class")
+    return found
+
+
+def public_names(owner: Any) -> list[str]:
+    """Return the names of what can be called in a module, defined there, or in another object."""
+    module = owner.__name__ if isinstance(owner, ModuleType) else None
+    return [
+        name
+        for name, thing in vars(owner).items()
+        if not name.startswith("_")
+        and callable(thing)
+        and (module is None or getattr(thing, "__module__", None) == module)
+    ]
+
+
 def _split(spec: str) -> tuple[str, str]:
     place, colon, name = spec.strip().rpartition(":")
-    if not colon or "/" in name or os.sep in name:  # no name, but perhaps the drive of a Windows path
+    if not colon or "/" in name or os.sep in name:  # not a name; the colon may be that of a Windows drive
         return spec.strip(), ""
-    return place.rstrip(":"), name  # pytest's users write two colons
+    return place.rstrip(":"), name  # as in pytest's node ids
 
 
 def _import_by_name(name: str, place: str, folders: tuple[str, ...]) -> ModuleType:
@@ -130,9 +159,10 @@ def _import_by_name(name: str, place: str, folders: tuple[str, ...]) -> ModuleTy
 
 @contextlib.contextmanager
 def _importing(place: str, folders: tuple[str, ...], name: str | None = None) -> Iterator[None]:
-    """Set the stage for an import, and tell in a sentence how it failed.
+    """Import user code within: its output goes to stderr, it sees no arguments of ours, and it fails in a sentence.
 
-    What the module prints goes to stderr, since stdout is for results; it sees no arguments of ours.
+    Raises:
+        UserError: the module fails at import, or calls exit().
     """
     arguments = sys.argv
     sys.argv = [place]
@@ -144,7 +174,7 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
             f"{place} calls exit() at import{_lines(error, folders)}: put what is to run as a script under "
             "if __name__ == '__main__'"
         ) from error
-    except Exception as error:  # a stranger's module may raise anything
+    except Exception as error:  # a user's module may raise anything
         if name is not None and isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise UserError(_no_such_module(name)) from None
         told = " ".join(str(error).split())
@@ -157,7 +187,7 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
 
 
 def _lines(error: BaseException, folders: tuple[str, ...]) -> str:
-    """Return where in the user's own files it happened: `` (my_train.py, line 3: import nothing)``."""
+    """Return the place in the user's own files: `` (my_train.py, line 3: import nothing)``."""
     own = [
         f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
         for frame in traceback.extract_tb(error.__traceback__)
@@ -169,7 +199,7 @@ def _lines(error: BaseException, folders: tuple[str, ...]) -> str:
 
 
 def _free_name(file: Path) -> str:
-    """Return the module name of a file outside packages: its own, unless that is taken, as by ``random.py``."""
+    """Return the module name of a file outside packages: its stem, unless that is taken, as of ``random.py``."""
     name = file.stem
     taken = sys.modules.get(name)
     is_other = taken is not None and getattr(taken, "__file__", None) != str(file) and name not in _folders
@@ -177,65 +207,13 @@ def _free_name(file: Path) -> str:
 
 
 def _forget_siblings(folder: Path) -> None:
-    """Forget what files of other folders imported from beside them, or ``import utils`` would find theirs."""
+    """Forget the modules beside files of other folders, or ``import utils`` would find theirs."""
     root = str(folder)
     others = {folders[0] for folders in _folders.values()} - {root, str(Path.cwd())}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file is not None and name not in _folders and str(Path(file).parent) in others and "." not in name:
             del sys.modules[name]
-
-
-def _attribute(module: ModuleType, place: str, name: str) -> Any:
-    found: Any = module
-    passed = place
-    for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            public = _public(found) if isinstance(found, ModuleType) else [n for n in dir(found) if n[0] != "_"]
-            near = _nearest(part, public)
-            hint = f"did you mean {near}?" if near else f"it has {', '.join(public)}"
-            raise UserError(f"{passed} has no {part!r}, expected the name of a loop: {hint}") from None
-        passed = f"{passed}:{part}" if passed == place else f"{passed}.{part}"
-    if not callable(found) and not any(callable(getattr(found, method, None)) for method in ("fit", "train", "run")):
-        raise UserError(f"{passed} is {found!r:.60}, which cannot be called, expected a loop: name a function or class")
-    return found
-
-
-def _public(owner: Any) -> list[str]:
-    module = owner.__name__ if isinstance(owner, ModuleType) else None
-    return [
-        name
-        for name, thing in vars(owner).items()
-        if not name.startswith("_")
-        and callable(thing)
-        and (module is None or getattr(thing, "__module__", None) == module)
-    ]
-
-
-def _only_loop(module: ModuleType, place: str) -> Any:
-    """Return the one thing defined in ``module`` that trains."""
-    from mnist_loop.verification.binding.binder import EVALUATE_FUNCTIONS  # they need this module themselves
-    from mnist_loop.verification.binding.contract import bind
-
-    found = {}
-    for name in _public(module):
-        if name not in EVALUATE_FUNCTIONS:
-            with contextlib.suppress(UserError):
-                found[name] = bind(getattr(module, name)).roles
-    if len(found) > 1:  # a helper takes a model and data as well, but seldom an optimizer
-        found = {name: roles for name, roles in found.items() if "optimizer" in roles} or found
-    if len(found) == 1:
-        return getattr(module, next(iter(found)))
-    if found:
-        choice = ", ".join(f"{place}:{name}" for name in found)
-        raise UserError(f"{place} holds {len(found)} loops, expected the name of one: say which, of {choice}")
-    public = ", ".join(f"{place}:{name}" for name in _public(module))
-    raise UserError(
-        f"{place} holds no loop that can be bound, expected a function or class that takes a model and data: "
-        f"{f'name one of {public}, to see why not' if public else 'it defines nothing public'}"
-    )
 
 
 def _nearest(name: str, known: list[str]) -> str | None:

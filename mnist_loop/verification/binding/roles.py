@@ -1,4 +1,4 @@
-"""What a loop can be handed, and the names under which people take it: the one table of roles."""
+"""The roles: what a loop can be handed, and the parameter names that mean it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Use = Literal["train", "evaluate", "checkpoint"]
 
 @dataclass(frozen=True)
 class Role:
-    """Something that a loop can be handed.
+    """A kind of value that a loop can be handed.
 
     Attributes:
-        name: the key under which its value is given.
+        name: the key of its value.
         meaning: what the value is, a phrase for the table in the docs.
-        names: the names of parameters that mean it; case and underscores do not count.
+        names: the parameter names that mean it; case and underscores do not count.
     """
 
     name: str
@@ -148,19 +148,19 @@ ROLES = (
 )
 
 
-# Names whose meaning hangs on the other parameters: the first of these roles that no other one takes is meant.
+# Names whose meaning depends on the other parameters: the first of these roles that none of them takes.
 PHASES = (("train", TRAIN), ("val", VALIDATION), ("test", TEST))
 SEVERAL = {
     **{f"{word}_data": (f"{phase}_loader", f"{phase}_set") for phase, words in PHASES for word in words.split()},
     "opt": ("optimizer", "args"),
 }
-# Names of data that do not say which: of training for a loop that trains, of the test for one that evaluates.
+# Names of data without a phase: the training data for a loop that trains, the test data for one that evaluates.
 OPEN = {
     **dict.fromkeys(_words("loader dataloader data_loader dl data_iter data_iterator iterator batches"), ("loader",)),
     **dict.fromkeys(_words("dataset data_set ds"), ("set",)),
     "data": ("loader", "set"),
 }
-SHARED = frozenset({"batch_size"})  # more than one parameter may take it: train_batch_size and test_batch_size
+SHARED = frozenset({"batch_size"})  # for several parameters at once: train_batch_size and test_batch_size
 SETS = frozenset(f"{phase}_set" for phase, _ in PHASES)
 DATA = frozenset(f"{phase}_{kind}" for phase, _ in PHASES for kind in ("loader", "set"))
 
@@ -187,8 +187,8 @@ def meanings(name: str, use: Use) -> tuple[str, ...]:
 
 
 def nearest(name: str) -> str | None:
-    """Return the known name that is most like ``name``, if one is."""
-    for known in ([role.name for role in ROLES], _SPELLING.values()):  # the plain ones first
+    """Return the known name that is closest to ``name``, if one is close."""
+    for known in ([role.name for role in ROLES], _SPELLING.values()):  # the names of the roles first
         keys = {_key(word): word for word in known}
         near = difflib.get_close_matches(_key(name), keys, n=1, cutoff=0.75)
         if near:
@@ -196,7 +196,7 @@ def nearest(name: str) -> str | None:
     return None
 
 
-# What the official MNIST example and its like ask of their settings, or as a parameter, beside the roles.
+# Settings beside the roles, as in the official MNIST example, for a loop that reads or takes them.
 SETTINGS: Mapping[str, Any] = {
     "log_interval": 10,
     "print_freq": 10,
@@ -222,7 +222,7 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 
-class Settings(SimpleNamespace):
+class LoopArgs(SimpleNamespace):
     """The ``args`` of a loop: each role and each of `SETTINGS`, as attribute and as key, in any usual spelling."""
 
     def __getattr__(self, name: str) -> Any:
@@ -264,7 +264,7 @@ class Settings(SimpleNamespace):
 
 
 class Loaders(dict[str, Any]):
-    """The loaders by name: ``train`` and ``val``, and by any other usual name of a phase where it is asked for."""
+    """The loaders by name: ``train`` and ``val``; a look-up takes any other usual name of a phase too."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__({phase: values[f"{phase}_loader"] for phase in ("train", "val")})

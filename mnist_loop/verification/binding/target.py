@@ -1,4 +1,4 @@
-"""What kind of thing a loop is: a function, or the methods of a class or of an instance; and where it is written."""
+"""What a loop is, a function or the methods of a class or of an instance, and where it is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_LOOPS: dict[type, str] = {
 
 @dataclass(frozen=True)
 class Location:
-    """Where something is written: the file, its first and its last line."""
+    """The file that something is written in, its first and its last line."""
 
     file: str
     line: int
@@ -44,10 +44,10 @@ class Target:
     """What is to be bound.
 
     Attributes:
-        function: called itself; None where methods are called.
-        maker: makes the instance that the methods belong to: a class, or a ``functools.partial`` of one.
-        instance: what the methods belong to, where there is one already.
-        method: the one method that is meant; empty for the usual ones.
+        function: the function; None for methods.
+        maker: makes the instance of the methods: a class, or a ``functools.partial`` of one.
+        instance: the instance of the methods, if it exists already.
+        method: the only method that is meant; empty for the usual ones.
     """
 
     function: Callable[..., Any] | None = None
@@ -67,7 +67,7 @@ class Target:
 
 
 def target_of(loop: object) -> Target:
-    """Tell what kind of thing ``loop`` is.
+    """Return what ``loop`` is.
 
     Raises:
         UserError: it cannot be a loop.
@@ -110,7 +110,7 @@ def _brief(thing: object) -> str:
 
 
 def _class_around(function: Any) -> type | None:
-    """Return the class that ``function`` is a method of, if it is one that needs an instance."""
+    """Return the class that ``function`` is a method of; None for a function and a static method."""
     path, _, name = function.__qualname__.rpartition(".")
     found: object = sys.modules.get(function.__module__)
     for part in path.split("."):
@@ -119,8 +119,8 @@ def _class_around(function: Any) -> type | None:
     return found if is_method and isinstance(found, type) else None
 
 
-def plain(function: Any) -> Any:
-    """Return the function as its author wrote it, out of decorators, partials, methods and callable objects."""
+def unwrapped(function: Any) -> Any:
+    """Return the function as its author wrote it, without decorators, partials and bound methods."""
     while True:
         if isinstance(function, partial):
             function = function.func
@@ -133,8 +133,8 @@ def plain(function: Any) -> Any:
 
 
 def codes_of(function: Any) -> Iterator[CodeType]:
-    """Yield the code of ``function`` and of the functions inside it; nothing where Python has none."""
-    found = getattr(plain(function), "__code__", None)
+    """Yield the code of ``function`` and of the functions inside it; nothing if it is not written in Python."""
+    found = getattr(unwrapped(function), "__code__", None)
     todo = [found] if found is not None else []
     while todo:
         code = todo.pop()
@@ -142,8 +142,8 @@ def codes_of(function: Any) -> Iterator[CodeType]:
         todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
-def locate(function: Any) -> Location | None:
-    """Return where ``function`` is written, decorators included; None where that cannot be told."""
+def location_of(function: Any) -> Location | None:
+    """Return where ``function`` is written, decorators included; None if it is not written in Python."""
     codes = list(codes_of(function))
     if not codes:
         return None
@@ -153,19 +153,19 @@ def locate(function: Any) -> Location | None:
 
 def title_of(thing: Any, method: str = "") -> str:
     """Return the name for people: ``my_train.py:Trainer.fit``."""
-    thing = plain(thing) if not isinstance(thing, type) else thing
+    thing = unwrapped(thing) if not isinstance(thing, type) else thing
     if not hasattr(thing, "__qualname__"):
         thing = type(thing)
     name = thing.__qualname__.replace("<locals>.", "") + (f".{method}" if method else "")
     module = sys.modules.get(thing.__module__)
-    where = locate(thing)
+    where = location_of(thing)
     file = where.file if where is not None else getattr(module, "__file__", None)
     in_file = file is not None and file.endswith(".py") and Path(file).is_file()
     return f"{Path(file).name}:{name}" if file is not None and in_file else name
 
 
 def methods_of(target: Target, names: tuple[str, ...]) -> Iterator[tuple[str, Callable[..., Any], bool]]:
-    """Yield name, function, and whether its first parameter is the instance, of the methods that there are."""
+    """Yield each of these methods that exists: name, function, whether its first parameter is the instance."""
     for name in names:
         if target.maker is None:
             found = getattr(target.instance, name, None)
@@ -181,3 +181,23 @@ def methods_of(target: Target, names: tuple[str, ...]) -> Iterator[tuple[str, Ca
             yield name, static.func, True
         elif callable(static):
             yield name, static, True
+
+
+def async_error(title: str) -> UserError:
+    """Return the error for a loop that would have to be awaited."""
+    return UserError(
+        f"{title} found, which is async, expected a function that trains when it is called: wrap it in asyncio.run"
+    )
+
+
+def check_sync(function: Any, title: str) -> None:
+    """Refuse an async function.
+
+    Raises:
+        UserError: it is one.
+    """
+    written = unwrapped(function)
+    if not inspect.isroutine(written) and not isinstance(written, type):
+        written = type(written).__call__
+    if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written):
+        raise async_error(title)

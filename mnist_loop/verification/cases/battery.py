@@ -1,4 +1,4 @@
-"""Which cases a loop is tried in: a fixed battery, few and sharp, the smallest first; then random ones."""
+"""The cases that a loop is tried in: a fixed battery, the smallest case first, and random cases."""
 
 from __future__ import annotations
 
@@ -7,49 +7,28 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.cases.world import OPTIMIZERS
 
 TEST_ROLES = {"test_loader", "test_set"}
 
 
 @dataclass(frozen=True)
-class Description:
-    """What a battery has to know of a loop.
+class Experiment:
+    """A case, and the other runs of it that laws compare with.
 
     Attributes:
-        name: for people.
-        file, line: where it is written.
-        roles, evaluate_roles, whole_fit: as in the contract.
-        declared: its intentions, without what cannot be sent between processes.
-        own_model: it declares a model of its own.
-        saves: it declares how to save and load.
-        found_evaluate_by: how its evaluation was found.
-        evaluate_name: name of its evaluation.
+        case: the case.
+        runs: names of the other runs.
+        optional: why a loop may raise in it; "" if it may not.
+        laws: ids of the laws that it is for; empty for all.
     """
-
-    name: str
-    file: str | None
-    lines: tuple[int, int] | None
-    roles: frozenset[str]
-    evaluate_roles: frozenset[str] | None
-    whole_fit: bool
-    declared: Intentions
-    own_model: bool = False
-    saves: bool = False
-    found_evaluate_by: str | None = None
-    evaluate_name: str | None = None
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A case, and the other runs of it that laws compare with."""
 
     case: Case
     runs: tuple[str, ...] = ()
-    optional: str = ""  # why the loop need not be able to do it; "" where it must
-    laws: tuple[str, ...] = ()  # ids of the laws that it is for; all, where none is named
+    optional: str = ""
+    laws: tuple[str, ...] = ()
 
     def variants(self) -> dict[str, Case]:
         """Return the case of each run."""
@@ -63,7 +42,7 @@ class Experiment:
 
 
 def all_runs(of: Description) -> tuple[str, ...]:
-    """Return the names of the other runs of a case that a loop can be compared in."""
+    """Return the names of the other runs of a case that the loop can be compared with."""
     tested = of.roles & TEST_ROLES or of.evaluate_roles is not None
     resumes = of.saves and not of.whole_fit
     return ("again", *(("poisoned", "relabelled") if tested else ()), *(("resumed",) if resumes else ()))
@@ -89,7 +68,7 @@ class _Plan:
 
 
 def basis(of: Description, dtype: str = "float64") -> Case:
-    """Return the plainest case that the loop can be tried in."""
+    """Return the plainest case for the loop."""
     declared = of.declared
     case = Case(dtype=dtype, accumulate=declared.accumulate, clip=declared.clip)
     if of.own_model:
@@ -124,16 +103,14 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     plan.add(samples=12, model="probe", seed=1)  # no partial batch
     plan.add(samples=3, batch_size=8, held_out=3)  # smaller than one batch
     plan.add(samples=14, batch_size=2, held_out=5, seed=2, optimizer="SGD with momentum")
-    plan.add(
-        model="probe", watch="graphs", optional="its saved tensors were watched, which is in the way of torch.func"
-    )
-    plan.add(watch="reads", optional="what it reads was watched, which is in the way of compilers")
+    plan.add(model="probe", watch="graphs", optional="its saved tensors were watched, which torch.func does not allow")
+    plan.add(watch="reads", optional="its reads of tensors were watched, which compilers do not allow")
     plan.add(schedule="ExponentialLR", epochs=3)
-    # Sums that float32 can hold and float16 cannot; nothing else is exact enough there to be judged.
+    # Sums that overflow in float16 and not in float32; at this scale no other law can be decided.
     if "optimizer" in of.roles and not of.declared.own_optimizer:
         plan.add(dtype="float32", scale=1000.0, lr=1e-9, laws=("half-precision-overflow", "loop-raises"))
     if "loss_fn" in of.roles:
-        plan.add(loss="mse", optional="targets are (N, 1) numbers there")
+        plan.add(loss="mse", optional="its targets are numbers of shape (N, 1)")
     if of.declared.keeps_best or of.roles & TEST_ROLES:
         for seed in range(4):
             plan.add(*compared[2:], epochs=4, lr=2.0, seed=seed, held_out=9)
@@ -149,7 +126,7 @@ def experiments(draw: st.DrawFn, of: Description, dtype: str = "float64") -> Exp
     base = basis(of, dtype)
     accumulate = of.declared.accumulate
     model = draw(st.sampled_from(["plain", "probe", "dropout", "tied", "frozen", "buffers"]))
-    # BatchNorm has no variance to normalise by in a batch of one, so that no batch here is.
+    # No batch has a single sample, whose variance BatchNorm could not normalise by.
     batch_size = draw(st.integers(2, 6))
     full = draw(st.integers(2, 4)) if accumulate == 1 else draw(st.integers(accumulate, 3 * accumulate))
     rest = draw(st.sampled_from([0, *range(2, batch_size)])) if accumulate == 1 else 0

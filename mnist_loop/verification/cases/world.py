@@ -1,4 +1,4 @@
-"""What a loop is handed in a case: model, data, loaders, loss, optimizer, scheduler. Each call makes all of it anew."""
+"""What a loop is handed in a case: model, data, loaders, loss, optimizer, scheduler; each run gets new ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.cases.cases import CLASSES, IMAGE_SHAPE, Case
+from mnist_loop.verification.cases.case import CLASSES, IMAGE_SHAPE, Case
 
 WIDTH = 6  # of the hidden layers
-GAMMA = 0.5  # a schedule halves the learning rate: no step of it can be taken for rounding
-SCALE = 1024.0  # at which a GradScaler begins: a power of two, so that scaling rounds nothing
+GAMMA = 0.5  # factor of a schedule, far from 1: a missed step of it is no rounding error
+SCALE = 1024.0  # initial scale of a GradScaler: a power of two, so that scaling is exact
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "SGD": SGD,
@@ -62,7 +62,7 @@ class Net(nn.Module):
 
 
 class RunningScale(nn.Module):
-    """Divides by a running root mean square, a buffer that moves in train mode alone and of no class of torch's own."""
+    """Divides by a running root mean square: a buffer that changes in train mode alone, in a class that torch lacks."""
 
     scale: Tensor
 
@@ -80,7 +80,7 @@ class RunningScale(nn.Module):
 
 
 class Twice(nn.Module):
-    """Applies one layer twice, so that its weights are used, and get gradients, in two places."""
+    """Applies one layer twice: its tied weights get gradients in two places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def _frozen(features: int) -> nn.Module:
     return hidden
 
 
-# Each makes the hidden part. "plain" and "tied" are the same in train and in eval mode.
+# Each makes the hidden part. "plain" and "tied" do not depend on the mode.
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "plain": lambda features: nn.Sequential(_first(features), nn.ReLU()),
     "probe": _probe,
@@ -121,7 +121,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 @dataclass
 class Listener:
-    """Told of what is drawn from the data. A copy, in another process or of a data set, tells no one."""
+    """Callbacks for what is drawn from the data. A pickled copy, in another process, has none."""
 
     on_pass: Callable[[str], None] | None = None
     on_sample: Callable[[str, int], None] | None = None
@@ -131,12 +131,12 @@ class Listener:
         return self
 
     def __reduce__(self) -> tuple[type[Listener], tuple[()]]:
-        """Pickle as a listener that tells no one."""
+        """Pickle as a listener without callbacks."""
         return Listener, ()
 
 
-class Samples(TensorDataset):
-    """Images and labels that say when they are drawn; ``data`` and ``targets`` as torchvision's data sets have."""
+class WatchedSamples(TensorDataset):
+    """A data set that reports each sample that is drawn. Like torchvision's it has ``data`` and ``targets``."""
 
     def __init__(self, split: str, images: Tensor, labels: Tensor, listener: Listener) -> None:
         super().__init__(images, labels)
@@ -150,19 +150,19 @@ class Samples(TensorDataset):
         return sample
 
 
-class Batches(DataLoader[tuple[Tensor, ...]]):
-    """A DataLoader that says when a pass over the data begins."""
+class WatchedLoader(DataLoader[tuple[Tensor, ...]]):
+    """A DataLoader that reports each pass over the data."""
 
     def __iter__(self) -> Any:
         """Begin a pass."""
-        if isinstance(self.dataset, Samples) and self.dataset.listener.on_pass is not None:
+        if isinstance(self.dataset, WatchedSamples) and self.dataset.listener.on_pass is not None:
             self.dataset.listener.on_pass(self.dataset.split)
         return super().__iter__()
 
 
 @dataclass
 class World:
-    """What a loop is handed in one run. ``values`` has it by role."""
+    """What a loop is handed in one run; ``values`` has everything by role."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -171,10 +171,10 @@ class World:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def data_of(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Tensor]:
+def make_data(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Tensor]:
     """Return images (N, *shape) and labels (N,), or targets (N, 1), of one split: "train", "val" or "test".
 
-    No two images are equal, within a split or between them, and pixels are normal: no label follows from them.
+    The pixels are normal random numbers: no two images of any splits are equal, and no label follows from an image.
     """
     number = {"train": 0, "val": 1, "test": 2}[split]
     count = case.samples if split == "train" else case.held_out
@@ -191,8 +191,8 @@ def data_of(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Tenso
     return images.to(_dtype(case)), labels
 
 
-def model_of(case: Case, declared: Intentions) -> nn.Module:
-    """Make the model with the weights of its seed, on the CPU. The global generator is left as it was."""
+def make_model(case: Case, declared: Intentions) -> nn.Module:
+    """Make the model on the CPU, with weights from the seed of the case; the global generator does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
         if case.model == "declared" and declared.model is not None:
@@ -204,25 +204,27 @@ def model_of(case: Case, declared: Intentions) -> nn.Module:
         return model.to(_dtype(case))  # type: ignore[no-any-return]  # a declared factory is of no known type
 
 
-def optimizer_of(case: Case, model: nn.Module) -> Optimizer:
+def make_optimizer(case: Case, model: nn.Module) -> Optimizer:
     """Make the optimizer over the parameters that are trained."""
     return OPTIMIZERS[case.optimizer]([p for p in model.parameters() if p.requires_grad], lr=case.lr)
 
 
-def loss_of(case: Case) -> nn.Module:
+def make_loss(case: Case) -> nn.Module:
     """Make the loss, a mean over the batch."""
     return LOSSES[case.loss]()
 
 
 def build(case: Case, declared: Intentions, listener: Listener | None = None) -> World:
-    """Make everything that a loop may ask for, by role."""
+    """Make everything that a loop may take."""
     listener = listener or Listener()
-    model = model_of(case, declared).to(case.device)
-    optimizer = optimizer_of(case, model)
+    model = make_model(case, declared).to(case.device)
+    optimizer = make_optimizer(case, model)
     scheduler = SCHEDULES[case.schedule](optimizer)
-    sets = {split: Samples(split, *data_of(case, declared, split), listener) for split in ("train", "val", "test")}
-    loaders = {split: Batches(data, case.batch_size, shuffle=split == "train") for split, data in sets.items()}
-    loss_fn = loss_of(case)
+    sets = {
+        split: WatchedSamples(split, *make_data(case, declared, split), listener) for split in ("train", "val", "test")
+    }
+    loaders = {split: WatchedLoader(data, case.batch_size, shuffle=split == "train") for split, data in sets.items()}
+    loss_fn = make_loss(case)
     values: dict[str, Any] = {
         "model": model,
         "loss_fn": loss_fn,

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.reading import Trace, Window, add, norm, scale
+from mnist_loop.verification.recording.arithmetic import add, norm, scale
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import Window
 
 EXPLAINS = ("gradient-differs", "update-differs", "metric-differs")
 UNDECLARED = "declare accumulate=N for a loop that accumulates"

@@ -11,8 +11,9 @@ from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.modes import evaluations
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.laws.state import chosen_state
-from mnist_loop.verification.recording.reading import Evaluation, Trace
-from mnist_loop.verification.recording.trace import Forward, Step, Tensors
+from mnist_loop.verification.recording.events import Forward, OptimizerStep, Tensors
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import EvaluationPass
 
 FEWEST = 6  # samples, below which a random order may well be 0, 1, 2, ... by chance: 1 in 720
 
@@ -67,7 +68,7 @@ def evaluation_has_a_fixed_order(trace: Trace) -> Iterator[Evidence]:
             yield evaluation.time, f"evaluation sees the samples in the order {', '.join(map(str, seen[:6]))}, ..."
 
 
-def _seen(evaluation: Evaluation) -> tuple[int, ...]:
+def _seen(evaluation: EvaluationPass) -> tuple[int, ...]:
     return tuple(sample for forward in evaluation.forwards for sample in forward.samples)
 
 
@@ -259,7 +260,7 @@ def the_same_seed_gives_the_same_bits(trace: Trace) -> Iterator[Evidence]:
 def _states(trace: Trace, again: Trace) -> Iterator[tuple[str, int, Tensor, Tensor]]:
     pairs: list[tuple[int, Tensors, Tensors]] = []
     for one, two in zip(trace.steps, again.steps, strict=False):
-        if isinstance(one, Step):
+        if isinstance(one, OptimizerStep):
             pairs.append((one.time, one.before, two.before))
     pairs.append((len(trace.recording.events), trace.recording.end, again.recording.end))
     for time, first, second in pairs:

@@ -9,9 +9,11 @@ import torch
 
 from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.arithmetic import add, distance, norm, scale
+from mnist_loop.verification.recording.events import Arrival, OptimizerStep, Tensors
 from mnist_loop.verification.recording.oracle import Replicas
-from mnist_loop.verification.recording.reading import Trace, Window, add, distance, norm, scale
-from mnist_loop.verification.recording.trace import Arrival, Step, Tensors
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import Window
 
 # Compiled and captured, Adam counts its steps in float32: in the first ones 1 - 0.999**t is off by 6e-8 / 1e-3 = 6e-5.
 UPDATES = 1e-4
@@ -128,7 +130,7 @@ def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
 def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
     """A gradient is applied by one step of its optimizer, not by two."""
     for window in stepping(trace):
-        held: dict[int, list[Step]] = {}
+        held: dict[int, list[OptimizerStep]] = {}
         for step in window.steps:
             earlier = held.setdefault(step.optimizer, [])
             if any(step.lr.keys() & other.lr.keys() for other in earlier):
@@ -218,14 +220,14 @@ def a_step_moves_each_parameter_that_it_should(trace: Trace) -> Iterator[Evidenc
             yield replayed[0][0].time, f"{name} should move by {due[name][0]:.3g} in step 0, and never moves"
 
 
-def _left_by(trace: Trace, step: Step) -> Tensors | None:
+def _left_by(trace: Trace, step: OptimizerStep) -> Tensors | None:
     """Return the parameters after a step and what the loop did to them before the next forward; None without one."""
     later = [event.time for event in trace.steps if event.time > step.time]
     until = later[0] if later else len(trace.recording.events)
     return next((forward.state for forward in trace.forwards if step.time < forward.time < until), None)
 
 
-def _replayed(trace: Trace) -> Iterator[tuple[Step, Tensors]]:
+def _replayed(trace: Trace) -> Iterator[tuple[OptimizerStep, Tensors]]:
     """Yield the steps of optimizers of the handed kind, with the parameters that each should end in."""
     must("optimizer" in trace.roles, "the loop is handed no optimizer")
     must(trace.steps, "no optimizer stepped")
@@ -252,12 +254,12 @@ def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
             yield step.time, f"step {number}: the update is that of a new optimizer: its state was lost"
 
 
-def only(step: Step, names: frozenset[str]) -> Tensors:
+def only(step: OptimizerStep, names: frozenset[str]) -> Tensors:
     """Return by how much a step moved the parameters that it holds."""
     return {n: step.after[n].double().cpu() - step.before[n].double().cpu() for n in step.lr if n in names}
 
 
-def _moves(step: Step, expected: Tensors) -> Tensors:
+def _moves(step: OptimizerStep, expected: Tensors) -> Tensors:
     return {name: expected[name] - step.before[name].double().cpu() for name in step.lr}
 
 

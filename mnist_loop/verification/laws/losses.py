@@ -11,9 +11,11 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from mnist_loop.verification.laws.gradients import UNSEEN, accumulates
 from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.arithmetic import FLOOR, sum_of
+from mnist_loop.verification.recording.events import Forward, LossCall
 from mnist_loop.verification.recording.oracle import mean_loss, output_gradient
-from mnist_loop.verification.recording.reading import FLOOR, Trace, Window, sum_of
-from mnist_loop.verification.recording.trace import Forward, LossCall
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import Window
 
 EXPLAINS = ("loss-differs", "gradient-differs", "metric-differs")
 CERTAIN = {"float64": 1e-8, "float32": 1e-2}

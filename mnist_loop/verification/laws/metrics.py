@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.events import Forward
 from mnist_loop.verification.recording.oracle import mean_loss
-from mnist_loop.verification.recording.reading import Trace
-from mnist_loop.verification.recording.trace import Forward
+from mnist_loop.verification.recording.trace import Trace
 
 CLOSE = 1e-6  # of the value: metrics are often summed in float32, and formulas differ by far more in these cases
 PERCENT = 100.0

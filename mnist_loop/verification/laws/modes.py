@@ -8,8 +8,9 @@ import torch
 
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.reading import Evaluation, Trace
-from mnist_loop.verification.recording.trace import Forward, Tensors
+from mnist_loop.verification.recording.events import Forward, Tensors
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import EvaluationPass
 
 GRADIENTS = ("gradient-differs", "update-differs")
 NO_EVALUATION = "the loop evaluates nothing: name its evaluation with --evaluate"
@@ -26,7 +27,7 @@ def first_evaluation(trace: Trace) -> int:
     return min((evaluation.time for evaluation in trace.evaluations), default=len(trace.recording.events))
 
 
-def evaluations(trace: Trace) -> list[Evaluation]:
+def evaluations(trace: Trace) -> list[EvaluationPass]:
     """Return the passes of evaluation."""
     must(trace.evaluations, NO_EVALUATION)
     return trace.evaluations

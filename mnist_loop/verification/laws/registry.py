@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mnist_loop.bugs import BUGS, Bug
-from mnist_loop.verification.recording.reading import Trace
+from mnist_loop.verification.recording.trace import Trace
 
 Evidence = tuple[int, str]  # when it showed, in events of the recording, and the sentence that says how
 Body = Callable[[Trace], Iterator[Evidence]]

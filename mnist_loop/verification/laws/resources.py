@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.reading import Trace
-from mnist_loop.verification.recording.trace import Forward, Read
+from mnist_loop.verification.recording.events import Forward, Read
+from mnist_loop.verification.recording.trace import Trace
 
 
 @law("graph-leak", explains=("retain-graph",))

@@ -8,8 +8,10 @@ from itertools import pairwise
 from mnist_loop.verification.cases.world import GAMMA, SCALE
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.reading import CLIPPING, Trace, Window, add, clipped, distance, norm, scale
-from mnist_loop.verification.recording.trace import Step, Tensors
+from mnist_loop.verification.recording.arithmetic import add, clipped, distance, norm, scale
+from mnist_loop.verification.recording.events import OptimizerStep, Tensors
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import CLIPPING, Window
 
 NO_SCHEDULER = "the loop is handed no scheduler"
 NO_CLIP = "declare clip=C for a loop that clips its gradients"
@@ -17,7 +19,7 @@ LONGER = 1.05  # a gradient this much longer than the norm that it is clipped to
 EXPLAINS = ("gradient-differs", "update-differs", "clip-missing")
 
 
-def rates(trace: Trace) -> list[tuple[Step, float, Window]]:
+def rates(trace: Trace) -> list[tuple[OptimizerStep, float, Window]]:
     """Return the handed optimizer's steps with their learning rate, and the window of each."""
     must("scheduler" in trace.roles, NO_SCHEDULER)
     must(trace.training, UNSEEN)

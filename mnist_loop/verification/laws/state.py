@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.recording.events import Forward, Tensors
 from mnist_loop.verification.recording.oracle import mean_loss
-from mnist_loop.verification.recording.reading import Evaluation, Trace
-from mnist_loop.verification.recording.trace import Forward, Tensors
+from mnist_loop.verification.recording.trace import Trace
+from mnist_loop.verification.recording.window import EvaluationPass
 
 
 @law("state-differs")
@@ -62,7 +63,7 @@ def chosen_state(trace: Trace) -> Tensors:
     return trace.recording.end if returned is None else returned
 
 
-def scores(trace: Trace, evaluation: Evaluation) -> tuple[float, float]:
+def scores(trace: Trace, evaluation: EvaluationPass) -> tuple[float, float]:
     """Return loss and negative accuracy of an evaluation, per sample: the lower, the better."""
     loss, correct, count = 0.0, 0, 0
     for forward in evaluation.forwards:

@@ -1,4 +1,4 @@
-"""Which lines are those of a loop's author: not this package's, not the standard library's, not an installed one's."""
+"""Tells the files of a loop's author from those of this package, the standard library and installed packages."""
 
 from __future__ import annotations
 

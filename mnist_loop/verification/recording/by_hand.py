@@ -1,4 +1,4 @@
-"""The oracle for the plain network: the chain rule in NumPy, without autograd. It checks the other oracle."""
+"""The oracle for the plain network: the chain rule in NumPy, without autograd."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gradients(
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient of the mean cross-entropy of logits (N, classes): softmax minus one-hot, over N."""
     z = _array(logits)
-    with np.errstate(invalid="ignore", over="ignore"):  # of logits that are not finite, nothing is
+    with np.errstate(invalid="ignore", over="ignore"):  # the logits may not be finite
         shifted = np.exp(z - z.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     probabilities[np.arange(len(z)), labels.cpu().numpy()] -= 1

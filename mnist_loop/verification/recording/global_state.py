@@ -1,4 +1,4 @@
-"""Global state that a loop may change and has to put back: read before a run, compared and restored after it."""
+"""The global state that a loop may not leave changed: read before a run, compared and restored after it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 from torch.optim import SGD, Optimizer
 
-LINGER = 0.2  # seconds that a thread which is about to end may take
+LINGER = 0.2  # seconds for a thread that is about to end
 GLOBAL_HOOKS = [name for name in vars(module_hooks) if name.startswith("_global_") and name.endswith("_hooks")]
 
-# What loops call, and what some people patch: put back by identity.
+# Functions that loops call and that some people patch; put back where they are no longer the same object.
 PATCHABLE: tuple[tuple[Any, str], ...] = (
     (functional, "cross_entropy"),
     (functional, "nll_loss"),
@@ -44,8 +44,8 @@ PATCHABLE: tuple[tuple[Any, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of the global state: how to read it as something comparable, and how to put it back."""
+class StatePart:
+    """One part of the global state: how to read it, as something comparable, and how to put it back."""
 
     read: Callable[[], Any]
     restore: Callable[[Any], object]
@@ -72,16 +72,18 @@ def _unpatch(before: list[Any]) -> None:
             setattr(owner, name, value)
 
 
-PARTS: dict[str, Part] = {
-    "gradients enabled": Part(torch.is_grad_enabled, torch.set_grad_enabled),
-    "default dtype": Part(torch.get_default_dtype, torch.set_default_dtype),
-    "number of threads": Part(torch.get_num_threads, torch.set_num_threads),
-    "deterministic algorithms": Part(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    "anomaly detection": Part(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "matmul precision": Part(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "global module hooks": Part(_hooks, _remove_new_hooks),
-    "patched functions": Part(_patched, _unpatch),
-    "working folder": Part(Path.cwd, os.chdir),
+PARTS: dict[str, StatePart] = {
+    "gradients enabled": StatePart(torch.is_grad_enabled, torch.set_grad_enabled),
+    "default dtype": StatePart(torch.get_default_dtype, torch.set_default_dtype),
+    "number of threads": StatePart(torch.get_num_threads, torch.set_num_threads),
+    "deterministic algorithms": StatePart(
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    ),
+    "anomaly detection": StatePart(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "matmul precision": StatePart(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "global module hooks": StatePart(_hooks, _remove_new_hooks),
+    "patched functions": StatePart(_patched, _unpatch),
+    "working folder": StatePart(Path.cwd, os.chdir),
 }
 
 
@@ -100,18 +102,18 @@ def restore(before: dict[str, Any]) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def threads() -> set[threading.Thread]:
+def live_threads() -> set[threading.Thread]:
     """Return the threads that are alive."""
     return set(threading.enumerate())
 
 
-def lasting(before: set[threading.Thread]) -> tuple[str, ...]:
-    """Return the names of the threads that were not there ``before`` and are not about to end."""
-    if threads() - before:
-        gc.collect()  # a DataLoader's iterator in a cycle ends its threads when it is collected
-    for thread in threads() - before:
+def threads_left(before: set[threading.Thread]) -> tuple[str, ...]:
+    """Return the names of the threads that are new since ``before`` and do not end soon."""
+    if live_threads() - before:
+        gc.collect()  # a DataLoader's iterator in a reference cycle ends its threads when it is collected
+    for thread in live_threads() - before:
         thread.join(LINGER)
-    return tuple(sorted(thread.name for thread in threads() - before))
+    return tuple(sorted(thread.name for thread in live_threads() - before))
 
 
 def seed_everything(seed: int) -> None:
@@ -122,8 +124,8 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def same_generators() -> Iterator[None]:
-    """Put the states of all generators back at the end."""
+def generators_restored() -> Iterator[None]:
+    """Restore the states of all generators at the end."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     numpy_state, python_state = np.random.get_state(), random.getstate()
     try:

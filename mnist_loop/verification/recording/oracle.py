@@ -1,6 +1,6 @@
-"""The oracle: what a step must apply and what it must do, replayed in float64 on a fresh copy of the model.
+"""The oracle: the gradient and the update of each step, replayed in float64 on a fresh copy of the model.
 
-Each replay begins from the recorded state before it, so that an error in one step is not carried into the next.
+Each replay starts from the recorded state before the step, so that no error is carried into the next.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.cases import world
 from mnist_loop.verification.recording import by_hand
-from mnist_loop.verification.recording.trace import Forward, Recording, Step, Tensors
+from mnist_loop.verification.recording.events import Forward, OptimizerStep, Tensors
+from mnist_loop.verification.recording.recording import Recording
 
-# Of each number in a replay the rounding is below 1e-13 in float64 (five times 784 terms times 2**-53), and of a bug
-# far above a millionth. In float32 the same count of roundings makes 2e-4, in bfloat16 arithmetic with float32 sums
-# each product is off by 2**-8 and their mean by less.
+# The relative rounding error of a replay is below 1e-12 in float64 (five times 784 terms times 2**-53); a bug changes a
+# gradient by far more than a millionth. In float32 the same number of roundings makes 2e-4. In bfloat16 with sums in
+# float32, each product has an error of 2**-8, and their mean a smaller one.
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
 
 
-# The options of an optimizer that decide what it does.
+# The options that decide the result of an optimizer.
 OPTIONS = (
     "momentum",
     "dampening",
@@ -40,8 +41,8 @@ class Oracle:
     """Replays one recording.
 
     Args:
-        recording: what was seen.
-        declared: with the factory of the model, where the loop declares its own.
+        recording: one run of a loop.
+        declared: its intentions with the factory of the model, if it declares one.
     """
 
     def __init__(self, recording: Recording, declared: Intentions | None = None) -> None:
@@ -52,15 +53,15 @@ class Oracle:
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
 
     def model(self) -> nn.Module:
-        """Return the fresh copy, in float64, on the device of the case: its random numbers are that device's own."""
+        """Return the fresh copy, in float64, on the device of the case, whose generator dropout draws from."""
         if self._model is None:
-            self._model = world.model_of(self.case, self.declared).double().to(self.case.device)
+            self._model = world.make_model(self.case, self.declared).double().to(self.case.device)
         return self._model
 
     def data(self, split: str) -> tuple[Tensor, Tensor]:
         """Return images (N, *shape) and labels (N,), or targets (N, 1), of a split, as they were handed out."""
         if split not in self._data:
-            self._data[split] = world.data_of(self.case, self.declared, split)
+            self._data[split] = world.make_data(self.case, self.declared, split)
         return self._data[split]
 
     def labels(self, split: str) -> Tensor:
@@ -73,7 +74,7 @@ class Oracle:
         return torch.stack([self.labels(split)[index] for split, index in places])
 
     def right_eval_modules(self, forward: Forward) -> frozenset[str]:
-        """Return the modules that may be in eval mode in a training forward: those that are declared to be."""
+        """Return the modules that may be in eval mode in a training forward, as the loop declares."""
         if self.declared.trains_in_eval_mode:
             return frozenset(forward.eval_modules)
         return frozenset(
@@ -81,7 +82,7 @@ class Oracle:
         )
 
     def outputs(self, forward: Forward, eval_modules: Iterable[str]) -> Tensor:
-        """Replay the forward, with these modules in eval mode and the others in train mode; keep the graph."""
+        """Replay a forward with its graph, with these modules in eval mode and the others in train mode."""
         model = self.model()
         for parameter in model.parameters():
             parameter.grad = None
@@ -99,7 +100,7 @@ class Oracle:
             return model(forward.inputs.double().to(device))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
 
     def gradients(self, forward: Forward, output_gradient: Tensor | None, eval_modules: Iterable[str]) -> Tensors:
-        """Return the gradient that a gradient of the outputs, by default the right one, brings to each parameter."""
+        """Return the gradients of the parameters for a gradient of the outputs, by default the right one."""
         if self.case.model == "plain":
             outputs = forward.outputs
             assert outputs is not None
@@ -116,15 +117,15 @@ class Oracle:
 
 
 class Replicas:
-    """One optimizer a parameter, of the handed kind, in float64: they carry its state (momentum) along."""
+    """An optimizer in float64 for each parameter, of the kind that was handed in; it keeps its state (momentum)."""
 
     def __init__(self, optimizer: str) -> None:
         self.make = world.OPTIMIZERS[optimizer]
         self.parameters: dict[str, nn.Parameter] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
 
-    def step(self, step: Step) -> Tensors:
-        """Take ``step`` as its optimizer should, from the recorded gradients and options; return all parameters."""
+    def step(self, step: OptimizerStep) -> Tensors:
+        """Replay a step from the recorded gradients and options; return all parameters after it."""
         after = {name: value.detach().double().cpu() for name, value in step.before.items()}
         for name, lr in step.lr.items():
             if name not in step.gradients:
@@ -134,7 +135,7 @@ class Replicas:
                 self.optimizers[name] = self.make([self.parameters[name]], lr=1.0)
             parameter, optimizer = self.parameters[name], self.optimizers[name]
             group = optimizer.param_groups[0]
-            # How it computes (fused, foreach, capturable) is none of the result's business.
+            # The other options (fused, foreach, capturable) do not change the result.
             group.update({key: value for key, value in step.options[name].items() if key in OPTIONS and key in group})
             group["lr"] = lr
             parameter.data.copy_(after[name])
@@ -168,7 +169,7 @@ def mean_loss(loss: str, outputs: Tensor, targets: Tensor) -> float:
 def _load(model: nn.Module, state: Tensors) -> None:
     with torch.no_grad():
         for name, value in (*model.named_parameters(), *model.named_buffers()):
-            if name in state:  # a loop may take buffers away
+            if name in state:  # a loop may remove buffers
                 value.copy_(state[name])
 
 

@@ -1,4 +1,4 @@
-"""Recordings as bytes, on their way between processes: tensors travel as NumPy arrays, thirty times as fast."""
+"""Recordings as bytes, to be sent between processes: tensors as NumPy arrays, which pickle thirty times as fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_loop.verification.recording.trace import Recording
+from mnist_loop.verification.recording.recording import Recording
 
 
 class _Pickler(pickle.Pickler):
@@ -29,11 +29,11 @@ def pack(recordings: dict[str, Recording]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Recording]:
-    """Read what `pack` wrote. The bytes are those of our own child process, which runs the user's own loop."""
+    """Read what `pack` wrote, in our own child process."""
     recordings: dict[str, Recording] = pickle.loads(data)  # noqa: S301  # see above
     return recordings
 
 
-# The types that NumPy has, too.
+# The dtypes that NumPy has too.
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 _tensor: Callable[[np.ndarray[Any, Any]], Tensor] = torch.from_numpy

@@ -1,12 +1,11 @@
-"""Runs a loop in a case and records what happens, through torch's public hooks alone.
+"""Runs a loop in a case and records what happens, through torch's public hooks.
 
-No result changes by it: not a bit of a parameter, not a random number. Afterwards every hook is gone, and the
-generators and flags are as they were, also where the loop raised.
+Recording changes no result: neither a bit of a parameter nor a random number. Afterwards every hook is removed, and the
+generators and flags are restored, also after a loop that raised.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import tempfile
 import traceback
@@ -27,59 +26,60 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnist_loop.verification.binding.contract import Contract, Trainee
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.recording import global_state as conduct
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.recording import global_state
 from mnist_loop.verification.recording.authored import is_authored
-from mnist_loop.verification.recording.returned import read_result
-from mnist_loop.verification.recording.trace import (
+from mnist_loop.verification.recording.events import (
     Arrival,
     Call,
     Draw,
     Event,
     Forward,
     LossCall,
+    OptimizerStep,
     Pass,
     Read,
-    Recording,
-    Step,
     Tensors,
 )
+from mnist_loop.verification.recording.recording import Recording
+from mnist_loop.verification.recording.returned import read_returned
 
-OTHER_NUMBERS = 0xE7A1
-OTHER_PROCESS = 0x5EED  # a saved training goes on in a process whose generators stand elsewhere
+# Added to the seed of a case:
+OTHER_NUMBERS = 0xE7A1  # for a second evaluation, which must not depend on random numbers
+OTHER_PROCESS = 0x5EED  # for a resumed training, which goes on in a process with other generator states
 
 
 def record(contract: Contract, case: Case) -> Recording:
-    """Run the loop once in ``case``; return what was seen.
+    """Run the loop once in ``case``.
 
-    What the loop raises is in the recording. KeyboardInterrupt and SystemExit are raised.
+    An exception of the loop is recorded; KeyboardInterrupt and SystemExit are raised.
     """
-    before = conduct.snapshot()
-    threads = conduct.threads()
-    with conduct.same_generators(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a caller's `-W error` is no error of the loop's
+    before = global_state.snapshot()
+    threads = global_state.live_threads()
+    with global_state.generators_restored(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a caller's `-W error` must not make a loop raise
         try:
             torch.set_num_threads(1)
-            conduct.seed_everything(case.seed)
+            global_state.seed_everything(case.seed)
             recorder = _Recorder(contract, case)
-            running = conduct.snapshot()
+            running = global_state.snapshot()
             try:
                 recorder.run()
             finally:
-                left = conduct.restore(running)
+                left = global_state.restore(running)
         finally:
-            conduct.restore(before)
+            global_state.restore(before)
     recording = recorder.recording
     recording.left = (*left, *recorder.hooks_left())
-    recording.threads = conduct.lasting(threads)
+    recording.threads = global_state.threads_left(threads)
     return recording
 
 
 class _Hook:
-    """A hook on something that the loop may copy, pickle or save: a copy of it does nothing, and neither does it later.
+    """A hook on an object that the loop may copy, pickle or save; an unpickled copy does nothing.
 
     Args:
-        call: what is called until `end`; nothing in one that was unpickled.
+        call: called until `end`.
     """
 
     def __init__(self, call: Callable[..., object] | None = None) -> None:
@@ -100,12 +100,12 @@ class _Hook:
 
 
 class _Token:
-    """Something whose death can be watched."""
+    """An object that a weak reference can point to."""
 
 
 @dataclass
 class _Graphs:
-    """Which forwards' graphs are alive: each graph's last node holds a token."""
+    """Tells which forwards' graphs are alive: the last node of each graph holds a token."""
 
     tokens: list[tuple[int, weakref.ref[_Token]]] = field(default_factory=list)
 
@@ -129,7 +129,7 @@ class _Saved:
 
 
 class _CountReads(TorchDispatchMode):
-    """Tells when a tensor's value is read into Python."""
+    """Calls ``on_read`` whenever Python reads the value of a tensor."""
 
     def __init__(self, on_read: Callable[[], None]) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _Recorder:
         self.names: dict[int, str] = {}
         self.recording = Recording(
             case=case,
-            declared=dataclasses.replace(contract.intentions, model=None, evaluate=None, save=None, load=None),
+            declared=contract.plain_intentions,
             roles=contract.roles,
             evaluate_roles=contract.evaluate_roles,
             whole_fit=contract.whole_fit,
@@ -162,8 +162,8 @@ class _Recorder:
         self.saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
         self.forwards: list[Forward] = []
         self.optimizers: dict[int, int] = {}
-        self.keep: list[Optimizer] = []  # so that no number in `optimizers` is used again
-        self.steps: list[tuple[Step, int]] = []  # that have begun and not ended, and the forwards before each
+        self.keep: list[Optimizer] = []  # alive, so that no `id` in `optimizers` is used again
+        self.steps: list[tuple[OptimizerStep, int]] = []  # those in progress, with the number of forwards before each
         self.hooks = _count_hooks(self.world.model)
 
     # -- the run -------------------------------------------------------------------------------------------------------
@@ -184,14 +184,14 @@ class _Recorder:
                     trainee = self.resume(trainee)
             else:
                 evaluating = None if self.contract.evaluation is None else trainee
-                # Twice, with other random numbers, to see whether it gives the same.
+                # A second time with other random numbers, which must not change the result.
                 if evaluating is not None and self.call("evaluate", 0, evaluating):
-                    conduct.seed_everything(OTHER_NUMBERS + self.case.seed)
+                    global_state.seed_everything(OTHER_NUMBERS + self.case.seed)
                     self.call("evaluate", 0, evaluating)
         self.recording.end = self.state()
 
     def begin(self) -> Trainee | None:
-        """Make the instance of a class; what that raises is recorded as a call."""
+        """Make the instance of a class; record an exception as a call."""
         call = self.new_call("train", 0)
         trainee = None
         try:
@@ -203,14 +203,14 @@ class _Recorder:
         return trainee
 
     def call(self, what: Literal["train", "evaluate"], epoch: int, trainee: Trainee) -> bool:
-        """Call the loop once; return whether it came back without an error."""
+        """Call the loop once; return whether it returned."""
         call = self.new_call(what, epoch)
         self.add(call)
         self.world.values["epoch"] = epoch or self.case.epochs
         try:
             with self.watch_closely():
                 returned = trainee.train(self.world.values) if what == "train" else trainee.evaluate(self.world.values)
-            call.result = read_result(returned, trainee.yielded if what == "train" else [])
+            call.result = read_returned(returned, trainee.yielded if what == "train" else [])
         except Exception as error:  # noqa: BLE001  # whatever a stranger's loop raises
             _note(call, error)
         self.end_call(call)
@@ -224,7 +224,7 @@ class _Recorder:
         call.modes_after = self.eval_modules()
         call.end = len(self.recording.events)
 
-    # -- a training that is saved and goes on --------------------------------------------------------------------------
+    # -- a training that is saved and resumed --------------------------------------------------------------------------
 
     @contextmanager
     def checkpoint_folder(self) -> Iterator[None]:
@@ -240,7 +240,7 @@ class _Recorder:
             other = world.build(self.case.but(seed=self.case.seed + 1), self.contract.intentions)
             data = {name: self.world.values[name] for name in self.world.values if name.endswith(("_set", "_loader"))}
             other.values.update(data, path=self.world.values["path"], seed=self.case.seed)
-            conduct.seed_everything(OTHER_PROCESS + self.case.seed)
+            global_state.seed_everything(OTHER_PROCESS + self.case.seed)
             self.world = other
             with ExitStack() as stack:
                 self.watch_model(stack)
@@ -282,7 +282,7 @@ class _Recorder:
 
     @contextmanager
     def watch_closely(self) -> Iterator[None]:
-        """Watch what is too costly, or in the way of compilers, to be watched always."""
+        """Watch saved tensors or reads, in cases of their own: this is slow, and compilers fail under it."""
         with ExitStack() as stack:
             if self.case.watch == "graphs":
                 stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self.pack, _unpack))
@@ -296,7 +296,7 @@ class _Recorder:
         return saved
 
     def on_read(self) -> None:
-        if not self.steps:  # an optimizer's own reads are none of the loop's
+        if not self.steps:  # not the optimizer's own reads
             self.add(Read())
 
     def on_arrival(self, name: str, parameter: Tensor) -> None:  # noqa: ARG002  # torch hands it to its hooks
@@ -320,11 +320,11 @@ class _Recorder:
             return
         inputs = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), torch.empty(0))
         if inputs.is_meta:
-            return  # a framework asks for shapes
+            return  # a framework infers shapes
         device = inputs.device
         alive = self.graphs.alive()
         if len(alive) > 1:
-            gc.collect()  # a graph in a cycle that waits for the collector is no leak
+            gc.collect()  # a graph in a reference cycle is no leak
             alive = self.graphs.alive()
         finished = [s for s in self.saved if s.forward >= 0 and self.forwards[s.forward].output_gradients]
         forward = Forward(
@@ -381,7 +381,9 @@ class _Recorder:
         closure = any(callable(value) for value in (*args[1:], *kwargs.values()))
         number = self.optimizers[id(optimizer)]
         kind = type(optimizer).__name__
-        step = Step(number, kind, lr, strangers, self.gradients(), self.parameters(), closure=closure, options=options)
+        step = OptimizerStep(
+            number, kind, lr, strangers, self.gradients(), self.parameters(), closure=closure, options=options
+        )
         self.steps.append((step, len(self.forwards)))
 
     def after_step(self, *_: Any) -> None:
@@ -390,7 +392,7 @@ class _Recorder:
         step, forwards = self.steps.pop()
         step.after = self.parameters()
         if step.closure and len(self.forwards) == forwards + 1:
-            # Called once, a closure is a manner of writing: the step applied what it brought.
+            # A closure that is called once is plain training: the step applied the gradients that it computed.
             step.closure, step.gradients = False, self.gradients()
         self.add(step)  # here, after the forwards of its closure
 
@@ -414,7 +416,7 @@ class _Recorder:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """Copy a tensor to the CPU, where it can be sent from and compared."""
+    """Copy a tensor to the CPU."""
     return tensor.detach().to("cpu", copy=True)
 
 
@@ -436,7 +438,7 @@ def _count_hooks(model: nn.Module) -> int:
 
 
 def _note(call: Call, error: BaseException) -> None:
-    """Note what a call raised, with the lines of its author: those outside of this package and of the libraries."""
+    """Note the exception of a call, with the innermost line in the files of the loop's author."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_authored(frame.filename)]
     message = str(error).strip().splitlines()[0] if str(error).strip() else ""
     call.error_type, call.error_message = type(error).__name__, message

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnist_loop.verification.recording.trace import Result, Tensors
+from mnist_loop.verification.recording.events import Returned, Tensors
 
-DEEPEST = 6  # levels of containers; what is nested deeper is no report
-MOST = 4096  # numbers
+DEEPEST = 6  # levels of containers that are read
+MOST = 4096  # numbers that are kept
 
 
-def read_result(returned: object, yielded: list[object]) -> Result:
-    """Read what a call returned or, being a generator, yielded. What is not understood is left out."""
-    result = Result(kind=type(returned).__name__)
+def read_returned(returned: object, yielded: list[object]) -> Returned:
+    """Read what a call returned and, of a generator, yielded; leave out what is neither a number nor a state."""
+    result = Returned(kind=type(returned).__name__)
     for path, leaf in _leaves(returned, "", DEEPEST):
         if len(result.numbers) < MOST:
             result.numbers[path or "the result"] = leaf
@@ -58,7 +58,7 @@ def _item(value: Any) -> float:
 
 
 def _state(returned: object) -> Tensors | None:
-    """Return the parameters and buffers in what was returned: a model, its state, or either within a container."""
+    """Return the parameters and buffers of the first model or state dict in what was returned."""
     candidates = [returned]
     if isinstance(returned, Mapping):
         candidates += list(returned.values())
@@ -73,7 +73,7 @@ def _state(returned: object) -> Tensors | None:
 
 
 def _plain(state: Mapping[str, Tensor]) -> Tensors:
-    # AveragedModel and DistributedDataParallel put the model's names behind "module.".
+    # AveragedModel and DistributedDataParallel prefix the model's names with "module.".
     return {
         name.removeprefix("module."): torch.as_tensor(value).detach().clone()
         for name, value in state.items()

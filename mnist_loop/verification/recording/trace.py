@@ -1,206 +1,196 @@
-"""What was seen of a loop at work: plain data, in the order in which it happened."""
+"""A recording as the laws read it: which samples each batch held, which batches each step applied, and the oracle."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.cases.cases import Case
+from mnist_loop.verification.recording.arithmetic import FLOOR, distance
+from mnist_loop.verification.recording.events import Arrival, Call, Event, Forward, OptimizerStep, Pass, Tensors
+from mnist_loop.verification.recording.identify import identify_samples, number_epochs
+from mnist_loop.verification.recording.oracle import TOLERANCES, Oracle
+from mnist_loop.verification.recording.recording import Recording
+from mnist_loop.verification.recording.window import EvaluationPass, Window
 
-Tensors = dict[str, Tensor]
-
-
-@dataclass(eq=False)
-class Event:
-    """Something that happened. ``time`` counts the events of a recording from 0."""
-
-    time: int = field(init=False, default=-1)
+FLOOR_IN_FLOAT32 = 1e-5
 
 
-@dataclass(eq=False)
-class Pass(Event):
-    """A pass over the loader of ``split`` began."""
+class Trace:
+    """A recording as the laws read it.
 
-    split: str
-
-
-@dataclass(eq=False)
-class Draw(Event):
-    """A sample was drawn from the data set of ``split``."""
-
-    split: str
-    index: int
-
-
-@dataclass(eq=False)
-class Forward(Event):
-    """One call of the model.
-
-    Attributes:
-        inputs: what the model was called with (N, ...).
-        outputs: what it returned.
-        eval_modules: names of the modules in eval mode.
-        grad: gradients were enabled.
-        differentiable: the outputs carried a graph.
-        rng: state of the generator of the model's device before the call.
-        state: parameters and buffers before the call.
-        trainable: names of the parameters with ``requires_grad``.
-        output_gradients: what backward passes brought to the outputs, one of the outputs' shape for each.
-        alive: numbers of the earlier forwards whose graph was still held when this one began.
-        split: "train", "val" or "test", once that was found out; "mixed" where it is several; "" where it cannot be.
-        samples: numbers of the samples in it, once they were found out.
-        splits: the split of each sample.
-        altered: the inputs are not the images that were handed out.
-        epoch: the epoch, from 1, that it trained in or that it followed.
-        gradients: of the parameters before the call; those without one are left out.
-        kept: number of tensors that finished backward passes still held for another, where it was watched.
+    Args:
+        recording: one run of a loop.
+        declared: its intentions with the factory of the model, if it declares one; the recording has them without it.
+        others: recordings of the same loop in variants of the same case: "again" (nothing changed), "poisoned",
+            "relabelled", "resumed".
     """
 
-    inputs: Tensor
-    eval_modules: tuple[str, ...]
-    grad: bool
-    rng: Tensor
-    state: Tensors
-    trainable: frozenset[str]
-    alive: tuple[int, ...] = ()
-    outputs: Tensor | None = None
-    differentiable: bool = False
-    output_gradients: list[Tensor] = field(default_factory=list)
-    kept: int = 0
-    split: str = ""
-    samples: tuple[int, ...] = ()
-    splits: tuple[str, ...] = ()
-    altered: bool = False
-    epoch: int = 0
-    gradients: Tensors = field(default_factory=dict)
+    def __init__(
+        self, recording: Recording, declared: Intentions | None = None, others: Mapping[str, Recording] | None = None
+    ) -> None:
+        self.recording = recording
+        self.case = recording.case
+        self.declared = declared or recording.declared
+        self.roles = recording.roles
+        self.oracle = Oracle(recording, declared)
+        self.others = {name: Trace(other, declared) for name, other in (others or {}).items()}
+        self.floor = FLOOR if self.case.dtype == "float64" else FLOOR_IN_FLOAT32
+        self.tolerance = TOLERANCES[self.declared.precision or self.case.dtype]
+        identify_samples(recording.events, {split: self._images(split) for split in ("train", "val", "test")})
+        number_epochs(recording, self.training)
 
+    # -- what happened -------------------------------------------------------------------------------------------------
 
-@dataclass(eq=False)
-class LossCall(Event):
-    """One call of the loss that the loop was handed: what with, and what it returned."""
+    def of(self, kind: type[Event]) -> Iterator[Event]:
+        """Yield the events of one kind."""
+        return (event for event in self.recording.events if isinstance(event, kind))
 
-    outputs: Tensor
-    targets: Tensor
-    value: Tensor
+    @cached_property
+    def calls(self) -> list[Call]:
+        """The calls of the loop and of its evaluation."""
+        return [event for event in self.recording.events if isinstance(event, Call)]
 
+    @cached_property
+    def forwards(self) -> list[Forward]:
+        """All calls of the model."""
+        return [event for event in self.recording.events if isinstance(event, Forward)]
 
-@dataclass(eq=False)
-class Arrival(Event):
-    """A backward pass added to the gradient of a parameter."""
+    @cached_property
+    def steps(self) -> list[OptimizerStep]:
+        """All steps of optimizers."""
+        return [event for event in self.recording.events if isinstance(event, OptimizerStep)]
 
-    parameter: str
+    @cached_property
+    def training(self) -> list[Forward]:
+        """The forwards with a backward pass; if there are none, those on training data in a call that trains."""
+        found = [forward for forward in self.forwards if forward.output_gradients]
+        called = (f for f in self.forwards if f.split == "train" and f.outputs is not None)
+        return found or [f for f in called if self.call_at(f) == "train"]
 
+    @cached_property
+    def leaves(self) -> frozenset[str]:
+        """The modules without submodules: those whose mode has an effect."""
+        modules = self.oracle.model().named_modules()
+        return frozenset(name or "the model" for name, module in modules if not any(module.children()))
 
-@dataclass(eq=False)
-class Step(Event):
-    """One call of an optimizer's ``step``.
+    @cached_property
+    def failed(self) -> Call | None:
+        """The call that raised."""
+        return next((call for call in self.calls if call.error is not None), None)
 
-    Attributes:
-        optimizer: number of the optimizer, in the order of their first steps; 0 is the one that was handed in.
-        kind: its class.
-        lr: learning rate by parameter, of the parameters that it holds.
-        strangers: number of the parameters that it holds and the model does not.
-        gradients: of the model's parameters when the step began, or where it called a closure once, when that had
-            returned; those without one are left out.
-        before, after: the model's parameters.
-        options: by parameter, the optimizer's options when the step began, such as momentum.
-        closure: the step called a closure more than once, so that what it applied is not what there was when it began.
-    """
+    def restored(self, state: Tensors, time: int) -> bool:
+        """Return whether the loop went back to an earlier state: these parameters are those before ``time``."""
+        earlier = [self.recording.start, *(forward.state for forward in self.forwards if forward.time < time)]
+        names = self.recording.parameters
+        return any(all(torch.equal(state[name], other[name]) for name in names) for other in earlier)
 
-    optimizer: int
-    kind: str
-    lr: dict[str, float]
-    strangers: int
-    gradients: Tensors
-    before: Tensors
-    after: Tensors = field(default_factory=dict)
-    closure: bool = False
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    def call_at(self, event: Event) -> str:
+        """Return which call an event is in: "train" or "evaluate"."""
+        return next((call.what for call in self.calls if call.time <= event.time < call.end), "train")
 
+    @cached_property
+    def windows(self) -> list[Window]:
+        """The training in pieces: one ends where the parameters changed or an optimizer stepped."""
+        windows: list[Window] = []
+        pending: list[Forward] = []
+        if not self.training:
+            return []
+        ends = [*self.training[1:], None]
+        for forward, following in zip(self.training, ends, strict=True):
+            pending.append(forward)
+            until = len(self.recording.events) if following is None else following.time
+            state = self.recording.end if following is None else following.state
+            steps = [step for step in self.steps if forward.time < step.time < until]
+            moved = any(not torch.equal(forward.state[name], state[name]) for name in self.recording.parameters)
+            if steps or moved or following is None:
+                after = {name: state[name] for name in self.recording.parameters}
+                windows.append(Window(self, len(windows), pending, steps, after, forward.epoch))
+                pending = []
+        return windows
 
-@dataclass(eq=False)
-class Read(Event):
-    """Python read the value of a tensor outside of a step, which waits for the device."""
+    @cached_property
+    def epochs(self) -> dict[int, list[Forward]]:
+        """The training forwards by epoch, from 1."""
+        found: dict[int, list[Forward]] = {}
+        for forward in self.training:
+            found.setdefault(forward.epoch, []).append(forward)
+        return found
 
+    @cached_property
+    def evaluations(self) -> list[EvaluationPass]:
+        """The passes of evaluation: forwards without a backward pass, in a call that evaluates or on held-out data."""
+        found: list[EvaluationPass] = []
+        trained = set(map(id, self.training))
+        previous: Event | None = None
+        calls = [call for call in self.calls if call.what == "evaluate"]
+        for forward in self.forwards:
+            if id(forward) in trained:
+                previous = forward
+                continue
+            call = next((call for call in calls if call.time <= forward.time < call.end), None)
+            if call is None and forward.split not in ("val", "test"):
+                continue
+            passes = [e for e in self.of(Pass) if previous is not None and previous.time < e.time < forward.time]
+            same = (
+                found
+                and previous is found[-1].forwards[-1]
+                and found[-1].call is call
+                and forward.split == found[-1].forwards[-1].split
+                and not passes
+            )
+            if same:
+                found[-1].forwards.append(forward)
+            else:
+                found.append(EvaluationPass([forward], call, previous.epoch if isinstance(previous, Forward) else 0))
+            forward.epoch = found[-1].after_epoch
+            previous = forward
+        return found
 
-@dataclass(eq=False)
-class Result:
-    """What a call returned, as far as it is understood.
+    def arrivals(self, window: Window) -> set[str]:
+        """Return the parameters that got a gradient between the window's first forward and its first step."""
+        until = window.steps[0].time if window.steps else len(self.recording.events)
+        return {event.parameter for event in self.recording.events[window.time : until] if isinstance(event, Arrival)}
 
-    Attributes:
-        numbers: the numbers in it by where they stand, such as ``['loss']`` or ``[0].accuracy``.
-        state: parameters and buffers, where a model or its state was returned.
-        kind: its type.
-    """
+    # -- what is known of the loop -------------------------------------------------------------------------------------
 
-    numbers: dict[str, float] = field(default_factory=dict)
-    state: Tensors | None = None
-    kind: str = "NoneType"
+    @property
+    def knows_loss(self) -> bool:
+        """What the loop minimises is known: it is handed the loss, or declares what its own expects."""
+        return not self.declared.own_objective and ("loss_fn" in self.roles or self.declared.expects is not None)
 
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the parameters that are to be trained."""
+        return frozenset(
+            name
+            for name in self.recording.trainable
+            if not any(name == part or name.startswith((f"{part}.", part)) for part in self.declared.frozen)
+        )
 
-@dataclass(eq=False)
-class Call(Event):
-    """One call of the loop, or of its evaluation.
+    def only_trained(self, gradients: Tensors) -> Tensors:
+        """Return the gradients of the parameters that are to be trained; zeros for a missing one."""
+        start = self.recording.start
+        return {
+            name: gradients[name].double().cpu() if name in gradients else torch.zeros_like(start[name]).double().cpu()
+            for name in sorted(self.trained)
+        }
 
-    Attributes:
-        what: "train" or "evaluate".
-        epoch: which epoch, from 1; 0 for a whole fit and for evaluations at the end.
-        end: time of the last event in it, plus one.
-        before, after: parameters and buffers.
-        gradients_before, gradients_after: of the model's parameters; those without one are left out.
-        error: what it raised and where in the author's file, in one line; None if it returned.
-        error_type, error_message: class and first line of what it raised.
-        modes_before, modes_after: names of the modules in eval mode.
-    """
+    def close(self, found: Tensors, expected: Tensors) -> bool:
+        """Return whether two gradients are equal up to rounding, relative to their norm."""
+        return distance(found, expected, self.floor) <= self.tolerance
 
-    what: Literal["train", "evaluate"]
-    epoch: int
-    before: Tensors
-    gradients_before: Tensors
-    after: Tensors = field(default_factory=dict)
-    gradients_after: Tensors = field(default_factory=dict)
-    end: int = -1
-    result: Result = field(default_factory=Result)
-    error: str | None = None
-    error_type: str = ""
-    error_message: str = ""
-    modes_before: tuple[str, ...] = ()
-    modes_after: tuple[str, ...] = ()
+    def labels(self, forward: Forward) -> Tensor:
+        """Return the labels (N,), or targets (N, 1), of the samples in a forward."""
+        return self.oracle.labels_of(forward)
 
+    def images(self, forward: Forward) -> Tensor:
+        """Return the images (N, *shape) of the samples in a forward, as they were handed out."""
+        places = zip(forward.splits, forward.samples, strict=True)
+        return torch.stack([self._images(split)[index] for split, index in places])
 
-@dataclass(eq=False)
-class Recording:
-    """One run of a loop in one case.
-
-    Attributes:
-        case, declared: what it was run in, and what it declares.
-        roles: what the loop takes.
-        evaluate_roles: what its evaluation takes; None where it has none.
-        whole_fit: one call trains all epochs.
-        events: all that was seen, in order.
-        trainable: parameters that were handed in to be trained.
-        parameters: names of all parameters.
-        start, end: parameters and buffers before and after the run.
-        left: global state that the loop changed and did not put back.
-        threads: names of the threads that the loop left behind.
-        copied: how often a copy of the model was called.
-        compiled: the model was compiled, so that its forwards were not seen.
-    """
-
-    case: Case
-    declared: Intentions
-    roles: frozenset[str]
-    evaluate_roles: frozenset[str] | None
-    whole_fit: bool
-    trainable: frozenset[str]
-    parameters: tuple[str, ...]
-    start: Tensors
-    events: list[Event] = field(default_factory=list)
-    end: Tensors = field(default_factory=dict)
-    left: tuple[str, ...] = ()
-    threads: tuple[str, ...] = ()
-    copied: int = 0
-    compiled: bool = False
+    def _images(self, split: str) -> Tensor:
+        return self.oracle.data(split)[0]

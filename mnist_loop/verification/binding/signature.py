@@ -1,4 +1,4 @@
-"""Binds the parameters of a function to roles, by their names, and calls it with the values of these roles."""
+"""Binds the parameters of a function to roles by their names, and calls it with the values of these roles."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from mnist_loop.errors import UserError
-from mnist_loop.verification.binding.roles import DATA, SETTINGS, SHARED, Loaders, Settings, Use, meanings, nearest
+from mnist_loop.verification.binding.roles import DATA, SETTINGS, SHARED, Loaders, LoopArgs, Use, meanings, nearest
 
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
-# What a function that takes ``**kwargs`` alone is handed: it takes out what it wants.
+# The roles that a function which takes ``**kwargs`` alone is handed.
 TO_ANY = ("model", "train_loader", "test_loader", "loss_fn", "optimizer", "device")
 
 
@@ -26,7 +26,7 @@ class Binding:
     Attributes:
         roles: from parameter to role.
         signature: the parameters as the author wrote them.
-        positional: the parameters that go by position, from the first on; the others go by keyword.
+        positional: the parameters that are passed by position, from the first on; the others are keywords.
     """
 
     roles: Mapping[str, str]
@@ -35,7 +35,7 @@ class Binding:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The roles whose values are used; the parts stand for ``loaders``."""
+        """The roles whose values are used; ``loaders`` stands for train_loader and val_loader."""
         named = set(self.roles.values()) - SETTINGS.keys()
         return frozenset(named - {"loaders"} | ({"train_loader", "val_loader"} if "loaders" in named else set()))
 
@@ -68,44 +68,35 @@ class Binding:
         if role == "loaders" and role not in values:
             return Loaders(values)
         if role == "args" and role not in values:
-            return Settings(**{**SETTINGS, **values})
+            return LoopArgs(**{**SETTINGS, **values})
         return values.get(role, SETTINGS.get(role))
 
 
-@dataclass(frozen=True)
-class Misfit:
-    """Why a signature cannot be bound.
+class BindingError(Exception):
+    """A signature that cannot be bound.
 
     Attributes:
         why: a clause: "nothing is known of cfg2".
         binding: what could be bound.
-        unbound: the parameters without a default that could not.
     """
 
-    why: str
-    binding: Binding
-    unbound: tuple[str, ...]
-
-
-class Unbound(Exception):
-    """A signature that cannot be bound, and the `Misfit` that says why."""
-
-    def __init__(self, misfit: Misfit) -> None:
-        super().__init__(misfit.why)
-        self.misfit = misfit
+    def __init__(self, why: str, binding: Binding) -> None:
+        super().__init__(why)
+        self.why = why
+        self.binding = binding
 
 
 def bind_signature(function: Callable[..., Any], use: Use, *, skip_first: bool = False) -> Binding:
-    """Bind each parameter of ``function`` that has a known name; one with a default may stay without.
+    """Bind each parameter of ``function`` that has a known name; only a parameter with a default may lack one.
 
     Args:
-        function: is not called.
-        use: what it is for: a ``loader`` is the training data of one that trains.
-        skip_first: its first parameter is the instance.
+        function: what is bound; it is not called.
+        use: what it does; a ``loader`` holds training data if it trains.
+        skip_first: leave out the first parameter, the instance.
 
     Raises:
-        Unbound: a parameter without a default has no known name, or two of them mean the same.
-        UserError: Python cannot tell the signature.
+        BindingError: a parameter without a default has no known name, or two of them mean the same.
+        UserError: Python does not know the signature.
     """
     signature = signature_of(function)
     if skip_first:
@@ -116,7 +107,7 @@ def bind_signature(function: Callable[..., Any], use: Use, *, skip_first: bool =
     binding = Binding(roles, signature, _positional(function, parameters))
     unbound = tuple(p.name for p in parameters if p.default is p.empty and p.name not in roles)
     if clash or unbound:
-        raise Unbound(Misfit(clash or _unknown(unbound), binding, unbound))
+        raise BindingError(clash or _unknown(unbound), binding)
     if not parameters and not skip_first and not isinstance(function, type) and _takes_any(signature):
         return Binding(dict(zip(TO_ANY, TO_ANY, strict=True)), signature)
     return binding
@@ -127,16 +118,16 @@ def _takes_any(signature: Signature) -> bool:
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
-    """Return the signature; of a wrapper that takes anything, the one of the function that it closes over.
+    """Return the signature; of a wrapper with ``*args`` or ``**kwargs`` alone, that of the function in its closure.
 
     Raises:
-        UserError: Python cannot tell it.
+        UserError: Python does not know it.
     """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         raise UserError(
-            f"{function!r} found, whose parameters Python cannot tell, expected a function written in Python: "
+            f"{function!r} found, whose parameters Python does not know, expected a function written in Python: "
             "wrap it in one"
         ) from None
     kinds = {parameter.kind for parameter in signature.parameters.values()}
@@ -160,23 +151,23 @@ def _filled(cell: Any) -> bool:
 
 
 def _fixed(function: Any) -> set[str]:
-    """Return the parameters that a ``functools.partial`` has set: they are not to be set again."""
+    """Return the parameters that a ``functools.partial`` has set."""
     return {*function.keywords, *_fixed(function.func)} if isinstance(function, partial) else set()
 
 
 def _assign(parameters: list[Parameter], use: Use) -> tuple[dict[str, str], str]:
-    """Return the role of each parameter that has one, and how two of them clash, if they do."""
+    """Return the role of each parameter that has one, and a clause on two that mean the same, if any."""
     likely = {parameter.name: meanings(parameter.name, use) for parameter in parameters}
     sized = any("batch_size" in roles for roles in likely.values())
     owner: dict[str, str] = {}
     bound: dict[str, str] = {}
     clash = ""
-    # Those that mean one thing choose first, and of them those that need a value.
+    # Parameters with a single meaning first, and of these the ones without a default.
     for parameter in sorted(parameters, key=lambda p: (len(likely[p.name]) > 1, p.default is not p.empty)):
         name, optional = parameter.name, parameter.default is not parameter.empty
         roles = _prefer(likely[name], parameter, sized)
         free = [role for role in roles if role not in owner or role in SHARED]
-        if free and not (free[0] == "path" and optional and use != "checkpoint"):  # a loop may write where it likes
+        if free and not (free[0] == "path" and optional and use != "checkpoint"):  # the loop's own path is kept
             bound[name] = free[0]
             owner[free[0]] = name
         elif roles and not free and not optional:
@@ -187,7 +178,7 @@ def _assign(parameters: list[Parameter], use: Use) -> tuple[dict[str, str], str]
 
 
 def _prefer(roles: tuple[str, ...], parameter: Parameter, sized: bool) -> tuple[str, ...]:
-    """Order the roles of data: the loader first, but where a batch size is taken too, or an annotation says so."""
+    """Put the loader before the data set, unless there is a batch size too, or the annotation says otherwise."""
     if len(roles) < 2 or not DATA.issuperset(roles):
         return roles
     annotation = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
@@ -204,7 +195,7 @@ def _unknown(names: tuple[str, ...]) -> str:
 
 
 def _positional(function: Callable[..., Any], parameters: list[Parameter]) -> tuple[str, ...]:
-    """Return what has to go by position: what is positional only, and all of a wrapper that takes no keywords."""
+    """Return the positional-only parameters; of a wrapper that takes no keywords, all parameters."""
     try:
         outer = {parameter.kind for parameter in inspect.signature(function, follow_wrapped=False).parameters.values()}
     except (TypeError, ValueError):

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from mnist_loop.verification.binding.contract import bind
+from mnist_loop.verification.binding.bind import bind
 from mnist_loop.verification.binding.intentions import DEFAULT
 from mnist_loop.verification.cases import world
-from mnist_loop.verification.cases.cases import Case
-from mnist_loop.verification.recording.reading import Trace, add, clipped, distance, norm, scale, sum_of
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.recording.arithmetic import add, clipped, distance, norm, scale, sum_of
 from mnist_loop.verification.recording.recorder import record
+from mnist_loop.verification.recording.trace import Trace
 
 # Loops are tried on 10 samples in batches of 4, 4 and 2, for two epochs, unless a case says otherwise.
 CASE = Case()
@@ -305,7 +306,7 @@ def test_samples_are_known_in_any_shape_and_precision(view, dtype):
             step(lambda batch: model(batch.double()), entered, labels, loss_fn, optimizer)
 
     trace = read(views, Case(dtype=dtype, loss="cross-entropy", epochs=1))
-    images, labels = world.data_of(trace.case, DEFAULT, "train")
+    images, labels = world.make_data(trace.case, DEFAULT, "train")
     for forward in trace.forwards:
         assert forward.split == "train"
         assert not forward.altered

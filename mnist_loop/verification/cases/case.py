@@ -1,4 +1,4 @@
-"""The situations that a loop is tried in: plain data, from which everything is made anew for each run."""
+"""A case: the data, model and settings of one small training, as plain data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Case:
-    """A small training. Two runs of one case are handed equal models, data and random numbers.
+    """A small training. Two runs of a case get equal models, data and random numbers.
 
     Attributes:
         model: a name in `world.MODELS`, or "declared" for the model that the loop declares.
         samples: size of the training set.
         held_out: size of the validation set, and of the test set.
-        batch_size: 1 to beyond ``samples``.
+        batch_size: at least 1; it may exceed ``samples``.
         epochs: number of epochs.
         optimizer: a name in `world.OPTIMIZERS`.
         lr: learning rate.
@@ -30,12 +30,12 @@ class Case:
         dtype: of the model and of the images.
         scale: standard deviation of the pixels.
         schedule: learning-rate schedule, a name in `world.SCHEDULES`.
-        accumulate, clip: what a loop that declares them takes as its arguments.
+        accumulate, clip: arguments for a loop that takes them.
         seed: of data, weights and random numbers.
         device: where the training runs.
-        variant: "poisoned": the test images are others; "relabelled": the test labels are.
-        watch: "graphs": the saved tensors are followed; "reads": the tensors' values that Python reads are.
-        resume: the training is saved half-way, and goes on with all made anew from what was saved.
+        variant: "poisoned": with other test images; "relabelled": with other test labels.
+        watch: "graphs": saved tensors are recorded; "reads": reads of tensors by Python are recorded.
+        resume: the training is saved half-way and resumed with new objects.
     """
 
     model: str = "plain"
@@ -59,7 +59,7 @@ class Case:
 
     @property
     def batches(self) -> int:
-        """Batches in an epoch, the partial last one too."""
+        """Number of batches in an epoch, a partial last one included."""
         return math.ceil(self.samples / self.batch_size)
 
     def but(self, **changes: object) -> Case:
@@ -67,7 +67,7 @@ class Case:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # the names are checked at run time
 
     def __repr__(self) -> str:
-        """Return what differs from the default, as code to paste."""
+        """Return code that makes the case, with what differs from the default."""
         changed = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)

@@ -1,0 +1,75 @@
+"""The bugs behind the findings of all cases, each with its consequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mnist_loop.bugs import BUGS, Bug
+from mnist_loop.verdict.finding import CATCH_ALL, ENDED, SEVERITIES, Finding, Judgement
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One bug of a loop.
+
+    Attributes:
+        finding: its finding in the smallest case in which nothing else explains it.
+        count: number of cases in which it shows.
+        consequences: for each other law that is broken because of it, one finding.
+    """
+
+    finding: Finding
+    count: int
+    consequences: tuple[Finding, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The bug's id."""
+        return self.finding.id
+
+    @property
+    def bug(self) -> Bug:
+        """The catalogue's entry."""
+        return self.finding.bug
+
+
+def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
+    """Gather the findings of all cases into bugs with their consequences, the primary bug first."""
+    judgements = list(judgements)
+    found: dict[str, list[Finding]] = {}
+    for judgement in judgements:
+        for finding in judgement.findings:
+            found.setdefault(finding.id, []).append(finding)
+    owners = _owners(found, {(judgement.case, id_) for judgement in judgements for id_ in judgement.held})
+    diagnoses = []
+    for id_, findings in found.items():
+        if id_ not in owners:
+            causes = [finding for finding in findings if finding.consequence_of is None] or findings
+            consequences = tuple(found[other][0] for other in owners if _root(other, owners) == id_)
+            diagnoses.append(Diagnosis(causes[0], len(findings), consequences))
+    return sorted(
+        diagnoses,
+        key=lambda d: (SEVERITIES.index(d.bug.severity), d.id not in ENDED, d.id in CATCH_ALL, -d.count),
+    )
+
+
+def _owners(found: Mapping[str, list[Finding]], held: set[tuple[object, str]]) -> dict[str, str]:
+    """Return, for each broken law that another bug explains, the id of that bug."""
+    order = list(BUGS)
+    owners: dict[str, str] = {}
+    for id_, findings in found.items():
+        for cause in sorted(found.keys() - {id_}, key=order.index):
+            # A cause whose own law holds in most of these cases does not explain them.
+            alone = sum((finding.case, cause) in held for finding in findings)
+            explained = found[cause][0].is_cause_of(id_) and 2 * alone <= len(findings)
+            if explained and _root(cause, owners) != id_:
+                owners.setdefault(id_, cause)
+    return owners
+
+
+def _root(id: str, owners: Mapping[str, str]) -> str:  # noqa: A002  # the catalogue's word
+    """Return the bug that explains ``id`` in the end."""
+    while id in owners:
+        id = owners[id]  # noqa: A001  # as above
+    return id

@@ -1,0 +1,91 @@
+"""What was found in one case: the broken laws as findings, and the judgement that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mnist_loop.bugs import BUGS, Bug
+
+if TYPE_CHECKING:
+    from mnist_loop.verification.cases.case import Case
+
+SEVERITIES = ("bug", "cost", "info")
+# They say what differs and not why: a finding that names the reason goes before them.
+CATCH_ALL = ("loss-differs", "gradient-differs", "update-differs", "state-differs", "metric-differs", "loop-raises")
+# The ways in which a loop ends its process; they explain whatever else was found in the same case.
+ENDED = ("loop-hangs", "loop-exits", "loop-crashes", "loop-exhausts-memory")
+# The ones that no law decides: they hold in each case from which the loop came back.
+WITHOUT_LAW = ("loop-hangs", "loop-exits", "loop-crashes")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A broken law.
+
+    Attributes:
+        id: of the bug.
+        time: when it first showed, as a number of events.
+        text: the evidence.
+        case: where it showed; None for a training that was watched as it is.
+        explains: ids of the laws that a loop with this bug breaks as well.
+        consequence_of: the id of the finding in the same case that explains this one; None if there is none.
+    """
+
+    id: str
+    time: int
+    text: str
+    case: Case | None = None
+    explains: tuple[str, ...] = ()
+    consequence_of: str | None = None
+
+    @property
+    def bug(self) -> Bug:
+        """The catalogue's entry."""
+        return BUGS[self.id]
+
+    @property
+    def severity(self) -> str:
+        """One of `SEVERITIES`."""
+        return self.bug.severity
+
+    def is_cause_of(self, id: str) -> bool:  # noqa: A002  # the catalogue's word
+        """Say whether a loop with this bug breaks the law ``id`` because of it."""
+        return id not in ENDED and (self.id in ENDED or id in self.explains)
+
+
+@dataclass
+class Judgement:
+    """What the laws say of one case.
+
+    Attributes:
+        case: the case; None for a training that was watched as it is.
+        findings: the broken laws, the primary one first.
+        held: ids of the laws that hold.
+        not_run: ids of the laws that could not be decided, with the reason.
+    """
+
+    case: Case | None
+    findings: list[Finding] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    not_run: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> Finding | None:
+        """The first finding; None if every law holds."""
+        return self.findings[0] if self.findings else None
+
+
+def ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort the findings of one case, causes before consequences; note in each consequence what explains it."""
+    order = list(BUGS)
+    findings = sorted(findings, key=lambda finding: order.index(finding.id))
+    result = []
+    for finding in findings:
+        cause = next((f.id for f in findings if f.id != finding.id and f.is_cause_of(finding.id)), None)
+        result.append(replace(finding, consequence_of=cause))
+    return sorted(
+        result,
+        key=lambda f: (f.consequence_of is not None, SEVERITIES.index(f.severity), f.id in CATCH_ALL, f.time),
+    )

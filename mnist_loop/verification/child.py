@@ -1,0 +1,54 @@
+"""What runs in the process of the loop: it binds the loop, describes it, and runs experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mnist_loop.verdict.finding import Judgement
+from mnist_loop.verification.binding.bind import bind
+from mnist_loop.verification.binding.contract import Contract
+from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.cases.battery import Experiment
+from mnist_loop.verification.laws.judge import LAWS, judge
+from mnist_loop.verification.recording.packing import pack
+from mnist_loop.verification.recording.recorder import record
+from mnist_loop.verification.recording.recording import Recording
+from mnist_loop.verification.recording.trace import Trace
+
+Answer = Callable[[Experiment | None], object]
+
+
+def answer_for(loop: object, evaluate: object, declared: Mapping[str, Any]) -> Answer:
+    """Bind the loop, and return what answers requests about it: None asks for its description.
+
+    Raises:
+        UserError: ``loop`` is none, or it cannot be bound.
+    """
+    contract = bind(loop, evaluate, **declared)
+
+    def answer(request: Experiment | None) -> object:
+        return contract.description if request is None else observe(contract, request)
+
+    return answer
+
+
+def observe(contract: Contract, experiment: Experiment) -> bytes | Judgement:
+    """Run every run of an experiment; return the recordings, packed, or the judgement.
+
+    The parent judges, where no loop has run; but the model that a loop declares is known in its own process alone.
+    """
+    recordings = {"": record(contract, experiment.case)}
+    for run, case in experiment.variants().items():
+        recordings[run] = record(contract, case)
+    if experiment.case.model != "declared":
+        return pack(recordings)
+    return judge_recordings(recordings, experiment.laws, contract.intentions)
+
+
+def judge_recordings(
+    recordings: Mapping[str, Recording], laws: Iterable[str], declared: Intentions | None = None
+) -> Judgement:
+    """Hold one case, recorded by the names of its runs, to laws."""
+    others = {name: recording for name, recording in recordings.items() if name}
+    return judge(Trace(recordings[""], declared, others), [LAWS[name] for name in laws])

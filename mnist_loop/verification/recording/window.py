@@ -1,0 +1,128 @@
+"""A recording in pieces: a training step with its batches, and a pass of evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mnist_loop.verification.recording.arithmetic import add, clipped, distance, scale, sum_of
+from mnist_loop.verification.recording.events import Call, Forward, OptimizerStep, Tensors
+
+if TYPE_CHECKING:
+    from mnist_loop.verification.recording.trace import Trace
+
+# clip_grad_norm_ adds 1e-6 to the norm that it divides by; others do not.
+CLIPPING = 1e-5
+
+
+@dataclass(eq=False)
+class Window:
+    """The training forwards between two changes of the parameters, and the steps that followed.
+
+    Attributes:
+        trace: the trace that it is a part of.
+        number: of the window, from 0.
+        forwards: the forwards whose gradients its steps should apply, at least one.
+        steps: the optimizer's steps after the last forward.
+        after: the parameters at the end of the window.
+        epoch: the epoch of its last forward, from 1.
+    """
+
+    trace: Trace
+    number: int
+    forwards: list[Forward]
+    steps: list[OptimizerStep]
+    after: Tensors
+    epoch: int
+
+    @property
+    def time(self) -> int:
+        """When it began."""
+        return self.forwards[0].time
+
+    @property
+    def name(self) -> str:
+        """Its name in a message; steps count from 0."""
+        return f"step {self.number}"
+
+    @cached_property
+    def applied(self) -> Tensors:
+        """The gradient that its steps applied; of a parameter that two steps hold, that of the first."""
+        found: Tensors = {}
+        for step in reversed(self.steps):
+            found.update({name: step.gradients[name] for name in step.lr if name in step.gradients})
+        return self.trace.only_trained(found)
+
+    @cached_property
+    def implied(self) -> Tensors:
+        """The gradient of its backward passes, replayed from the gradients of the outputs."""
+        oracle = self.trace.oracle
+        return add(
+            self.trace.only_trained({}),
+            *(
+                self.trace.only_trained(
+                    oracle.gradients(forward, sum_of(forward.output_gradients), forward.eval_modules)
+                )
+                for forward in self.forwards
+                if forward.output_gradients
+            ),
+        )
+
+    @cached_property
+    def right(self) -> Tensors:
+        """The oracle's gradient of the mean loss over its samples, clipped if that is declared."""
+        gradient = self.mean
+        clip = self.trace.declared.clip
+        return gradient if clip is None else clipped(gradient, clip)
+
+    @cached_property
+    def mean(self) -> Tensors:
+        """The gradient of the mean loss over its samples, not clipped."""
+        return self.weighted([len(forward.samples) for forward in self.forwards])
+
+    @cached_property
+    def parts(self) -> list[Tensors]:
+        """The gradient of the mean loss over each of its forwards."""
+        oracle = self.trace.oracle
+        return [
+            self.trace.only_trained(oracle.gradients(forward, None, oracle.right_eval_modules(forward)))
+            for forward in self.forwards
+        ]
+
+    def weighted(self, weights: list[int]) -> Tensors:
+        """Return the mean of the forwards' gradients with these weights."""
+        return add(*(scale(part, weight / sum(weights)) for part, weight in zip(self.parts, weights, strict=True)))
+
+    @cached_property
+    def is_right(self) -> bool:
+        """It applied the right gradient, or has no step."""
+        if not self.steps:
+            return True
+        rounding = self.trace.tolerance if self.trace.declared.clip is None else max(CLIPPING, self.trace.tolerance)
+        return distance(self.applied, self.right, self.trace.floor) <= rounding
+
+    def is_applied(self, gradient: Tensors) -> bool:
+        """Return whether its steps applied this gradient, or this one clipped to the declared norm."""
+        clip = self.trace.declared.clip
+        candidates = [gradient] if clip is None else [gradient, clipped(gradient, clip)]
+        return any(self.trace.close(self.applied, candidate) for candidate in candidates)
+
+    @cached_property
+    def applied_what_arrived(self) -> bool:
+        """It applied the gradient of its backward passes, right or wrong."""
+        return self.trace.close(self.applied, self.implied)
+
+
+@dataclass
+class EvaluationPass:
+    """One pass of evaluation: a call of the loop's evaluation, or the forwards on held-out data between two epochs."""
+
+    forwards: list[Forward]
+    call: Call | None = None
+    after_epoch: int = 0
+
+    @property
+    def time(self) -> int:
+        """When it began."""
+        return self.forwards[0].time

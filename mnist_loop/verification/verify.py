@@ -1,0 +1,233 @@
+"""``verify``: hold a training loop to the laws.
+
+The loop runs in a process of its own (child.py); this one chooses the cases, judges the recordings and keeps the
+verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase, settings
+
+from mnist_loop.errors import UserError
+from mnist_loop.support.device import resolve_device
+from mnist_loop.verdict.finding import ENDED, Finding, Judgement
+from mnist_loop.verdict.snippet import Asked
+from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.cases.battery import Experiment, all_runs, basis, battery, experiments
+from mnist_loop.verification.child import answer_for, judge_recordings
+from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.recording.authored import is_authored
+from mnist_loop.verification.recording.packing import unpack
+from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Worker, can_isolate, start_method
+
+MOST_ENDS = 2  # times that a loop may end its process before no further case is tried
+KINDS = {
+    "hang": "loop-hangs",
+    "exit": "loop-exits",
+    "crash": "loop-crashes",
+    "pipe": "loop-crashes",
+    "memory": "loop-exhausts-memory",
+}
+
+
+def verify(loop: object, evaluate: object = None, options: Options | None = None, **declared: object) -> Verdict:
+    """Hold a training loop to the laws.
+
+    Args:
+        loop: a callable, a class, an object with ``fit``, or the text that says where one is: "my_train.py:train".
+        evaluate: what evaluates, where it is not found beside the loop.
+        options: how to verify.
+        **declared: what the loop means to do: the parameters of `mnist_loop.declare`.
+
+    Raises:
+        UserError: ``loop`` is none, or cannot be bound.
+    """
+    options = options or Options()
+    resolve_device(options.device)
+    begun = time.monotonic()
+    # The first optimizer of a process loads a good part of torch: here, where each child inherits it.
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
+    setup = partial(answer_for, loop, evaluate, declared)
+    not_isolated = "asked for" if options.in_process else can_isolate(setup, options.device)
+    runner = (
+        Worker(setup, timeout=options.timeout, start_method=start_method(options.device))
+        if not_isolated is None
+        else InProcess(setup)
+    )
+    with runner, _one_thread():
+        description = _describe(runner, loop)
+        verdict = Verdict(
+            name=description.name,
+            file=description.file,
+            lines=description.lines,
+            found_evaluate_by=description.found_evaluate_by,
+            evaluate_name=description.evaluate_name,
+            asked=_asked(loop, evaluate, options, declared),
+            seed=options.seed,
+            not_isolated=not_isolated or "",
+        )
+        _Trial(runner, description, options, verdict).run()
+        verdict.output = runner.output
+    verdict.seconds = time.monotonic() - begun
+    return verdict
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread: the tensors are tiny, and threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _describe(runner: Worker | InProcess, loop: object) -> Description:
+    try:
+        description: Description = runner.ask(None)
+    except Ended as ended:
+        name = loop if isinstance(loop, str) else getattr(loop, "__qualname__", type(loop).__name__)
+        raise UserError(f"{name} {ended.detail} while it was imported: expected it to return") from None
+    return description
+
+
+def _asked(loop: object, evaluate: object, options: Options, declared: Mapping[str, object]) -> Asked:
+    return Asked(
+        loop=loop if isinstance(loop, str) else None,
+        evaluate=evaluate if isinstance(evaluate, str) else None,
+        declared=declared,
+        only=options.laws,
+        options=options.changed(),
+    )
+
+
+class _Found(Exception):
+    """Ends the search at a random case in which a bug showed; Hypothesis makes that case smaller."""
+
+    def __init__(self, judgement: Judgement) -> None:
+        super().__init__()
+        self.judgement = judgement
+
+
+@dataclass
+class _Trial:
+    """Tries one loop in cases, and adds to its verdict."""
+
+    runner: Worker | InProcess
+    description: Description
+    options: Options
+    verdict: Verdict
+    ends: int = 0
+    tried: int = 0
+    dtype: str = "float64"
+
+    def run(self) -> None:
+        """Try the cases that are asked for, or else the battery, and random ones after a battery without a bug."""
+        if self.options.cases is not None:
+            for case in self.options.cases:
+                self.add(Experiment(case, all_runs(self.description)))
+                self.tell(len(self.options.cases))
+            return
+        self.choose_dtype()
+        plan = battery(self.description, self.dtype)[: self.options.fixed_cases]
+        for experiment in plan:
+            if self.ends < MOST_ENDS:
+                self.add(experiment)
+                self.tell(len(plan) + self.options.random_cases)
+        if not self.verdict.bugs and self.options.random_cases:
+            self.search()
+
+    def choose_dtype(self) -> None:
+        """Use float32 for a loop that raises in the plainest case in float64 and does not in float32."""
+        exact, rounded = (basis(self.description, dtype) for dtype in ("float64", "float32"))
+        first = self.judgement(Experiment(exact))
+        if self.ends:
+            self.verdict.judgements.append(first)
+        elif _raised(first) and not _raised(self.judgement(Experiment(rounded))):
+            self.dtype = "float32"
+            self.verdict.skipped[exact] = "the loop raises in float64: tried in float32, whose rounding hides more"
+
+    def add(self, experiment: Experiment) -> None:
+        """Try one experiment, and add its judgement to the verdict."""
+        judgement = self.judgement(experiment)
+        if experiment.optional and _raised(judgement):
+            self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {experiment.optional}"
+            return
+        self.verdict.judgements.append(judgement)
+        if any(finding.id == "loop-exhausts-memory" for finding in judgement.findings):
+            self.ends = MOST_ENDS  # each further case would fill the memory again
+
+    def search(self) -> None:
+        """Try random cases; of the first in which a bug shows, keep the smallest that shows it."""
+        ran: list[Judgement] = []
+
+        @hypothesis.seed(self.options.seed)
+        @settings(
+            max_examples=self.options.random_cases,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        )
+        @hypothesis.given(experiments(self.description, self.dtype))
+        def try_one(experiment: Experiment) -> None:
+            judgement = self.judgement(experiment)
+            ran.append(judgement)
+            self.tell(self.tried)
+            if _has_bug(judgement):
+                raise _Found(judgement)
+
+        try:
+            try_one()
+        except _Found as found:
+            self.verdict.judgements.append(found.judgement)
+        self.verdict.judgements += [judgement for judgement in ran if not _has_bug(judgement)]
+        self.verdict.random_cases = len(ran)
+
+    def judgement(self, experiment: Experiment) -> Judgement:
+        """Have the loop run an experiment, and hold what was recorded to the laws."""
+        if self.options.device != "cpu":
+            experiment = dataclasses.replace(experiment, case=experiment.case.but(device=self.options.device))
+        chosen = set(self.options.laws or LAWS) & set(experiment.laws or LAWS)
+        experiment = dataclasses.replace(experiment, laws=tuple(sorted(chosen)))
+        try:
+            answer: Any = self.runner.ask(experiment)
+        except Ended as ended:
+            self.ends += 1 if ended.kind != "hang" else MOST_ENDS
+            return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, _how(ended), experiment.case)])
+        return answer if isinstance(answer, Judgement) else judge_recordings(unpack(answer), experiment.laws)
+
+    def tell(self, planned: int) -> None:
+        """Tell who asked how many cases are done."""
+        self.tried += 1
+        if self.options.on_case is not None:
+            self.options.on_case(self.tried, max(planned, self.tried))
+
+
+def _has_bug(judgement: Judgement) -> bool:
+    return any(finding.severity == "bug" for finding in judgement.findings)
+
+
+def _raised(judgement: Judgement) -> bool:
+    return any(finding.id in ("loop-raises", *ENDED) for finding in judgement.findings)
+
+
+def _how(ended: Ended) -> str:
+    """Say how the process ended, and where in the author's files it was then."""
+    lines = [line.strip() for line in (ended.traceback or "").splitlines() if line.strip().startswith("File ")]
+    own = [line for line in lines if is_authored(line.split('"')[1])]
+    return f"it {ended.detail}" + (f", in {own[0]}" if own else "")
