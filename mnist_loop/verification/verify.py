@@ -30,7 +30,7 @@ from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.recording.authored import is_authored
 from mnist_loop.verification.recording.packing import unpack
-from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Worker, can_isolate, start_method
+from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Sandbox, can_isolate, start_method
 
 MOST_ENDS = 2  # times that a loop may end its process before no further case is tried
 KINDS = {
@@ -62,7 +62,7 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
     setup = partial(answer_for, loop, evaluate, declared)
     not_isolated = "asked for" if options.in_process else can_isolate(setup, options.device)
     runner = (
-        Worker(setup, timeout=options.timeout, start_method=start_method(options.device))
+        Sandbox(setup, timeout=options.timeout, start_method=start_method(options.device))
         if not_isolated is None
         else InProcess(setup)
     )
@@ -95,7 +95,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _describe(runner: Worker | InProcess, loop: object) -> Description:
+def _describe(runner: Sandbox | InProcess, loop: object) -> Description:
     try:
         description: Description = runner.ask(None)
     except Ended as ended:
@@ -126,7 +126,7 @@ class _Found(Exception):
 class _Trial:
     """Tries one loop in cases, and adds to its verdict."""
 
-    runner: Worker | InProcess
+    runner: Sandbox | InProcess
     description: Description
     options: Options
     verdict: Verdict

@@ -28,7 +28,7 @@ from mnist_loop.verification.sandbox.isolation import (
     Ended,
     Failed,
     InProcess,
-    Worker,
+    Sandbox,
     can_isolate,
     start_method,
 )
@@ -67,13 +67,13 @@ def is_alive(pid):
 
 def worker(loop, timeout=LONG_S, **options):
     """A worker whose answer to any request is what ``loop`` returns."""
-    return Worker(lambda: lambda _: loop(), timeout=timeout, start_method="fork", **options)
+    return Sandbox(lambda: lambda _: loop(), timeout=timeout, start_method="fork", **options)
 
 
 def outcome(loop, **options):
     """Run ``loop`` in a worker that must not survive it; return how it ended. The worker must serve again then."""
     runs = iter([True])
-    with Worker(lambda: lambda first: loop() if first else "again", timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(lambda: lambda first: loop() if first else "again", timeout=LONG_S, start_method="fork") as runner:
         for name, value in options.items():
             setattr(runner, f"_{name}", value)
         with pytest.raises(Ended) as ended:
@@ -324,7 +324,7 @@ def test_what_does_no_harm_is_answered(loop):
         loop() if number == 1 else sleep(0.2)  # for an alarm that was left
         return number, getpid()
 
-    with Worker(lambda: answer, timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(lambda: answer, timeout=LONG_S, start_method="fork") as runner:
         (one, first), (two, second) = runner.ask(1), runner.ask(2)
         assert (one, two) == (1, 2)
         assert first == second
@@ -343,7 +343,7 @@ def test_a_loop_that_forks_replies_once():
 
 def test_replies_are_plain_objects():
     """Tensors, arrays and data classes come as they are, megabytes of them too, there and back."""
-    with Worker(lambda: lambda request: request, timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(lambda: lambda request: request, timeout=LONG_S, start_method="fork") as runner:
         sent = {"tensor": torch.arange(12.0).view(3, 4).T, "array": np.arange(10**6), "case": Plain(2, (1, "x"))}
         sent["double"] = torch.ones(1000, 1000, dtype=torch.float64).requires_grad_()
         came = runner.ask(sent)
@@ -388,7 +388,7 @@ def foreign_object():
 def test_a_reply_that_cannot_come_over_is_told(reply, sentence):
     """What cannot be pickled, or not be loaded here, is an error in a sentence; the child lives on."""
     replies = {"bad": reply, "good": os.getpid}
-    with Worker(lambda: lambda which: replies[which](), timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(lambda: lambda which: replies[which](), timeout=LONG_S, start_method="fork") as runner:
         own = runner.ask("good")
         with pytest.raises(Failed, match=sentence):
             runner.ask("bad")
@@ -412,7 +412,7 @@ class OfTheUser(UserError):
 def test_user_errors_come_through(error, where):
     """With their class and their words, from the setup and from an answer."""
     setup = {"setup": lambda: raise_(error), "answer": lambda: lambda _: raise_(error)}[where]
-    with Worker(setup, timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(setup, timeout=LONG_S, start_method="fork") as runner:
         for _ in range(2):
             with pytest.raises(UserError, match=r"^a sentence$") as raised:
                 runner.ask(None)
@@ -439,7 +439,7 @@ class NoWords(Exception):
 def test_other_exceptions_come_as_text(error, where):
     """With the traceback from the user's first frame on."""
     setup = {"setup": lambda: raise_(error()), "answer": lambda: lambda _: raise_(error())}[where]
-    with Worker(setup, timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(setup, timeout=LONG_S, start_method="fork") as runner:
         for _ in range(2):
             with pytest.raises(Failed, match=error.__name__) as raised:
                 runner.ask(None)
@@ -453,7 +453,7 @@ def test_other_exceptions_come_as_text(error, where):
 )
 def test_a_setup_that_ends_the_child_is_told(setup, kind):
     """The stage says that it was the setup."""
-    with Worker(setup, timeout=SHORT_S, start_method="fork") as runner, pytest.raises(Ended) as ended:
+    with Sandbox(setup, timeout=SHORT_S, start_method="fork") as runner, pytest.raises(Ended) as ended:
         runner.ask(None)
     assert (ended.value.kind, ended.value.stage) == (kind, "setup")
 
@@ -475,7 +475,7 @@ def test_output_is_kept():
             say("\nlast words", end="\n")
             os._exit(1)
 
-    with Worker(setup, timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(setup, timeout=LONG_S, start_method="fork") as runner:
         assert runner.output == ""
         runner.ask(None)
         for words in ("from the setup", "an answer", "and an error", "\ufffd\n"):
@@ -565,7 +565,7 @@ def test_leftovers_are_told():
             os.wait()
         return None
 
-    with Worker(lambda: answer, timeout=LONG_S, start_method="fork") as runner:
+    with Sandbox(lambda: answer, timeout=LONG_S, start_method="fork") as runner:
         runner.ask("nothing")
         assert runner.leftovers == []
         runner.ask("threads")
@@ -754,7 +754,7 @@ def test_workers_do_not_hold_each_other():
 
 
 def test_threads_may_have_workers():
-    """Workers start, answer and end in threads that come and go; one may be asked by several."""
+    """Sandboxes start, answer and end in threads that come and go; one may be asked by several."""
     errors = []
     shared = worker(os.getpid)
 
@@ -831,7 +831,7 @@ def spawned_answer(request):
 
 def test_a_new_interpreter_answers():
     """Where a fork will not do, all is as with one."""
-    with Worker(spawned_setup, timeout=LONG_S, start_method="spawn") as runner:
+    with Sandbox(spawned_setup, timeout=LONG_S, start_method="spawn") as runner:
         reply, pid, threads = runner.ask(torch.ones(2))
         assert torch.equal(reply, torch.ones(2))
         assert pid == runner._child.pid != os.getpid()
@@ -851,13 +851,13 @@ def test_a_script_may_spawn(tmp_path):
     script = tmp_path / "script.py"
     body = """
         import sys
-        from mnist_loop.verification.sandbox.isolation import Worker
+        from mnist_loop.verification.sandbox.isolation import Sandbox
 
         def setup():
             return lambda request: (request, sys.argv[1])
 
         def main():
-            with Worker(setup, timeout=100, start_method="spawn") as worker:
+            with Sandbox(setup, timeout=100, start_method="spawn") as worker:
                 print(worker.ask("asked"))
     """
     for last, sentence in (('if __name__ == "__main__":\n    main()', ""), ("main()", "start it under if __name__")):
@@ -876,7 +876,7 @@ def test_how_a_child_is_started():
     reason = can_isolate(lambda: 0, "cuda")
     assert reason.startswith("a child process for cuda must be a new interpreter, and the loop cannot be sent there (")
     with pytest.raises(ValueError, match="start_method 'thread' found"):
-        Worker(spawned_setup, timeout=1, start_method="thread")
+        Sandbox(spawned_setup, timeout=1, start_method="thread")
 
 
 def test_a_parent_whose_gradients_forbid_a_fork_spawns(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import resolve as resolving
-from mnist_loop.verification.binding.bind import bind, find
+from mnist_loop.verification.binding.bind import bind, find_loop
 from mnist_loop.verification.binding.resolve import search_path
 
 LOOP = "def train(model, loader):\n    return 'trained'\n"
@@ -38,7 +38,7 @@ def write(tmp_path, monkeypatch):
 def refusal(spec):
     """Return the sentence with which ``spec`` is refused."""
     with pytest.raises(UserError) as refused:
-        find(spec)
+        find_loop(spec)
     return str(refused.value)
 
 
@@ -46,7 +46,7 @@ def refusal(spec):
 def test_a_file_or_a_module_here(write, spec):
     """By its path, by its name, and as pytest writes it."""
     write("my_train.py", LOOP)
-    assert find(spec)(1, 2) == "trained"
+    assert find_loop(spec)(1, 2) == "trained"
 
 
 def test_a_path_from_elsewhere(write, tmp_path):
@@ -68,7 +68,7 @@ def test_a_file_may_import_from_the_present_folder(write):
     """Where the command is typed, as with python -m."""
     write("lib_of_theirs.py", "VALUE = 5")
     write("scripts/a_train.py", "import lib_of_theirs\ndef train(): return lib_of_theirs.VALUE")
-    assert find("scripts/a_train.py:train")() == 5
+    assert find_loop("scripts/a_train.py:train")() == 5
 
 
 def test_a_file_in_a_package_has_its_relative_imports(write):
@@ -77,23 +77,23 @@ def test_a_file_in_a_package_has_its_relative_imports(write):
     write("src/their_pkg/sub/__init__.py", "")
     write("src/their_pkg/utils.py", "VALUE = 5")
     write("src/their_pkg/sub/training.py", "from ..utils import VALUE\ndef train(): return VALUE, __name__")
-    assert find("src/their_pkg/sub/training.py:train")() == (5, "their_pkg.sub.training")
-    assert find("src/their_pkg/__init__.py:sub.training.train")()[0] == 5
+    assert find_loop("src/their_pkg/sub/training.py:train")() == (5, "their_pkg.sub.training")
+    assert find_loop("src/their_pkg/__init__.py:sub.training.train")()[0] == 5
 
 
 def test_dotted_names(write):
     """A method of a class, an attribute of an object."""
     write("my_train.py", "class A:\n    class B:\n        def fit(self, model, loader): pass\nb = A.B()")
-    assert find("my_train.py:A.B.fit").__qualname__ == "A.B.fit"
-    assert find("my_train:b.fit").__self__ is sys.modules["my_train"].b
+    assert find_loop("my_train.py:A.B.fit").__qualname__ == "A.B.fit"
+    assert find_loop("my_train:b.fit").__self__ is sys.modules["my_train"].b
 
 
 def test_a_changed_file_is_read_anew(write):
     """As one edits it in a notebook's session."""
     write("my_train.py", "def train(): return 1")
-    assert find("my_train.py:train")() == 1
+    assert find_loop("my_train.py:train")() == 1
     write("my_train.py", "def train(): return 22")
-    assert find("my_train.py:train")() == 22
+    assert find_loop("my_train.py:train")() == 22
 
 
 def test_a_file_with_a_taken_name_hides_no_other(write):
@@ -102,12 +102,12 @@ def test_a_file_with_a_taken_name_hides_no_other(write):
 
     write("random.py", "def train(): return __name__")
     write("my-train.py", "def train(): return 1")
-    assert find("random.py:train")() == "my_random"
+    assert find_loop("random.py:train")() == "my_random"
     assert sys.modules["random"] is random
     assert "turtledemo" not in sys.modules
     write("turtledemo.py", "def train(): return __name__")
-    assert find("turtledemo.py:train")() == "my_turtledemo"
-    assert find("my-train.py:train")() == 1
+    assert find_loop("turtledemo.py:train")() == "my_turtledemo"
+    assert find_loop("my-train.py:train")() == 1
 
 
 def test_siblings_of_another_file_are_not_taken(write):
@@ -115,14 +115,14 @@ def test_siblings_of_another_file_are_not_taken(write):
     for folder in "ab":
         write(f"{folder}/their_utils.py", f"VALUE = '{folder}'")
         write(f"{folder}/{folder}_train.py", "from their_utils import VALUE\ndef train(): return VALUE")
-    assert [find(f"{folder}/{folder}_train.py:train")() for folder in "ab"] == ["a", "b"]
+    assert [find_loop(f"{folder}/{folder}_train.py:train")() for folder in "ab"] == ["a", "b"]
 
 
 def test_the_search_path_is_put_back(write, tmp_path):
     """After an import and after a failed one; during it the folder comes first."""
     before = list(sys.path)
     write("my_train.py", f"import sys\nassert sys.path[0] == {str(tmp_path)!r}\n{LOOP}")
-    find("my_train.py:train")
+    find_loop("my_train.py:train")
     assert sys.path == before
     with search_path("/nowhere"):
         assert sys.path == ["/nowhere", *before]
@@ -135,7 +135,7 @@ def test_a_module_sees_no_arguments_of_ours(write, capsys, monkeypatch):
     source = "import argparse\nprint('hello')\nargs = argparse.ArgumentParser().parse_args()\ndef train(): pass"
     write("my_train.py", source)
     monkeypatch.setattr(sys, "argv", ["pytest", "--loop"])
-    find("my_train.py:train")
+    find_loop("my_train.py:train")
     assert sys.argv == ["pytest", "--loop"]
     assert capsys.readouterr() == ("", "hello\n")
 
@@ -156,9 +156,9 @@ def test_the_only_loop_of_a_file_needs_no_name(write):
         "def main(): pass\n"
     )
     write("my_train.py", source)
-    assert find("my_train.py").__name__ == find("my_train").__name__ == "train_it"
+    assert find_loop("my_train.py").__name__ == find_loop("my_train").__name__ == "train_it"
     write("plainer.py", "def train(model, loader): pass\ndef test(model, loader): pass")
-    assert find("plainer.py").__name__ == "train"
+    assert find_loop("plainer.py").__name__ == "train"
 
 
 def test_several_loops_or_none_need_one(write):
@@ -248,5 +248,5 @@ def test_ctrl_c_at_import_is_ctrl_c(write):
     """It is the user's wish to stop, not an error of the module."""
     write("my_train.py", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        find("my_train.py:train")
+        find_loop("my_train.py:train")
     assert "my_train" not in sys.modules

@@ -26,13 +26,13 @@ def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
         UserError: it is no loop, a parameter cannot be bound, or an intention is none.
     """
     if isinstance(loop, str):
-        loop = find(loop)
+        loop = find_loop(loop)
     target = target_of(loop)
     meant = intentions.declared_by(loop)
     if meant is intentions.DEFAULT and target.owner_class is not None:
         meant = intentions.declared_by(target.owner_class)
     meant = intentions.checked(declared if evaluate is None else {**declared, "evaluate": evaluate}, meant)
-    binder = Binder(target, meant, find)
+    binder = Binder(target, meant, find_loop)
     training = binder.training()
     evaluation, found_by = binder.evaluation()
     if isinstance(meant.model, str):
@@ -52,7 +52,7 @@ def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
     )
 
 
-def find(spec: str) -> Any:
+def find_loop(spec: str) -> Any:
     """Import what ``spec`` names, and return it.
 
     Args:

@@ -137,7 +137,7 @@ def _converse(ends: Ends, load_setup: Callable[[], Setup], flush: Callable[[], N
         message = replace(message, error=None)  # which holds the frames, and they the loop's tensors
         left = _left_behind(known)
         known.update(left)
-        names = tuple(describe(thread) for thread in left)
+        names = tuple(describe_thread(thread) for thread in left)
         _send(ends, replace(message, threads=names, processes=_has_children()))
     return 0
 
@@ -224,7 +224,7 @@ def new_threads(known: set[threading.Thread]) -> list[threading.Thread]:
     return [t for t in all_threads() if t not in known and not isinstance(t, threading._DummyThread)]
 
 
-def describe(thread: threading.Thread) -> str:
+def describe_thread(thread: threading.Thread) -> str:
     """Return a phrase for the thread."""
     return f"thread {_text(thread.name)}{' (daemon)' if thread.daemon else ''}"
 

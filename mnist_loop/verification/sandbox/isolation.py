@@ -81,13 +81,13 @@ class Failed(RuntimeError):
         self.traceback = traceback
 
 
-class Worker:
+class Sandbox:
     """A child process that answers requests within limits of time, memory and output.
 
     The child starts with the first request, and a new one with the first request after it has ended. It has one thread
     in torch, no stdin, and a process group of its own, which ends with it, with this object, and with this process. Of
     the processes that it starts, those that leave the group are ended too as long as the child itself lives to be asked
-    for them. One Worker serves one request at a time, from any thread.
+    for them. One Sandbox serves one request at a time, from any thread.
 
     Args:
         setup: called in the child first; returns the function that answers requests.
@@ -157,7 +157,7 @@ class Worker:
                 process.kill()
                 self._output = _decode(process.output)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -167,7 +167,7 @@ class Worker:
         """Start a child and have it do the setup."""
         if processes.loading_main:
             raise RuntimeError(
-                "the main module starts a Worker while a spawned child imports it: start it under "
+                "the main module starts a Sandbox while a spawned child imports it: start it under "
                 'if __name__ == "__main__":'
             )
         setup, memory = self._setup, self._memory
@@ -236,10 +236,10 @@ class Worker:
 
 
 class InProcess:
-    """What `Worker` is, without its protection: for debugging, and for what cannot be isolated.
+    """What `Sandbox` is, without its protection: for debugging, and for what cannot be isolated.
 
     Nothing is limited, output goes where it always goes, and a loop that hangs, exits by os._exit or crashes takes this
-    process with it. What the loop raises comes as from a `Worker`, with the original exception as its cause; Ctrl-C is
+    process with it. What the loop raises comes as from a `Sandbox`, with the original exception as its cause; Ctrl-C is
     Ctrl-C.
     """
 
@@ -251,7 +251,7 @@ class InProcess:
         self._answer: Answer | None = None
 
     def ask(self, request: Any) -> Any:
-        """Return the reply to the request. Raises what `Worker.ask` raises, as far as it can be."""
+        """Return the reply to the request. Raises what `Sandbox.ask` raises, as far as it can be."""
         self.leftovers = []
         if self._answer is None:
             self._answer = self._call(self._setup, "setup")
@@ -259,7 +259,7 @@ class InProcess:
         try:
             return self._call(lambda: answer(request), "answer")
         finally:
-            self.leftovers = [child.describe(thread) for thread in new_threads(known)]
+            self.leftovers = [child.describe_thread(thread) for thread in new_threads(known)]
 
     def close(self) -> None:
         """Forget the setup: the next request begins with it again."""
@@ -294,7 +294,7 @@ def start_method(device: str | torch.device) -> str:
 
 
 def can_isolate(setup: Setup, device: str | torch.device) -> str | None:
-    """Return None where a `Worker` can run the setup for the device, else the reason why not, a sentence."""
+    """Return None where a `Sandbox` can run the setup for the device, else the reason why not, a sentence."""
     if os.name != "posix":
         return f"there is no isolation on {sys.platform}: it needs the process groups of Linux or macOS"
     if start_method(device) == "fork":
