@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from mnist_loop.report.plots.draw import Plot, figures, save
+from mnist_loop.report.plots.catalogue import figures, save
+from mnist_loop.report.plots.plot import Plot
 
 __all__ = ["Plot", "figures", "save"]

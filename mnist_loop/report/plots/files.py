@@ -11,7 +11,7 @@ from mnist_loop.report.plots.ink import PAPER, ROLES, drawing
 from mnist_loop.report.plots.words import plain
 
 if TYPE_CHECKING:
-    from mnist_loop.report.plots.draw import Plot
+    from mnist_loop.report.plots.plot import Plot
 
 DOTS_PER_INCH = 200  # a PNG is then 1500 pixels wide, enough for a screen of high density
 SVG, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from mnist_loop.report.model import Cell, Comparison
 from mnist_loop.report.plots import findings, words
-from mnist_loop.report.plots.draw import Plot
 from mnist_loop.report.plots.ink import INK, MUTED, PAPER, SIDE, SMALL, WIDTH, beside, sheet, text_width
+from mnist_loop.report.plots.plot import Plot
 from mnist_loop.report.plots.ratios import COLOURS, FARTHEST, limits, log, mark, same
 from mnist_loop.statistics.ratio import Ratio
 from mnist_loop.statistics.verdict import Verdict

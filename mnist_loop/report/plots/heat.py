@@ -15,8 +15,8 @@ from mnist_loop.report.evidence import Evidence
 from mnist_loop.report.model import Comparison, Ruler, Sweep
 from mnist_loop.report.plots import findings, ink, words
 from mnist_loop.report.plots.configurations import Configuration, names
-from mnist_loop.report.plots.draw import Plot
 from mnist_loop.report.plots.ink import SIDE, TEXT, WIDTH, sheet, text_width
+from mnist_loop.report.plots.plot import Plot
 from mnist_loop.statistics.verdict import Verdict
 
 NARROWEST, WIDEST, CELL_HEIGHT = 46.0, 92.0, 30.0  # points

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from mnist_loop.report.model import Cell, Comparison, Pair
 from mnist_loop.report.plots import findings, words
-from mnist_loop.report.plots.draw import Plot
 from mnist_loop.report.plots.ink import INK, MUTED, RULE, SIDE, SMALL, TEXT, Sheet, sheet, text_width
+from mnist_loop.report.plots.plot import Plot
 from mnist_loop.report.plots.ratios import COLOURS, limits, mark, same
 from mnist_loop.statistics.verdict import Verdict
 

@@ -12,9 +12,9 @@ from mnist_loop.report.plots.axes import LogLog, is_rate
 from mnist_loop.report.plots.ceiling import ceiling
 from mnist_loop.report.plots.configurations import PARTS, Configuration, names, subjects
 from mnist_loop.report.plots.curve import Curve, draw_curve
-from mnist_loop.report.plots.draw import Plot
 from mnist_loop.report.plots.ink import MARKERS, MUTED, RULE, SERIES, SIDE, SMALL, sheet, text_width
 from mnist_loop.report.plots.labels import End, label_ends
+from mnist_loop.report.plots.plot import Plot
 
 CEILING = "step's ceiling"
 HEIGHT = 270.0  # points
