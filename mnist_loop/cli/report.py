@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from mnist_loop.report.model import Results
 
 DONE, FOUND, MISUSED = 0, 1, 2
-FOLDERS = ("asv",)  # formats of several files: a folder where --output names one
 BY_SUFFIX = {".html": "html", ".md": "markdown", ".csv": "csv", ".txt": "terminal"}
 
 
@@ -37,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FORMAT",
         help=f"{', '.join(RENDERERS)} (default: by the ending of --output, else terminal)",
     )
-    add("-o", "--output", type=Path, metavar="FILE", help="write it there instead of printing it (asv: a folder)")
+    add("-o", "--output", type=Path, metavar="FILE", help="write it there instead of printing it")
     add("--plots", type=Path, metavar="FOLDER", help="write the plots there too, as PNG and SVG")
     add("--fail-on", choices=("slower",), metavar="slower", help="exit with 1 if a paired comparison found SLOWER")
     parser.set_defaults(run=run)
@@ -49,21 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
     from mnist_loop.report.reading import read
 
     kind = arguments.format or _kind(arguments.output)
-    folder = _is_folder(kind, arguments.output)
-    if arguments.output is not None and not folder:
+    if arguments.output is not None:
         _check(arguments.output, arguments.results)
     results = read(arguments.results)
     for refused in results.refused:
         _say(f"mnist-loop: {refused.file}: {refused.reason}\n")
     if not results.sweeps and not results.comparisons:
         return MISUSED
-    files = _folder(results, kind, arguments) if folder else {}
     if arguments.plots is not None:
         _plot(results, arguments.plots)
-    for file, text in files.items():
-        _write(file, text)
-    if not folder:
-        _tell(results, kind, arguments.output)
+    _tell(results, kind, arguments.output)
     return FOUND if arguments.fail_on and slower(results) else DONE
 
 
@@ -76,22 +70,6 @@ def _tell(results: Results, kind: str, output: Path | None) -> None:
         _write(output, signed(text, kind))
     elif sys.stdout is not None:  # None in a program that is started with its stdout closed
         sys.stdout.write(_encodable(text))
-
-
-def _is_folder(kind: str, output: Path | None) -> bool:
-    if output is None or kind not in FOLDERS:
-        return False
-    return output.is_dir() if output.exists() else not output.suffix
-
-
-def _folder(results: Results, kind: str, arguments: argparse.Namespace) -> dict[Path, str]:
-    """Return the files of an export that has several, each of which may be written."""
-    from mnist_loop.report.exports import export_folder
-
-    files = {arguments.output / name: text for name, text in export_folder(results, kind).items()}
-    for file in files:
-        _check(file, arguments.results)
-    return files
 
 
 def _check(file: Path, inputs: Sequence[Path]) -> None:
@@ -149,10 +127,9 @@ def _html(results: Results) -> str:
 
 def _export(kind: str) -> Callable[[Results], str]:
     def render(results: Results) -> str:
-        from mnist_loop.report.exports import export
+        from mnist_loop.report.exports import EXPORTS
 
-        text: str = export(results, kind)
-        return text
+        return EXPORTS[kind](results)
 
     return render
 
@@ -162,7 +139,7 @@ RENDERERS: dict[str, Callable[[Results], str]] = {
     "markdown": _markdown,
     "csv": _csv,
     "html": _html,
-    **{kind: _export(kind) for kind in ("github", "bencher", "asv")},
+    **{kind: _export(kind) for kind in ("github", "bencher")},
 }
 
 

@@ -14,7 +14,7 @@ from mnist_loop.errors import UserError
 from mnist_loop.support.files import check_output, write_atomically
 from tests.results_maker import comparison_lines, sweep_document, write_lines
 
-REPORTS = ("markdown", "csv", "html", "terminal", "github", "bencher", "asv")
+REPORTS = ("markdown", "csv", "html", "terminal", "github", "bencher")
 COMMANDS = {
     **{f"report {kind}": ["report", "s.json", "--format", kind, "-o"] for kind in REPORTS},
     "verify": ["verify", "nowhere.py:train", "--json"],
@@ -32,8 +32,6 @@ FOREIGN = {
     "a list": b"[]",
     "another list of values": b'[{"name": "a", "unit": "images/s", "value": 1, "range": "", "extra": ""}]',
     "another object of measures": b'{"a benchmark": {"throughput": {"value": 1}}}',
-    "benchmarks of asv": b'{"a.time": {"code": "def time()", "param_names": []}, "version": 2}',
-    "a machine of asv": b'{"machine": "a", "arch": "x86_64", "gpu": "", "version": 1}',
     "a sweep": SWEEP.encode(),
     "a comparison": COMPARISON.encode(),
     "nested deeply": b"[" * 100_000,
@@ -43,9 +41,9 @@ FOREIGN = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a stored sweep, which belongs to a commit."""
+    """A folder with a stored sweep."""
     monkeypatch.chdir(tmp_path)
-    Path("s.json").write_text(json.dumps({**sweep_document(batch_sizes=(64,)), "commit_info": {"id": "a" * 40}}))
+    Path("s.json").write_text(json.dumps(sweep_document(batch_sizes=(64,))))
     return tmp_path
 
 
@@ -84,8 +82,7 @@ def test_what_is_no_file_is_refused(command: list[str], refused: Callable[..., N
     for name in ("pipe", "link"):
         refused(*command, name, says="is no regular file")
     assert Path("pipe").is_fifo()
-    if "asv" not in command:
-        refused(*command, "folder.d", says="is a folder")
+    refused(*command, "folder.d", says="is a folder")
 
 
 @pytest.mark.parametrize("kind", REPORTS)
@@ -126,21 +123,6 @@ def test_an_input_is_no_output_even_where_it_is_ours_or_empty(refused: Callable[
     refused("verify", "a.py:b", "--expect-failures", "empty", "--json", "empty", says="is read here")
     refused("verify", "empty:train", "--json", "empty", says="is read here")
     refused("verify", "a.py:b", "--evaluate", "empty:test", "--json", "empty", says="is read here")
-
-
-def test_a_folder_of_asv_keeps_what_is_not_ours(refused: Callable[..., None]) -> None:
-    """Nothing is written where one of several files would be lost."""
-    for _ in range(2):
-        assert main(["report", "s.json", "--format", "asv", "-o", "asv"]) == 0
-    benchmarks = Path("asv/benchmarks.json")
-    written = {path: path.read_bytes() for path in Path("asv").rglob("*.json")}
-    assert len(written) == 3
-    for path in written:
-        path.unlink()
-    benchmarks.write_bytes(FOREIGN["benchmarks of asv"])
-    assert main(["report", "s.json", "--format", "asv", "-o", "asv"]) == 2
-    assert list(Path("asv").rglob("*.json")) == [benchmarks]
-    assert benchmarks.read_bytes() == FOREIGN["benchmarks of asv"]
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

@@ -125,22 +125,12 @@ def test_the_page_is_rendered(stored, tmp_path, stand_in):
     assert (tmp_path / "page.html").read_text() == "<html>2 sweeps"
 
 
-@pytest.mark.parametrize("kind", ["github", "bencher", "asv"])
+@pytest.mark.parametrize("kind", ["github", "bencher"])
 def test_exports_are_asked_for_by_name(stored, capsys, stand_in, kind):
     """--format NAME hands the results to the export of that name."""
-    stand_in("exports", export=lambda results, kind: json.dumps([kind, len(results.comparisons)]))
+    stand_in("exports", EXPORTS={kind: lambda results: json.dumps([kind, len(results.comparisons)])})
     assert call(stored, "--format", kind) == 0
     assert json.loads(capsys.readouterr().out) == [kind, 1]
-
-
-def test_asv_has_a_folder(stored, tmp_path, stand_in):
-    """Where --output has no ending, or is a folder, all files that asv keeps are written into it."""
-    stand_in("exports", export_folder=lambda results, kind: {"benchmarks.json": kind, "machine/x.json": "{}"})
-    for folder in (tmp_path / "new", tmp_path / "there.d"):
-        (tmp_path / "there.d").mkdir(exist_ok=True)
-        assert call(stored, "--format", "asv", "-o", folder) == 0
-        assert (folder / "benchmarks.json").read_text() == "asv"
-        assert (folder / "machine" / "x.json").read_text() == "{}"
 
 
 def test_plots_go_into_their_folder(stored, tmp_path, capsys, stand_in):

@@ -1,6 +1,5 @@
 """Exports: what other tools read of them is what was measured, under names that stay, and nothing is said twice."""
 
-import itertools
 import json
 import math
 import re
@@ -14,13 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnist_loop.errors import UserError
-from mnist_loop.report.exports import FOLDERS, KINDS, export, export_folder
-from mnist_loop.report.exports.asv_times import interval, word
+from mnist_loop.report.exports import EXPORTS
 from mnist_loop.report.exports.series import FIELD_BYTES, field
 from mnist_loop.report.model import Refused, Results
-from tests.results_maker import CPU, GPU, comparison, results, sweep
+from tests.results_maker import CPU, GPU, comparison, sweep
 
-COMMIT, TORCH_COMMIT = "c0ffee" + "0" * 34, "f00d" + "1" * 36
 HOSTILE = [
     "a|b",
     "`x`",
@@ -43,9 +40,8 @@ texts = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(), max_size=80
 rates = st.floats(1e-3, 1e12)
 
 
-def at_commit(a_sweep, commit=COMMIT, **changes):
-    """The sweep, run in a repository."""
-    return replace(a_sweep, facts={"commit": commit}, **changes)
+def export(results, kind):
+    return EXPORTS[kind](results)
 
 
 def only(*sweeps, comparisons=()):
@@ -73,7 +69,7 @@ def stored(draw):
     listed = draw(st.lists(measured(), min_size=1, max_size=4, unique_by=lambda of: (of.workload, of.setting)))
     machine = replace(CPU, name=draw(texts), cpu=draw(st.none() | texts), gpus=(draw(texts),))
     software = {"torch": draw(texts), "python": draw(texts)}
-    return at_commit(sweep(), machine=machine, software=software, measurements=tuple(listed))
+    return replace(sweep(), machine=machine, software=software, measurements=tuple(listed))
 
 
 @st.composite
@@ -124,46 +120,6 @@ def as_bencher_reads(text):
             assert {"value"} <= metric.keys() <= {"value", "lower_value", "upper_value"}
             assert all(isinstance(value, float) and math.isfinite(value) for value in metric.values())
     return benchmarks
-
-
-def as_asv_reads(files):
-    """The results as asv 0.6 loads them (its `Results.load`): path to benchmark to one dictionary for each batch."""
-    loaded = {}
-    listed = json.loads(files["benchmarks.json"])
-    assert listed.pop("version") == 2
-    for path, text in files.items():
-        assert re.fullmatch(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)?", path)
-        assert not path.startswith((".", "-"))
-        assert all(len(part) < 255 for part in path.split("/"))
-        if path == "benchmarks.json" or path.endswith("/machine.json"):
-            continue
-        document = json.loads(text)
-        folder, name = path.split("/")
-        machine = json.loads(files[f"{folder}/machine.json"])
-        assert machine.pop("version") == 1
-        assert machine["machine"] == folder == document["params"]["machine"]
-        assert machine.items() <= document["params"].items()
-        assert all(isinstance(value, str) for value in document["params"].values())
-        assert document["version"] == 2
-        assert re.fullmatch("[0-9a-f]{40}", document["commit_hash"])
-        assert len(document["env_name"]) < 128, "asv would put a hash into the file's name"
-        assert name == f"{document['commit_hash'][:8]}-{document['env_name']}.json"
-        assert isinstance(document["date"], int)
-        assert document.keys() >= {"python", "requirements", "env_vars", "durations"}
-        loaded[path] = {}
-        for benchmark, row in document["results"].items():
-            entry = listed[benchmark]
-            assert re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+", benchmark)
-            assert (entry["name"], entry["type"], entry["unit"]) == (benchmark, "time", "seconds")
-            columns = dict(zip(document["result_columns"], row, strict=True))
-            assert columns.pop("version") == entry["version"]
-            assert columns.pop("started_at") == document["date"]
-            (sizes,) = columns.pop("params")
-            assert set(sizes) <= set(entry["params"][0])
-            assert len(entry["params"]) == len(entry["param_names"]) == 1
-            for place, size in enumerate(sizes):
-                loaded[path][benchmark, size] = {column: values[place] for column, values in columns.items()}
-    return loaded
 
 
 def strict(text):
@@ -235,27 +191,6 @@ def test_bencher_holds_each_ratio_and_its_interval(made):
         assert measures == {"relative-time": {"value": cell.ratio.estimate, **ends}}
 
 
-@given(stored())
-def test_asv_holds_the_seconds_of_a_batch_and_their_quartiles(a_sweep):
-    (loaded,) = as_asv_reads(export_folder(only(a_sweep), "asv")).values()
-    assert len(loaded) == len(a_sweep.measurements)
-    times = sorted((of.workload.batch_size / of.median, of.workload.batch_size / of.q3) for of in a_sweep.measurements)
-    assert sorted((values["result"], values["stats_q_25"]) for values in loaded.values()) == times
-    for values in loaded.values():
-        assert values["stats_q_25"] <= values["result"] <= values["stats_q_75"]
-        assert values["stats_repeat"] == len(values["samples"]) == 5
-        assert (values["stats_ci_99_a"], values["stats_ci_99_b"]) == (-math.inf, math.inf)
-
-
-def test_asv_has_each_time_at_its_batch_size():
-    a_sweep = at_commit(sweep())
-    (loaded,) = as_asv_reads(export_folder(only(a_sweep), "asv")).values()
-    for of in a_sweep.measurements:
-        name = f"{of.workload.part.replace(' ', '_')}.cpu.threads_2.float32.Digits.784-128-10"
-        batch_size = of.workload.batch_size
-        assert loaded[name, str(batch_size)]["result"] == batch_size / of.median
-
-
 def test_memory_that_is_not_known_is_not_said():
     a_sweep = sweep(batch_sizes=(16,))
     bare = replace(a_sweep, measurements=tuple(replace(of, memory_mib=None) for of in a_sweep.measurements))
@@ -273,10 +208,10 @@ def test_an_interval_without_an_end_is_left_out_and_the_value_stays(end):
     assert measures["relative-time"] == {"value": cell.ratio.estimate, "lower_value": 0.0}
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
 def test_a_value_that_no_reader_takes_is_refused_with_its_file(kind, value):
-    a_sweep = at_commit(sweep("odd.json"))
+    a_sweep = sweep("odd.json")
     broken = replace(a_sweep.measurements[0], median=value)
     with pytest.raises(UserError, match=r"odd\.json.*only a finite number above zero"):
         export(only(replace(a_sweep, measurements=(broken,))), kind)
@@ -285,10 +220,10 @@ def test_a_value_that_no_reader_takes_is_refused_with_its_file(kind, value):
 # Names
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_another_version_speed_and_time_give_the_same_names(kind):
-    old = at_commit(sweep("old.json", torch="2.4.1", speed=0.5, when="2026-01-01T00:00:00+00:00"))
-    new = at_commit(sweep("new.json", torch="2.15.0"))
+    old = sweep("old.json", torch="2.4.1", speed=0.5, when="2026-01-01T00:00:00+00:00")
+    new = sweep("new.json", torch="2.15.0")
     assert benchmark_names(export(only(old), kind)) == benchmark_names(export(only(new), kind))
 
 
@@ -301,7 +236,7 @@ def test_a_comparison_keeps_its_names_when_the_versions_under_its_labels_change(
     assert all("nightly beside released" in name for name in names)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 @pytest.mark.parametrize(
     ("of", "change"),
     [
@@ -316,7 +251,7 @@ def test_a_comparison_keeps_its_names_when_the_versions_under_its_labels_change(
     ],
 )
 def test_whatever_is_measured_otherwise_has_another_name(kind, of, change):
-    a_sweep = at_commit(sweep(batch_sizes=(16,)))
+    a_sweep = sweep(batch_sizes=(16,))
     first = a_sweep.measurements[0]
     other = replace(first, **{of: replace(getattr(first, of), **change)})
     assert len(benchmark_names(export(only(replace(a_sweep, measurements=(first, other))), kind))) == 2
@@ -350,13 +285,6 @@ def test_two_texts_are_two_parts_of_a_name(pair):
     assert all(len(field(text).encode()) <= FIELD_BYTES for text in pair)
 
 
-@example(["a/b", "a|b"])
-@example(["a" * 500 + "b", "a" * 500 + "c"])
-@given(st.lists(texts.filter(lambda text: "_" not in text), min_size=2, max_size=2, unique=True))
-def test_two_texts_are_two_words_of_a_path(pair):
-    assert word(pair[0]) != word(pair[1])
-
-
 @pytest.mark.parametrize("long", ["\n" * 500, "x" * FIELD_BYTES, "x" * 100, "é" * 100])
 def test_the_longest_name_is_short_enough_for_bencher(long):
     made = comparison(cells=comparison().cells[:1])
@@ -369,41 +297,34 @@ def test_the_longest_name_is_short_enough_for_bencher(long):
     as_bencher_reads(export(only(comparisons=(replace(made, arms=arms, cells=cells),)), "bencher"))
 
 
-@pytest.mark.parametrize("text", ["-rf", ".hidden", "..", "", "-"])
-def test_no_word_of_a_path_is_an_option_or_a_hidden_file(text):
-    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", word(text, "."))
-
-
 def benchmark_names(text):
-    """The names in an export of any kind; of asv's, with their batch sizes."""
+    """The names in an export of any kind."""
     document = json.loads(text)
     if isinstance(document, list):
         return {entry["name"] for entry in document}
-    if "results" in document:
-        return {(name, size) for name, row in document["results"].items() for size in row[1][0]}
     return set(document)
 
 
 # Which of several, and whether at all
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_two_values_for_one_benchmark_are_refused_with_both_files(kind):
-    pair = (at_commit(sweep("old.json")), at_commit(sweep("new.json")))
+    pair = (sweep("old.json"), sweep("new.json"))
     with pytest.raises(UserError, match=r"old\.json and new\.json both measure .*input.pipeline"):
         export(only(*pair), kind)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_a_file_that_says_one_thing_twice_is_refused(kind):
-    a_sweep = at_commit(sweep("twice.json"))
+    a_sweep = sweep("twice.json")
     with pytest.raises(UserError, match=r"twice\.json measures twice"):
         export(only(replace(a_sweep, measurements=a_sweep.measurements[:1] * 2)), kind)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_sweeps_that_add_to_each_other_are_one_export(kind):
-    pair = (at_commit(sweep("small.json", batch_sizes=(16,))), at_commit(sweep("large.json", batch_sizes=(4096,))))
+    pair = (sweep("small.json", batch_sizes=(16,)), sweep("large.json", batch_sizes=(4096,)))
     together = benchmark_names(export(only(*pair), kind))
     assert together == benchmark_names(export(only(pair[0]), kind)) | benchmark_names(export(only(pair[1]), kind))
 
@@ -420,147 +341,20 @@ def test_bencher_takes_one_machine_and_does_not_name_it():
     assert CPU.name not in export(only(sweep()), "bencher")
 
 
-def test_asv_has_a_file_for_each_machine_commit_and_environment():
-    sweeps = (
-        at_commit(sweep("a.json", torch="2.14.0")),
-        at_commit(sweep("b.json", torch="2.15.0")),
-        at_commit(sweep("c.json", torch="2.15.0"), "d" * 40),
-        at_commit(sweep("d.json", machine=GPU, batch_sizes=(8192,))),
-    )
-    files = export_folder(only(*sweeps), "asv")
-    assert files.keys() == {
-        "benchmarks.json",
-        f"{CPU.name}/machine.json",
-        f"{CPU.name}/c0ffee00-py3.12-torch2.14.0.json",
-        f"{CPU.name}/c0ffee00-py3.12-torch2.15.0.json",
-        f"{CPU.name}/dddddddd-py3.12-torch2.15.0.json",
-        f"{GPU.name}/machine.json",
-        f"{GPU.name}/c0ffee00-py3.12-torch2.15.0.json",
-    }
-    as_asv_reads(files)
-    step = json.loads(files["benchmarks.json"])["step.cpu.threads_2.float32.Digits.784-128-10"]
-    assert step["params"] == [["16", "64", "256", "1024", "8192"]]
-    with pytest.raises(UserError, match="name a folder"):
-        export(only(*sweeps), "asv")
-
-
-def test_asv_files_a_sweep_outside_a_repository_under_the_commit_of_torch():
-    a_sweep = replace(sweep(), software={**sweep().software, "torch_git": TORCH_COMMIT})
-    document = json.loads(export(only(a_sweep), "asv"))
-    assert document["commit_hash"] == TORCH_COMMIT
-    assert "torch" not in document["params"], "each version would be a line of one point"
-    assert json.loads(export(only(replace(a_sweep, facts={"commit": COMMIT})), "asv"))["params"]["torch"] == "2.15.0"
-
-
-@pytest.mark.parametrize("commit", [None, "unversioned", "c0ffee", "../" * 13 + "x"])
-def test_asv_refuses_a_sweep_without_a_commit(commit):
-    facts = {} if commit is None else {"commit": commit}
-    with pytest.raises(UserError, match=r"first\.json.*commit.*run mnist-loop bench in a git repository"):
-        export(only(replace(sweep(), facts=facts)), "asv")
-
-
-def test_asv_refuses_a_time_that_is_none():
-    with pytest.raises(UserError, match="'yesterday' is not a time"):
-        export(only(at_commit(sweep(when="yesterday"))), "asv")
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_nothing_to_export_is_said(kind):
     nothing = Results(refused=(Refused(Path("foreign.json"), "JSON of another kind"),))
-    for empty in (nothing, only(replace(at_commit(sweep()), measurements=()))):
+    for empty in (nothing, only(replace(sweep(), measurements=()))):
         with pytest.raises(UserError, match="nothing to export"):
             export(empty, kind)
     with pytest.raises(UserError, match="1 could not be read"):
         export(nothing, kind)
 
 
-def test_asv_has_nothing_of_a_comparison():
-    with pytest.raises(UserError, match="a comparison holds ratios"):
-        export(only(comparisons=(comparison(),)), "asv")
-
-
-def test_an_unknown_kind_is_refused_with_those_that_there_are():
-    for ask in (export, export_folder):
-        with pytest.raises(UserError, match="'excel': expected one of asv, bencher, github"):
-            ask(results(), "excel")
-    with pytest.raises(UserError, match="one file, not a folder"):
-        export_folder(results(), "github")
-    assert FOLDERS.keys() < KINDS.keys()
-
-
 def test_a_sweep_and_a_comparison_of_one_machine_are_exported_together():
     both = only(sweep(), comparisons=(comparison(),))
     for read, kind in ((as_github_reads, "github"), (as_bencher_reads, "bencher")):
         assert len(read(export(both, kind))) == len(sweep().measurements) + len(comparison().cells)
-
-
-# The statistics that asv is given
-
-
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 12, 40])
-def test_the_interval_holds_the_median_with_99_percent(n):
-    low, high = interval([float(place) for place in range(n)])
-    if n < 8:  # 2 / 2**7 is more than a percent: not even the smallest and the largest value hold it
-        assert (low, high) == (-math.inf, math.inf)
-        return
-    # The median is left out when at most `low` values of n lie on one side of it: counted, not calculated.
-    outside = [sum(math.comb(n, below) for below in range(int(end) + 1)) / 2 ** (n - 1) for end in (low, low + 1)]
-    assert high == n - 1 - low
-    assert outside[0] <= 0.01 < outside[1]
-
-
-def test_the_interval_of_eight_coin_tosses_by_counting_them_all():
-    low, high = interval([float(place) for place in range(8)])
-    tosses = list(itertools.product((0, 1), repeat=8))
-    inside = sum(low + 1 <= sum(toss) <= high for toss in tosses) / len(tosses)
-    assert inside >= 0.99
-    assert (low, high) == (0.0, 7.0)
-
-
-# The consumers themselves, where they are installed
-
-
-def test_asv_itself_reads_its_export(tmp_path):
-    asv_results, asv_machine, asv_compare = (
-        pytest.importorskip(f"asv.{name}", reason="asv is not installed: pip install asv")
-        for name in ("results", "machine", "commands.compare")
-    )
-    sweeps = (at_commit(sweep("a.json")), at_commit(sweep("b.json", speed=0.5), "d" * 40), at_commit(hostile_sweep()))
-    for path, text in export_folder(only(*sweeps), "asv").items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text, encoding="utf-8")
-    assert len(list(asv_machine.iter_machine_files(str(tmp_path)))) == 2
-    loaded = {
-        found.commit_hash[0] + found.params["machine"][0]: found for found in asv_results.iter_results(str(tmp_path))
-    }
-    assert len(loaded) == 3
-    asked = "step.cpu.threads_2.float32.Digits.784-128-10", [["16", "64"]]
-    fast, slow = (
-        [*zip(of.get_result_value(*asked), of.get_result_stats(*asked), of.get_result_samples(*asked), strict=True)]
-        for of in (loaded["ca"], loaded["da"])
-    )
-    expected = [of for of in sweeps[0].measurements if of.workload.part == "step"][:2]
-    assert [value for value, *_ in fast] == [of.workload.batch_size / of.median for of in expected]
-    for one, other in zip(fast, slow, strict=True):
-        assert asv_compare._is_result_better(one[0], other[0], one[1:], other[1:], 1.1)
-        assert not asv_compare._is_result_better(other[0], one[0], other[1:], one[1:], 1.1)
-
-
-def hostile_sweep():
-    """A sweep with a bad word in each place that has one."""
-    a_sweep = sweep("hostile.json", batch_sizes=(16,))
-    words = iter(itertools.cycle(HOSTILE))
-    listed = tuple(
-        replace(
-            of,
-            workload=replace(of.workload, part=next(words), data=next(words), model=next(words)),
-            setting=replace(of.setting, device=next(words), dtype=next(words)),
-        )
-        for of in a_sweep.measurements
-    )
-    machine = replace(CPU, name="../..", cpu=next(words), system=next(words), gpus=tuple(HOSTILE))
-    software = {"torch": "../../x", "python": "3/../../y"}
-    return replace(a_sweep, machine=machine, software=software, measurements=listed)
 
 
 def test_exports_import_no_torch():

@@ -122,7 +122,7 @@ def test_a_sweep_is_read(tmp_path):
 
 
 def test_the_commit_is_a_fact(tmp_path):
-    """That of the repository, if it is one: asv files results by it."""
+    """The commit of the repository is kept where it is a hash."""
     for commit, facts in (("a" * 40, {"commit": "a" * 40}), ("unversioned", {}), (3, {}), ("A" * 40, {})):
         sweep = read_one(stored(tmp_path, changed("commit_info", "id", commit)))
         assert {name: value for name, value in sweep.facts.items() if name == "commit"} == facts

@@ -25,7 +25,7 @@ MEASURES = {THROUGHPUT, MEMORY, RELATIVE_TIME}
 MIB = 2**20
 
 
-def export(results: Results) -> str:
+def bencher_json(results: Results) -> str:
     """Return the JSON object: name of the benchmark to measures, each with its value and interval.
 
     Raises:
@@ -39,8 +39,8 @@ def export(results: Results) -> str:
     return json.dumps(benchmarks, indent=1, allow_nan=False) + "\n"
 
 
-def made(document: Any) -> bool:
-    """Tell whether a decoded document is one that `export` made."""
+def is_bencher_json(document: Any) -> bool:
+    """Tell whether a decoded document is one that `bencher_json` made."""
     return (
         isinstance(document, dict)
         and bool(document)

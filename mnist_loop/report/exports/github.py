@@ -31,7 +31,7 @@ class Entry(TypedDict):
     extra: str
 
 
-def export(results: Results) -> str:
+def github_json(results: Results) -> str:
     """Return the JSON array, one entry for each measurement and each cell of a comparison.
 
     Raises:
@@ -43,8 +43,8 @@ def export(results: Results) -> str:
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
 
 
-def made(document: Any) -> bool:
-    """Tell whether a decoded document is one that `export` made."""
+def is_github_json(document: Any) -> bool:
+    """Tell whether a decoded document is one that `github_json` made."""
     return isinstance(document, list) and bool(document) and all(map(_is_entry, document))
 
 
