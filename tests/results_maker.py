@@ -64,13 +64,12 @@ def sweep_document(
     speed=1.0,
     noise=0.01,
     rounds=12,
-    schema=1,
     ruler=None,
     accuracy=False,
     when=WHEN,
     seed=0,
 ):
-    """A stored sweep, as `mnist-loop bench` writes it; with ``schema=2`` there are dtype and ruler.
+    """A stored sweep, as `mnist-loop bench` writes it.
 
     ``speed``: everything is so many times as fast. ``noise``: standard deviation of the logarithm of a round's time.
     ``ruler``: `RULER` where it is None.
@@ -96,7 +95,7 @@ def sweep_document(
     if accuracy:
         benchmarks.append(stored_accuracy(device, data, threads))
     facts = {
-        "schema": schema,
+        "schema": 2,
         "identity": identity,
         "software": software,
         "state": {
@@ -111,9 +110,9 @@ def sweep_document(
         "threads": threads,
         "planned": [benchmark["name"] for benchmark in benchmarks],
         "complete": True,
+        "dtype": "float32",
+        "ruler": {device: dict(RULER if ruler is None else ruler)},
     }
-    if schema >= 2:
-        facts |= {"dtype": "float32", "ruler": {device: dict(RULER if ruler is None else ruler)}}
     return {
         "machine_info": {"node": machine.name, **identity, "software": software},
         "commit_info": {"id": "unversioned", "dirty": True},

@@ -11,7 +11,7 @@ from mnist_loop.report.model import Ruler
 from mnist_loop.report.reading import run
 from mnist_loop.report.reading.decode import decode
 from mnist_loop.report.reading.node import MOST_ENTRIES, Misfit, Node
-from mnist_loop.report.reading.upgrade import newer
+from mnist_loop.report.reading.schema import newer
 from mnist_loop.statistics.pairing import Block
 from mnist_loop.support.limits import FEWEST_ARMS, LARGEST_FILE, LONGEST_LINE, MOST_ARMS, MOST_BATCH_SIZES
 

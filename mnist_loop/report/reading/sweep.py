@@ -10,8 +10,8 @@ from mnist_loop.report.model import Accuracy, Measurement, Ruler, Setting, Sweep
 from mnist_loop.report.reading import run
 from mnist_loop.report.reading.node import MOST_IMAGES, Misfit, Node
 from mnist_loop.report.reading.rates import FEWEST, median_and_quartiles, median_interval
+from mnist_loop.report.reading.schema import sweep_section
 from mnist_loop.report.reading.text import clean
-from mnist_loop.report.reading.upgrade import SECTION, upgrade
 
 MOST_BENCHMARKS = 10_000
 MOST_ROUNDS = 10_000
@@ -19,7 +19,7 @@ MOST_RULERS = 64
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 LARGEST_BATCH = 2**31
 TIME_TO_ACCURACY = "time to accuracy"
-MODEL, DTYPE, DEVICE = "784-128-10", "float32", "cpu"  # of results that do not say
+MODEL = "784-128-10"  # of results that do not say
 
 
 def sweep(document: Any, file: Path) -> Sweep:
@@ -28,8 +28,8 @@ def sweep(document: Any, file: Path) -> Sweep:
     Raises:
         Misfit: it is no result of this suite, or one that cannot be right.
     """
-    root = Node(upgrade(document))
-    section = root[SECTION]
+    section = sweep_section(document)
+    root = Node(document)
     infos = _infos(root)
     measurements = tuple(_measurement(info, section) for info in infos if info["part"].value != TIME_TO_ACCURACY)
     _refuse_repeated(measurements)
@@ -75,9 +75,9 @@ def _measurement(info: Node, section: Node) -> Measurement:
             model=_first(info["model"], section["model"]).text_or_none() or MODEL,
         ),
         setting=Setting(
-            device=info["device"].text_or_none() or DEVICE,
+            device=info["device"].text(),
             threads=threads.count_or_none(),
-            dtype=_first(info["dtype"], section["dtype"]).text_or_none() or DTYPE,
+            dtype=_first(info["dtype"], section["dtype"]).text(),
         ),
         rates=rates,
         median=median,
@@ -97,7 +97,7 @@ def _accuracy(info: Node) -> Accuracy:
     if accuracy > 1.0:
         raise info["accuracy"].misfit("a share from 0 to 1")
     return Accuracy(
-        device=info["device"].text_or_none() or DEVICE,
+        device=info["device"].text(),
         accuracy=accuracy,
         epochs=info["epochs"].count(),
         training_s=info["training_s"].positive(),
