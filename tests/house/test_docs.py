@@ -1,13 +1,19 @@
-"""The pages under docs/: what was measured is printed from the stored results, and what they link to is there."""
+"""The pages: tables are printed from the stored results; files, links, options and programs on them exist."""
 
+import ast
+import configparser
+import importlib.util
 import re
 
 import pytest
 
+import mnist_loop
 from benchmarks.accuracy import run as accuracy_run
 from benchmarks.accuracy import summary as accuracy_summary
 from benchmarks.peers import results as peers_results
 from benchmarks.peers import table as peers_table
+from mnist_loop.cli import main
+from mnist_loop.engines import NAMES
 from mnist_loop.report.reading import read
 from mnist_loop.report.tables import of_sweep
 from mnist_loop.report.tables.markdown import bare
@@ -23,12 +29,6 @@ def marked(pages, name):
     ]
     assert found, f"no page has {name}"
     return found
-
-
-@pytest.fixture(scope="module")
-def pages(request):
-    """Each page's text by its path."""
-    return {path: path.read_text() for path in sorted((request.config.rootpath / "docs").glob("*.md"))}
 
 
 def test_comparisons_are_those_of_the_stored_results(pages, request):
@@ -58,7 +58,77 @@ def test_the_times_to_accuracy_are_those_of_the_stored_result(pages, request):
 
 
 def test_links_lead_to_files(pages):
-    """Each relative link of a page."""
+    """Each relative link of a page, and the heading that it names."""
     for path, page in pages.items():
-        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page):
-            assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
+        for link, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", page):
+            if link.startswith("https://"):
+                continue
+            target = path.parent / link if link else path
+            assert target.exists(), f"{path.name}: {link}"
+            if heading:
+                headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+                known = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+                assert heading in known, f"{path.name}: {link}#{heading}"
+
+
+def test_files_that_are_named_exist(pages, request):
+    """Each test file that is named by its name alone, and each path of the repository."""
+    root = request.config.rootpath
+    for path, page in pages.items():
+        for name in re.findall(r"`(test_\w+\.py)`", page):
+            assert list((root / "tests").rglob(name)) or (root / "benchmarks" / name).exists(), f"{path.name}: {name}"
+        for name in re.findall(r"`((?:mnist_loop|tests|benchmarks|docs)/[\w./-]*)`", page):
+            assert "SUBJECT" in name or (root / name).exists(), f"{path.name}: {name}"
+
+
+def test_options_exist(pages, capsys, request):
+    """Each option after ``mnist-loop COMMAND`` is one that the command has; each after ``pytest`` is pytest's."""
+    known = {}
+    for command in ("train", "bench", "verify", "compare", "report"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known[command] = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    options = [*request.config._parser._anonymous.options]
+    options += [option for group in request.config._parser._groups for option in group.options]
+    known["pytest"] = {name for option in options for name in option.names()}
+    for path, page in pages.items():
+        for command, line in re.findall(r"(?:mnist-loop (\w+)|\bpytest(?= -))([^#\n`|&;]*)", page):
+            assert command in (*known, ""), f"{path.name}: mnist-loop {command}"
+            unknown = set(re.findall(r"(?<!\S)--[a-z-]+", line)) - known[command or "pytest"]
+            assert not unknown, f"{path.name}: {command or 'pytest'}{line}"
+
+
+def test_programs_exist(pages, request):
+    """Each module after ``python -m`` can be run, and each environment after ``tox -e`` is one of tox.ini."""
+    tox = configparser.ConfigParser()
+    tox.read(request.config.rootpath / "tox.ini")
+    factors = {line.partition(":")[0].strip() for line in tox["testenv"]["deps"].splitlines() if line}
+    for path, page in pages.items():
+        for module in re.findall(r"python -m ([\w.]+)", page):
+            package = importlib.util.find_spec(module)
+            assert package is not None, f"{path.name}: {module}"
+            if package.submodule_search_locations is not None:
+                assert importlib.util.find_spec(f"{module}.__main__") is not None, f"{path.name}: {module}"
+        for environment in re.findall(r"tox -e ([\w-]+)", page):
+            python, *others = environment.split("-")
+            matrix = re.fullmatch(r"py3\d+", python) and {*others} <= {*factors, "bench"}
+            assert matrix or f"testenv:{environment}" in tox, f"{path.name}: tox -e {environment}"
+
+
+def test_python_uses_public_names(pages):
+    """Each block of Python compiles, and imports of mnist_loop what is public: names of the package, and engines."""
+    for path, page in pages.items():
+        for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+            for node in ast.walk(ast.parse(code, str(path))):
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mnist_loop"):
+                    public = {"mnist_loop": mnist_loop.__all__, "mnist_loop.engines": NAMES}.get(node.module, ())
+                    for alias in node.names:
+                        assert alias.name in public, f"{path.name}: {node.module}.{alias.name}"
+
+
+def test_the_glossary_is_short(pages, request):
+    """At most 20 lines, each word once."""
+    lines = pages[request.config.rootpath / "docs" / "glossary.md"].splitlines()
+    assert len(lines) <= 20
+    words = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert len(words) == len(set(words))

@@ -1,47 +1,66 @@
-"""The README: its table is that of a stored result, and what it tells people to type exists."""
+"""The README: its table and its pictures are those of stored results and of what the commands do."""
 
+import html
 import re
+from xml.etree import ElementTree as ET
 
 import pytest
 
-from mnist_loop.cli import main
 from mnist_loop.report.reading import read
 from mnist_loop.report.tables.markdown import bare
 from mnist_loop.report.tables.throughput import throughput
+from tests.house import pictures
+
+AGAIN = "run python -m tests.house.pictures"
+NEAR = 0.5  # points: what another version of matplotlib may place differently
 
 
-@pytest.fixture(scope="session")
-def readme(request):
-    return (request.config.rootpath / "README.md").read_text()
-
-
-def test_the_table_is_that_of_the_stored_result(readme, request):
+def test_the_table_is_that_of_the_stored_result(request):
     """No number is typed by hand: ``mnist-loop report FILE --format markdown`` prints the table."""
-    marked = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", readme, re.DOTALL)
+    marked = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", pictures.readme(), re.DOTALL)
     assert marked is not None
     (sweep,) = read([request.config.rootpath / marked[1]]).sweeps
     assert marked[2] == bare(throughput(sweep))
 
 
-def test_its_options_exist(readme, capsys, request):
-    """Each option after ``mnist-loop COMMAND`` is one that the command has; each after ``pytest`` is pytest's."""
-    for command in ("train", "bench", "verify", "compare", "report"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-        for line in re.findall(rf"mnist-loop {command}([^#\n`]*)", readme):
-            assert set(re.findall(r"--[a-z-]+", line)) <= known, f"mnist-loop {command}{line}"
-    known = {name for option in request.config._parser._anonymous.options for name in option.names()} | {
-        name for group in request.config._parser._groups for option in group.options for name in option.names()
-    }
-    for line in re.findall(r"^    .*?\bpytest\b([^#\n`]*)", readme, re.MULTILINE):
-        assert set(re.findall(r"--[a-z-]+", line)) <= known, f"pytest{line}"
+def test_the_plot_is_that_of_the_stored_result(tmp_path):
+    """It has the title, the description with its figures, and each mark where the same command draws it now."""
+
+    def seen(svg):
+        words = re.findall(r"<dc:(?:title|description)>(.*?)</dc:", svg, re.DOTALL)
+        marks = [
+            (float(use.get("x")), float(use.get("y")))
+            for use in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}use")  # noqa: S314  # our own
+            if use.get("x")
+        ]
+        return words, marks
+
+    words, marks = seen((pictures.FOLDER / "throughput.svg").read_text(encoding="utf-8"))
+    words_now, marks_now = seen(pictures.throughput(tmp_path))
+    assert words == words_now, AGAIN
+    assert len(marks) == len(marks_now) > 0, AGAIN
+    for mark, mark_now in zip(marks, marks_now, strict=True):
+        assert mark == pytest.approx(mark_now, abs=NEAR), AGAIN
 
 
-def test_its_files_exist(readme, request):
-    """Each file and folder that it names or links to is there."""
-    root = request.config.rootpath
-    for link in re.findall(r"\]\(([^)#]+)\)", readme):
-        assert link.startswith("https://") or (root / link).exists(), link
-    for name in re.findall(r"`(test_\w+\.py)`", readme):
-        assert list((root / "tests").rglob(name)), name
+def test_the_finding_is_what_the_command_shows(tmp_path):
+    """The same words, but for the seconds, the version of torch and the number of cases."""
+
+    def words(svg):
+        text = "".join(html.unescape(piece) for piece in re.findall(r"<text [^>]*>(.*?)</text>", svg, re.DOTALL))
+        text = re.sub(r"\s+", "", text)  # versions of rich cut the text into different pieces
+        return re.sub(r"torch[\d.]+(\+\w+)?|[\d.]+s(?=gradients)|\d+cases?|of\d+that", "", text)
+
+    stored = (pictures.FOLDER / "finding.svg").read_text(encoding="utf-8")
+    assert "zero-grad-missing" in words(stored)
+    assert words(stored) == words(pictures.finding(tmp_path)), AGAIN
+
+
+def test_the_portuguese_readme_shows_the_same_loop_and_figures(request):
+    """The broken loop and the accuracies are those of the English README."""
+    english, portuguese = pictures.readme(), (request.config.rootpath / "README.pt-BR.md").read_text(encoding="utf-8")
+    (loop,) = re.findall(r"```python\n.*?```", english, re.DOTALL)
+    assert loop in portuguese
+    figures = re.findall(r"\b0\.[89]\d\d\b", english)
+    assert len(figures) == 5
+    assert re.findall(r"\b0,[89]\d\d\b", portuguese) == [figure.replace(".", ",") for figure in figures]
