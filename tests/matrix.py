@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mnist_loop.bugs import BUGS, SUBJECTS
 from mnist_loop.verdict.diagnosis import Diagnosis, diagnose
 from mnist_loop.verdict.finding import ENDED, Judgement, ranked
-from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.laws.judge import LAWS
-from mnist_loop.verification.options import Options
-from mnist_loop.verification.verify import verify
 from tests.loops.mutants import MUTANTS, Mutant
+from tests.verdicts import in_battery
 
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
-PATIENCE = 5.0  # seconds until a loop that hangs on purpose has hung
 NAMES = {mutant.name: mutant for mutant in MUTANTS}
 
 INTRODUCTION = """\
@@ -42,22 +37,6 @@ LAW_LIST = """\
 
 For each law, the number of mutants that it names; and what the first of them would be called if there were no such law.
 """
-
-
-@functools.cache
-def verdict(name: str) -> Verdict:
-    """Return the verdict on a mutant in the fixed battery: found once, and shared by all who ask."""
-    mutant = NAMES[name]
-    return quietly(mutant, Options(random_cases=0))
-
-
-def quietly(mutant: Mutant, options: Options) -> Verdict:
-    """Verify a mutant. What it warns of is its own affair, and a loop that hangs is not waited for long."""
-    if mutant.bug == "loop-hangs":
-        options = Options(**{**vars(options), "timeout": PATIENCE})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return verify(mutant.loop, options=options)
 
 
 def first_codings() -> dict[str, Mutant]:
@@ -100,7 +79,7 @@ def _undecided(id_: str, subject: str) -> bool:
 
 
 def _row(mutant: Mutant) -> str:
-    found = verdict(mutant.name)
+    found = in_battery(mutant.name)
     primary = found.diagnoses[0] if found.diagnoses else None
     named = "nothing" if primary is None else primary.id
     cells = (
@@ -117,8 +96,8 @@ def _row(mutant: Mutant) -> str:
 def _laws() -> Iterator[str]:
     yield "| law | what it says | mutants | without it |\n|---|---|---:|---|"
     for id_, law in LAWS.items():
-        named = [mutant for mutant in MUTANTS if verdict(mutant.name).primary == id_]
-        left = without(id_, verdict(named[0].name).judgements) if named else []
+        named = [mutant for mutant in MUTANTS if in_battery(mutant.name).primary == id_]
+        left = without(id_, in_battery(named[0].name).judgements) if named else []
         other = f"{left[0].id} ({left[0].finding.severity})" if left else "nothing"
         yield f"| [{id_}](bugs.md#{id_}) | {law.text} | {len(named)} | {other if named else ''} |"
     ends = ", ".join(id_ for id_ in ENDED if id_ not in LAWS)
@@ -128,7 +107,7 @@ def _laws() -> Iterator[str]:
 def main() -> None:
     """Verify every mutant and write the page."""
     for number, mutant in enumerate(MUTANTS, start=1):
-        found = verdict(mutant.name).primary
+        found = in_battery(mutant.name).primary
         wrong = "" if found == mutant.bug else f": {mutant.bug} is named {found}"
         sys.stderr.write(f"{number}/{len(MUTANTS)} {mutant.name}{wrong}\n")
     PAGE.write_text(render())

@@ -16,11 +16,10 @@ from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import verify
 from tests.loops.correct import CORRECT, Correct
+from tests.verdicts import SHORT, TIMEOUT_S, on_correct
 
-SHORT = 6  # experiments of the battery, its first, at each commit
 DRAWN = 30  # random cases
 BY_NIGHT = 1000  # with HYPOTHESIS_PROFILE=thorough
-TIMEOUT = 300.0  # seconds; in the first case a framework is imported
 COMPILED = "frameworks.compiled."  # each run compiles anew
 
 
@@ -63,7 +62,7 @@ def alarms(loop: Correct, verdict: Verdict) -> str:
 @each()
 def test_no_alarm_in_the_first_cases(loop):
     """A correct loop has no bug in the plainest cases, and laws were held to it there."""
-    found = quietly(loop, Options(fixed_cases=SHORT, random_cases=0, timeout=TIMEOUT))
+    found = on_correct(loop.name)
     assert not alarms(loop, found)
     assert len(found.judgements) == SHORT
     assert found.held
@@ -72,7 +71,7 @@ def test_no_alarm_in_the_first_cases(loop):
 @each(slow=True)
 def test_no_alarm_in_the_battery(loop):
     """A correct loop has no bug in any case of the battery, but for what its framework is known to do, and does."""
-    found = quietly(loop, Options(random_cases=0, timeout=TIMEOUT))
+    found = quietly(loop, Options(random_cases=0, timeout=TIMEOUT_S))
     assert not alarms(loop, found)
     missing = set(loop.breaks) - {diagnosis.id for diagnosis in found.diagnoses}
     assert not missing, f"said to break {', '.join(missing)}, which it does not"
@@ -88,7 +87,7 @@ def test_no_alarm_in_drawn_cases(loop, request):
     # What a framework is known to break, with its consequences, would end the search in the first case.
     laws = tuple(id_ for id_ in LAWS if not any(id_ == known or id_ in LAWS[known].explains for known in loop.breaks))
     count = BY_NIGHT if by_night else DRAWN
-    found = quietly(loop, Options(fixed_cases=0, random_cases=count, seed=int(seed), timeout=TIMEOUT, laws=laws))
+    found = quietly(loop, Options(fixed_cases=0, random_cases=count, seed=int(seed), timeout=TIMEOUT_S, laws=laws))
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.write_line(f" {loop.name}: {found.random_cases} cases drawn, seed {seed}")

@@ -19,7 +19,7 @@ from mnist_loop.verification.cases.battery import experiments
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
-from tests import matrix
+from tests import matrix, verdicts
 from tests.loops.mutants import MUTANTS, Mutant
 
 DRAWN = 5  # cases a mutant; 50 by night
@@ -65,8 +65,18 @@ def told(diagnoses: list[Diagnosis]) -> str:
 
 @pytest.mark.parametrize("mutant", [parameter(mutant) for mutant in MUTANTS])
 def test_a_mutant_is_named_by_its_bug(mutant):
-    """The primary bug is the one that the loop has, with evidence, in a case that was tried."""
-    found = matrix.verdict(mutant.name)
+    """As soon as a bug shows, the primary one is the one that the loop has, with evidence, in a case that was tried."""
+    assert_named(mutant, verdicts.on_mutant(mutant.name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", [pytest.param(mutant, id=mutant.name) for mutant in MUTANTS])
+def test_a_mutant_is_named_by_its_bug_in_the_whole_battery(mutant):
+    """However many cases are tried."""
+    assert_named(mutant, verdicts.in_battery(mutant.name))
+
+
+def assert_named(mutant, found):
     assert found.primary == mutant.bug, told(found.diagnoses)
     first = found.diagnoses[0]
     assert first.finding.text.strip()
@@ -78,8 +88,8 @@ def test_a_mutant_is_named_by_its_bug(mutant):
 def test_the_case_of_a_finding_reproduces_it(bug):
     """In the case that is shown with a finding, alone, the same bug is found."""
     mutant = FIRST[bug]
-    case = matrix.verdict(mutant.name).diagnoses[0].finding.case
-    again = matrix.quietly(mutant, Options(cases=(case,)))
+    case = verdicts.on_mutant(mutant.name).diagnoses[0].finding.case
+    again = verdicts.quietly(mutant, Options(cases=(case,)))
     assert [judgement.case for judgement in again.judgements] == [case]
     assert again.primary == bug, told(again.diagnoses)
 
@@ -107,13 +117,13 @@ def drawn_cases(description: Description, dtype: str, count: int) -> tuple[Case,
 
 def misnamed(mutant: Mutant, count: int) -> list[tuple[Case | None, list[Diagnosis]]]:
     """Return the drawn cases in which something as bad as the mutant's bug shows and goes by another name."""
-    known = matrix.verdict(mutant.name)
+    known = verdicts.in_battery(mutant.name)
     # Each case takes the whole time limit, or all the memory.
     count = 2 if mutant.bug in ENDED else count
     case = known.judgements[0].case
     assert case is not None
     bad = SEVERITIES[: SEVERITIES.index(BUGS[mutant.bug].severity) + 1]
-    tried = matrix.quietly(mutant, Options(cases=drawn_cases(bind(mutant.loop).description, case.dtype, count)))
+    tried = verdicts.quietly(mutant, Options(cases=drawn_cases(bind(mutant.loop).description, case.dtype, count)))
     found = []
     for judgement in tried.judgements:
         diagnoses = diagnose([judgement])
@@ -140,7 +150,7 @@ def test_a_mutant_is_named_in_every_drawn_case(mutant):
 def test_without_the_law_a_mutant_loses_its_name(law):
     """For each law there is a mutant that it names, and that no other law names so."""
     assert law in FIRST, f"no mutant has the bug {law}"
-    found = matrix.verdict(FIRST[law].name)
+    found = verdicts.on_mutant(FIRST[law].name)
     assert found.primary == law, told(found.diagnoses)
     left = matrix.without(law, found.judgements)
     assert not left or left[0].id != law
