@@ -165,10 +165,14 @@ def assert_one_sentence(result, *fragments):
     """Misuse: exit code 2, nothing on stdout and one line on stderr."""
     assert result.code == 2
     assert result.out == ""
-    assert result.err.startswith("mnist-loop")
-    assert result.err.count("\n") == 1
+    assert_one_line(result.err, *fragments)
+
+
+def assert_one_line(err, *fragments):
+    assert err.startswith("mnist-loop")
+    assert err.count("\n") == 1
     for fragment in fragments:
-        assert fragment in result.err
+        assert fragment in err
 
 
 # What it finds
@@ -277,25 +281,22 @@ def test_a_loop_behind_json_is_the_loop(verify, pretend):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "no loop found, expected where one is: mnist-loop verify my_train.py:train_one_epoch"),
+        ([], "no loop found"),
         (["--json"], "no loop found"),
-        (
-            ["a:b", "--declare", "clop=1"],
-            "'clop' found, which is no intention that a loop can declare: did you mean clip?",
-        ),
-        (["a:b", "--declare", "clip=x"], "clip='x' found, expected a number above 0"),
-        (["a:b", "--declare", "evaluate=c:d", "--evaluate", "e:f"], "the evaluation found twice"),
+        (["a:b", "--declare", "clop=1"], "did you mean clip?"),
+        (["a:b", "--declare", "clip=x"], "clip='x'"),
+        (["a:b", "--declare", "evaluate=c:d", "--evaluate", "e:f"], "--evaluate"),
         (["a:b", "--only", "los-sum"], "did you mean loss-sum?"),
         (["a:b", "--only", ""], "expected the id of a bug"),
-        (["a:b", "--only", "replica-bypassed"], "'replica-bypassed' found, which no run decides"),
-        (["a:b", "--cases", "-1"], "'-1' found, expected a whole number of at least 0"),
-        (["a:b", "--cases", "9" * 5000], "expected a whole number of at least 0 and at most"),
-        (["a:b", "--timeout", "0"], "'0' found, expected a number above 0"),
+        (["a:b", "--only", "replica-bypassed"], "'replica-bypassed'"),
+        (["a:b", "--cases", "-1"], "at least 0"),
+        (["a:b", "--cases", "9" * 5000], "at most"),
+        (["a:b", "--timeout", "0"], "a number above 0"),
         (["a:b", "--device", "tpu"], "invalid choice: 'tpu'"),
-        (["a:b", "--expect-failures", "no.txt"], "no.txt: cannot be read (No such file or directory)"),
-        (["a:b", "--json", "."], ".: is a folder, expected the name of a new file"),
+        (["a:b", "--expect-failures", "no.txt"], "no.txt: cannot be read"),
+        (["a:b", "--json", "."], ".: is a folder"),
         (["a:b", "--json", "no/such.json"], "no/such.json: there is no folder no"),
-        (["--explain", "zero-grad"], "'zero-grad' found, expected the id of a bug"),
+        (["--explain", "zero-grad"], "'zero-grad'"),
     ],
 )
 def test_misuse_is_one_sentence_before_anything_runs(verify, pretend, options, says):
@@ -333,11 +334,7 @@ def test_expected_failures_are_strict(verify, pretend, folder, known, found, cod
     result = verify("my_train.py:train", "--expect-failures", "known.txt")
     assert result.code == code
     expected = known.partition(":")[0]
-    assert (f"known.txt, line 2: {expected}: expected to fail, but" in result.out) == (
-        bool(known) and expected not in found
-    )
-    if expected == "graph-leak":
-        assert "known.txt, line 2: graph-leak: expected to fail, but held" in result.out
+    assert (f"known.txt, line 2: {expected}: " in result.out) == (bool(known) and expected not in found)
 
 
 def test_an_unknown_expected_failure_is_misuse(verify, pretend, folder):
@@ -356,12 +353,9 @@ def test_an_unknown_expected_failure_is_misuse(verify, pretend, folder):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (
-            "my_trian.py:train",
-            "no such file as my_trian.py, expected file.py:name or package.module:name: did you mean",
-        ),
-        ("my_train.py:trian", "my_train.py has no 'trian', expected the name of a loop: did you mean"),
-        ("no_such.module:train", "no such module as no_such.module"),
+        ("my_trian.py:train", "did you mean my_train.py?"),
+        ("my_train.py:trian", "did you mean train?"),
+        ("no_such.module:train", "no_such.module"),
     ],
 )
 def test_a_spec_that_does_not_resolve_is_one_sentence(verify, spec, says):
@@ -372,11 +366,11 @@ def test_a_spec_that_does_not_resolve_is_one_sentence(verify, spec, says):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("import no_such_thing", "fails at import with ModuleNotFoundError: No module named 'no_such_thing'"),
-        ("def train(:", "fails at import with SyntaxError"),
-        ("import sys; sys.exit(3)", "calls exit() at import"),
-        ("import os; os._exit(3)", "called os._exit(3) while it was imported"),
-        ("while True: pass", "did not return within 0.5 s while it was imported"),
+        ("import no_such_thing", "ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def train(:", "SyntaxError"),
+        ("import sys; sys.exit(3)", "exit()"),
+        ("import os; os._exit(3)", "os._exit(3)"),
+        ("while True: pass", "0.5 s"),
     ],
 )
 def test_a_module_that_fails_at_import_is_one_sentence(verify, folder, source, says):
@@ -389,18 +383,18 @@ def test_a_loop_that_cannot_be_bound_shows_an_adapter(verify):
     """Exit code 2: the signature found, the names known, three lines to paste."""
     result = verify("my_train.py:unbound")
     assert (result.code, result.out) == (2, "")
-    assert "unbound(model, train_loader, wibble) found: nothing is known of wibble" in result.err
+    assert "unbound(model, train_loader, wibble)" in result.err
     assert "return unbound(model=model, train_loader=train_loader, wibble=...)" in result.err
 
 
 @pytest.mark.parametrize(
     ("name", "bug", "shows"),
     [
-        ("raises", "loop-raises", "training raised ValueError: not \\x1b[2J today"),
-        ("raises_in_some_case", "loop-raises", "raised RuntimeError"),
+        ("raises", "loop-raises", "ValueError: not \\x1b[2J today"),
+        ("raises_in_some_case", "loop-raises", "RuntimeError"),
         ("idle", "trains-nothing", ""),
-        ("exits", "loop-exits", "it called exit(0)"),
-        ("hangs", "loop-hangs", "it did not return within 1 s"),
+        ("exits", "loop-exits", "exit(0)"),
+        ("hangs", "loop-hangs", "1 s"),
     ],
 )
 def test_a_loop_that_fails_has_that_for_its_bug(verify, name, bug, shows):
@@ -412,7 +406,7 @@ def test_a_loop_that_fails_has_that_for_its_bug(verify, name, bug, shows):
     assert "\x1b" not in result.out
     assert result.err == ""
     if name == "hangs":
-        assert "The last that the loop printed:\n  before it hangs\n" in result.out
+        assert "\n  before it hangs\n" in result.out
 
 
 def test_a_loop_that_returns_nonsense_is_judged_by_what_it_did(verify):
@@ -457,10 +451,7 @@ def test_a_full_disk_loses_no_text(verify, pretend, folder, monkeypatch):
     monkeypatch.setattr("mnist_loop.support.files.os.fsync", full)
     result = verify("my_train.py:train", "--json", "out.json")
     assert result.code == 2
-    assert result.err == (
-        "mnist-loop: out.json: cannot be written (No space left on device), "
-        "expected room for the JSON: write it elsewhere\n"
-    )
+    assert_one_line(result.err, "out.json", "No space left on device")
     assert result.out.endswith(f"{REMINDER}\n")
     assert (folder / "out.json").read_bytes() == old
     assert sorted(folder.iterdir()) == before

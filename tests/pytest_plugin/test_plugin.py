@@ -133,34 +133,17 @@ def test_own_tests_run_beside_the_laws(project, verdicts):
 @pytest.mark.parametrize(
     ("arguments", "ran"),
     [
-        (["-k", "zero-grad-m"], {"zero-grad-missing"}),
         (["-k", "loss-sum and mnist_loop"], {"loss-sum"}),
         (["-k", "loss-sum and not mnist_loop"], set()),
         (["-k", "step-missing or loss-sum", "--deselect", f"{ROOT}::loss-sum"], {"step-missing"}),
         (["-k", "step-missing", "--import-mode=importlib", "-W", "error"], {"step-missing"}),
-        (["-k", "step-missing", "-p", "mnist_loop.bench.plugin"], {"step-missing"}),
-        (["-k", "step-missing", "-p", "no:benchmark"], {"step-missing"}),
-        (["-k", "step-missing", "--strict-markers", "--strict-config"], {"step-missing"}),
+        (["-k", "step-missing", "-p", "mnist_loop.bench.plugin", "--strict-markers"], {"step-missing"}),
     ],
 )
 def test_laws_are_chosen_as_tests_are(project, verdicts, arguments, ran):
     """-k, --deselect and what else people run pytest with."""
     verdicts()
     assert set(laws_in(run(project, "-v", *arguments))) == ran
-
-
-def test_pytest_can_stop_at_the_first_broken_law(project, verdicts):
-    """-x."""
-    verdicts(finding("zero-grad-missing"), finding("loss-sum"))
-    run(project, "-x").assert_outcomes(failed=1)
-
-
-def test_what_failed_is_run_again(project, verdicts):
-    """--lf runs the law that failed last, and not the others."""
-    project.makeini("[pytest]")
-    verdicts(finding("loss-sum"))
-    assert run(project).ret == 1
-    assert laws_in(run(project, "--lf", "-v")) == {"loss-sum": "FAILED"}
 
 
 # -- what an item reports ----------------------------------------------------------------------------------------------

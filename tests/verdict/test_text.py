@@ -340,17 +340,16 @@ def test_the_list_has_each_bug_under_its_subject():
         assert line.endswith(bug.undecided)
 
 
-@pytest.mark.parametrize("bug", BUGS.values(), ids=list(BUGS))
-def test_an_explanation_says_all_that_is_known(bug):
+def test_an_explanation_says_all_that_is_known():
     """The bug, the law, the symptom, what it needs, both codes, the fix, where it was reported."""
-    page = plain_text(explanation(bug))
-    assert page.startswith(f"{bug.id}: {bug.title}\n{bug.severity}, {bug.subject}\n")
-    for part in (bug.symptom, bug.needs, bug.undecided, f"Fixed: {bug.hint}.", *bug.reported):
-        assert part in page
-    for code in (bug.broken, bug.fixed):
-        assert all(line.rstrip() in page for line in code.splitlines())
-    if bug.id in LAWS:
-        assert f"The law: {LAWS[bug.id].text}" in page
+    for bug in BUGS.values():
+        page = plain_text(explanation(bug))
+        assert page.startswith(f"{bug.id}: {bug.title}\n{bug.severity}, {bug.subject}\n")
+        law = LAWS[bug.id].text if bug.id in LAWS else ""
+        for part in (law, bug.symptom, bug.needs, bug.undecided, bug.hint, *bug.reported):
+            assert part in page, bug.id
+        for code in (bug.broken, bug.fixed):
+            assert all(line.rstrip() in page for line in code.splitlines()), bug.id
 
 
 def test_the_laws_are_read_as_they_are_written():

@@ -90,16 +90,12 @@ def test_any_known_names_in_any_order_are_bound(data):
     assert result(module_of(source).train) == [role for _, role in spelled]
 
 
-@pytest.mark.parametrize(("name", "role"), NAMED)
-def test_each_name_of_the_table_is_bound(name, role):
-    """Each spelling that the table lists means its role."""
-    assert role in roles.meanings(name, "train")
-
-
-@pytest.mark.parametrize("name", ["x", "y", "inputs", "images", "train", "generator", "metric", "logger", "batch", "n"])
-def test_names_that_could_mean_anything_mean_nothing(name):
-    """What is not sure is not bound."""
-    assert roles.meanings(name, "train") == ()
+def test_each_name_of_the_table_is_bound():
+    """Each spelling that the table lists means its role; a name that could mean anything means none."""
+    for name, role in NAMED:
+        assert role in roles.meanings(name, "train"), name
+    for name in ("x", "y", "inputs", "images", "train", "generator", "metric", "logger", "batch", "n"):
+        assert roles.meanings(name, "train") == (), name
 
 
 def test_a_loader_that_does_not_say_of_what():
@@ -827,14 +823,10 @@ def intentions_table():
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("table", [names_table, intentions_table], ids=["names", "intentions"])
-def test_the_docs_have_the_table_of_the_code(table):
-    """What the docs promise is what is bound: the failure shows the table to paste."""
-    assert table() in DOCS.read_text(encoding="utf-8"), f"docs/contract.md should hold\n\n{table()}"
-
-
-def test_the_docs_list_the_settings():
-    """Each setting that ``args`` has beside the roles, with its value."""
+def test_the_docs_have_the_tables_of_the_code():
+    """The names, the intentions and the settings: the failure shows the table to paste."""
     text = DOCS.read_text(encoding="utf-8")
+    for table in (names_table(), intentions_table()):
+        assert table in text, f"docs/contract.md should hold\n\n{table}"
     for name, value in roles.SETTINGS.items():
         assert f"`{name}={value}`" in text
