@@ -10,9 +10,9 @@ from typing import Any
 from scipy.special import stdtrit
 
 from benchmarks.accuracy.run import VALIDATION, Result
-from mnist_loop.report.tables.figures import seconds
-from mnist_loop.report.tables.markdown import bare
+from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.support.numbers import seconds
 
 CONFIDENCE = 0.95
 COLUMNS = (
@@ -45,7 +45,7 @@ def as_markdown(head: dict[str, Any], results: Sequence[Result]) -> str:
         own = [result for result in results if result.target == facts["target"]]
         for engine in sorted({result.engine for result in own}):
             rows.append(_row(facts, [result for result in own if result.engine == engine]))
-    return bare(Table("", COLUMNS, rows, _caption(head)))
+    return table_to_markdown(Table("", COLUMNS, rows, _caption(head)))
 
 
 def _row(facts: dict[str, Any], results: Sequence[Result]) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from benchmarks.peers import losses
 from benchmarks.peers.entries import REFERENCE
 from benchmarks.peers.results import Measured, Results, times_as_fast
 from benchmarks.peers.run import FIRST
-from mnist_loop.report.tables import figures, markdown
+from mnist_loop.report.tables.markdown import to_markdown
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.statistics.ratio import Ratio
+from mnist_loop.support import numbers
 
 COLUMNS = (
     Column("entry", numbers=False),
@@ -41,7 +42,7 @@ IDLE = 0.01  # share of the others' time in which an entry may have worked unask
 
 def as_markdown(results: Results) -> str:
     """Return both tables with their notes."""
-    return markdown.render([_entries(results), _sought(results)])
+    return to_markdown([_entries(results), _sought(results)])
 
 
 def _entries(results: Results) -> Table:
@@ -64,15 +65,15 @@ def _row(entry: Measured, results: Results) -> list[str]:
     rate = entry.rate(results.head["task"]["images"])
     ratio = _to_reference(entry, results)
     prepared = entry.start["prepare_s"]
-    start = figures.seconds(entry.start["seconds"])
+    start = numbers.seconds(entry.start["seconds"])
     return [
         entry.name,
         ", ".join(f"{name} {version}" for name, version in entry.start["versions"].items()),
         entry.start["used"],
-        NOTHING if rate is None else figures.short(rate),
+        NOTHING if rate is None else numbers.short(rate),
         _beside(entry, ratio),
-        f"{start} + {figures.seconds(prepared)}" if prepared else start,
-        figures.seconds(entry.seconds[FIRST]) if FIRST in entry.seconds else NOTHING,
+        f"{start} + {numbers.seconds(prepared)}" if prepared else start,
+        numbers.seconds(entry.seconds[FIRST]) if FIRST in entry.seconds else NOTHING,
         f"{entry.losses[max(entry.losses)]:.4f}" if entry.losses else NOTHING,
     ]
 
@@ -93,8 +94,8 @@ def _to_reference(entry: Measured, results: Results) -> Ratio | None:
 def _with_interval(ratio: Ratio | None) -> str:
     if ratio is None:
         return NOTHING
-    text = figures.ratio(ratio.estimate)
-    return text if math.isnan(ratio.low) else f"{text} {figures.interval(ratio.low, ratio.high)}"
+    text = numbers.ratio(ratio.estimate)
+    return text if math.isnan(ratio.low) else f"{text} {numbers.Interval(ratio.low, ratio.high)}"
 
 
 def _caption(results: Results) -> str:
@@ -137,7 +138,7 @@ def _notes(results: Results) -> Iterator[str]:
 
 
 def _gemm(ruler: dict[str, Any]) -> str:
-    return figures.quantity(ruler["gemm"], "FLOP/s")
+    return numbers.with_unit(ruler["gemm"], "FLOP/s")
 
 
 def _idle(results: Results) -> Iterator[str]:

@@ -18,9 +18,9 @@ from mnist_loop.errors import UserError
 from mnist_loop.report.beside import PARTS
 from mnist_loop.report.reading.node import Misfit
 from mnist_loop.report.reading.sweep import sweep as read_sweep
-from mnist_loop.report.tables.figures import short
-from mnist_loop.report.tables.terminal import render
+from mnist_loop.report.tables.terminal import to_terminal
 from mnist_loop.report.tables.throughput import throughput
+from mnist_loop.support.numbers import short
 
 FILE_STORAGE = "file://"
 DTYPE = "float32"  # of the lesson, and of all its benchmarks
@@ -93,7 +93,7 @@ class Sweep:
         terminalreporter.section("images per second", sep="=")
         try:
             table = throughput(read_sweep(self.results.document, self.results.path))
-            terminalreporter.write(render([table], terminalreporter._tw._file))
+            terminalreporter.write(to_terminal([table], terminalreporter._tw._file))
         except Misfit as error:  # benchmarks of another kind alone
             terminalreporter.write_line(str(error))
         if self.problem:

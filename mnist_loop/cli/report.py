@@ -101,28 +101,29 @@ def _terminal(results: Results) -> str:
     from io import StringIO
 
     from mnist_loop.report.tables import tables
-    from mnist_loop.report.tables.terminal import render
+    from mnist_loop.report.tables.terminal import to_terminal
 
-    return render(tables(results), sys.stdout or StringIO())
+    return to_terminal(tables(results), sys.stdout or StringIO())
 
 
 def _markdown(results: Results) -> str:
     from mnist_loop.report.tables import tables
-    from mnist_loop.report.tables.markdown import render
+    from mnist_loop.report.tables.markdown import to_markdown
 
-    return render(tables(results))
+    return to_markdown(tables(results))
 
 
 def _csv(results: Results) -> str:
-    from mnist_loop.report.tables.tidy import render
+    from mnist_loop.report.tables.csv_text import to_csv
+    from mnist_loop.report.tables.tidy import tidy
 
-    return render(results)
+    return to_csv(tidy(results))
 
 
 def _html(results: Results) -> str:
-    from mnist_loop.report.page import render
+    from mnist_loop.report.page import to_html
 
-    return render(results)
+    return to_html(results)
 
 
 def _export(kind: str) -> Callable[[Results], str]:

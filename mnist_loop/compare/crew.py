@@ -109,7 +109,7 @@ class Crew:
         """Return the CPUs that an arm with so many threads is held to: the same for all such arms.
 
         Each core of a shared machine has neighbours of its own: left to themselves, identical workers that happened to
-        run on different ones differed by 1 to 3 % for as long as they lived. Empty where that cannot be chosen.
+        run on different ones differed by 1 to 3% for as long as they lived. Empty where that cannot be chosen.
         """
         allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         return allowed[-threads:]

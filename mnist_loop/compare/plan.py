@@ -18,8 +18,8 @@ from mnist_loop.support.limits import (
 )
 
 # Shorter than what comes and goes on a shared machine, so that both arms get the same of it. Measured on one, the ratio
-# of identical code scattered within a second by 3.1 % with blocks of 58 ms, 1.9 % with 29 ms, 1.0 % with 7 ms and 0.7 %
-# with 4 ms; and by 0.5 % with 4 ms and the lower quartile of the steps' times in place of their mean.
+# of identical code scattered within a second by 3.1% with blocks of 58 ms, 1.9% with 29 ms, 1.0% with 7 ms and 0.7%
+# with 4 ms; and by 0.5% with 4 ms and the lower quartile of the steps' times in place of their mean.
 BLOCK_S = 0.005
 # The restarts of a run after which a verdict is looked for, beside the end of the budget. Each look costs some of the
 # confidence; each of these comes when the run is about 1.6 times as long as at the one before.
@@ -45,7 +45,7 @@ class Plan:
         device: "auto", or what `mnist_loop.support.device.resolve_device` takes; where an arm sets none.
         threads: CPU threads, where an arm sets none.
         dtype: of the model and the images, where an arm sets none.
-        margin: the share below which a difference does not matter: 0.01 for 1 %.
+        margin: the share below which a difference does not matter: 0.01 for 1%.
         confidence: with which all verdicts of the run hold together.
         budget_s: seconds of measuring, at most.
         seed: of the order of the blocks.

@@ -1,7 +1,7 @@
 """Stored sweeps beside each other: what may be compared, and what can be told of it.
 
 Runs that were stored one after the other say little: between them the machine may have changed, and identical code
-differed by 33 to 76 % that way on a shared machine, however long it was measured. So a difference is told only where
+differed by 33 to 76% that way on a shared machine, however long it was measured. So a difference is told only where
 each side was run several times, in turns. `mnist-loop compare` measures in pairs and needs none of this.
 """
 

@@ -11,10 +11,11 @@ from statistics import fmean, variance
 from scipy.special import stdtrit
 
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support.numbers import given_share
 
 # Two runs give their difference one degree of freedom, and an interval that is wider than any difference of interest.
 FEWEST_RUNS = 3
-# Identical worker processes differ by up to 3.2 % on a busy machine: a smaller difference is none of the code's.
+# Identical worker processes differ by up to 3.2% on a busy machine: a smaller difference is none of the code's.
 MARGIN = 0.032
 ADVICE = "`mnist-loop compare` measures both in turns and can tell"  # on one machine
 
@@ -60,7 +61,7 @@ def _unknown(base: Mapping[datetime, float], rates: Mapping[datetime, float], sa
     if min(len(base), len(rates)) < FEWEST_RUNS:
         return (
             f"no difference can be told from {_runs(base)} of the first and {_runs(rates)} of the other: separate runs "
-            f"of identical code differ by up to 76 % on a shared machine. At least {FEWEST_RUNS} of each are needed"
+            f"of identical code differ by up to 76% on a shared machine. At least {FEWEST_RUNS} of each are needed"
             + (f", in turns; {ADVICE}." if same_machine else ".")
         )
     if same_machine and (max(base) <= min(rates) or max(rates) <= min(base)):
@@ -92,11 +93,11 @@ def welch(base: Mapping[datetime, float], rates: Mapping[datetime, float], confi
 def _verdict(interval: tuple[float, float], told: str) -> tuple[Verdict, str]:
     low, high = interval
     if low > 1 + MARGIN:
-        return Verdict.SLOWER, f"slower by more than {MARGIN:.1%}, by {told}."
+        return Verdict.SLOWER, f"slower by more than {given_share(MARGIN)}, by {told}."
     if high < 1 / (1 + MARGIN):
-        return Verdict.FASTER, f"faster by more than {MARGIN:.1%}, by {told}."
+        return Verdict.FASTER, f"faster by more than {given_share(MARGIN)}, by {told}."
     if low >= 1 / (1 + MARGIN) and high <= 1 + MARGIN:
-        return Verdict.SAME, f"the same to within {MARGIN:.1%}, by {told}."
+        return Verdict.SAME, f"the same to within {given_share(MARGIN)}, by {told}."
     return Verdict.INCONCLUSIVE, f"no difference can be told from {told}: they differ too much among themselves."
 
 

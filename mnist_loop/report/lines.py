@@ -9,7 +9,7 @@ from mnist_loop.report.model import Cell, Comparison, Measurement, Sweep
 from mnist_loop.statistics.line import Line, fit
 
 FEWEST_BATCH_SIZES = 3
-# Half the width of a 95 % interval in standard errors.
+# Half the width of a 95% interval in standard errors.
 HALF_WIDTH = 1.96
 # Of the logarithm of a time. Even identical processes differ by more, so that no batch size may rule the fit alone.
 LEAST_ERROR = 0.001

@@ -78,7 +78,7 @@ class Measurement:
         median: images per second.
         q1: lower quartile of the rates.
         q3: upper quartile.
-        low: lower end of the 95 % interval of the median.
+        low: lower end of the 95% interval of the median.
         high: its upper end.
         steps: batches in a round.
         first_step_s: seconds of the first step of all.
@@ -180,7 +180,7 @@ class Cell:
         ratio: time of the arm / time of the first arm, with its interval; above 1 the arm is slower.
         verdict: what can be said of it.
         reason: in one sentence, with figures.
-        detectable: the smallest change, as a share (0.02 for 2 %), that this run could have seen.
+        detectable: the smallest change, as a share (0.02 for 2%), that this run could have seen.
         pairs: the series behind it.
         control: the ratio of the second copy of the first arm to the first arm, in the same run.
         control_pairs: the series behind that.
@@ -211,7 +211,7 @@ class Comparison:
         machine: where it was measured.
         arms: the first one is what the others are compared with; the control is the last.
         cells: one for each other arm (but the control) and batch size.
-        margin: share below which a difference does not matter (0.01 for 1 %).
+        margin: share below which a difference does not matter (0.01 for 1%).
         ended: "certain", "budget", "interrupted", or why else it stopped.
         seconds: how long it measured.
         facts: what else is known of the run, name to value, for people.

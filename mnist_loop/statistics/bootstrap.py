@@ -19,14 +19,14 @@ from scipy import special
 
 Array = npt.NDArray[np.float64]
 
-# Share of the generations that is left out at either end, where somebody else's work may have spoiled them. With 20 %
-# the 95 % interval of 6 or 10 generations covers more than 97 % (97.1 to 97.3) in five of the scenarios of
-# docs/coverage.md, which is of 15 %; with 10 % it covers as well, but withstands fewer spoiled generations.
+# Share of the generations that is left out at either end, where somebody else's work may have spoiled them. With 20%
+# the 95% interval of 6 or 10 generations covers more than 97% (97.1 to 97.3) in five of the scenarios of
+# docs/coverage.md, which is of 15%; with 10% it covers as well, but withstands fewer spoiled generations.
 TRIM = 0.15
-RESAMPLES = 4_000  # the quantile of 10 generations, 2.7 %, then has 108 resamples beyond it: known to a tenth
-# Confidence at which the quantiles of the resamples are read; other intervals are scaled from it. At 95 % the quantiles
-# of 5 generations lie where hardly any resample reaches, and the interval covers 93 %; read at 80 %, those of heavy
-# tails cover more than 97 %.
+RESAMPLES = 4_000  # the quantile of 10 generations, 2.7%, then has 108 resamples beyond it: known to a tenth
+# Confidence at which the quantiles of the resamples are read; other intervals are scaled from it. At 95% the quantiles
+# of 5 generations lie where hardly any resample reaches, and the interval covers 93%; read at 80%, those of heavy
+# tails cover more than 97%.
 ANCHOR = 0.9
 CHUNK = 2_000_000  # resampled locations that are held at a time, 16 MB
 

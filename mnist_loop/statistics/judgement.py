@@ -1,6 +1,6 @@
 """From the rounds of a comparison to a verdict on each arm at each batch size.
 
-What may go wrong, and how often at most, at confidence 1 - a (5 % for a confidence of 95 %), over all arms, batch
+What may go wrong, and how often at most, at confidence 1 - a (5% for a confidence of 95%), over all arms, batch
 sizes and looks at the data together:
 
 - that any arm within the margin is called SLOWER or FASTER: a. The first run alone keeps to that, by Bonferroni over
@@ -24,7 +24,7 @@ from mnist_loop.statistics.pairing import Round, generations
 from mnist_loop.statistics.ratio import MOST_LOG, Ratio, at, paired_ratio, reach
 from mnist_loop.statistics.verdict import RED, Band, Verdict
 
-# Below 5 restarts the interval covers too little: docs/coverage.md has 93 % for 5.
+# Below 5 restarts the interval covers too little: docs/coverage.md has 93% for 5.
 FEWEST_GENERATIONS = 5
 FIRST, CONFIRMING = 1, 2
 Generations = Sequence[Sequence[float]]
@@ -53,7 +53,7 @@ class Opinion:
         verdict: of the arm beside the first one.
         ratio: with the interval that decided, or that left it open; None with fewer than two restarts. Of two runs
             that both say red it is the one that lies closer to the margin.
-        detectable: the smallest true change, as a share, that a run like this calls SLOWER with 80 % power; infinite
+        detectable: the smallest true change, as a share, that a run like this calls SLOWER with 80% power; infinite
             where there is no ratio.
         reason: in one sentence, with figures.
         control: the ratio of the second copy of the first arm to the first; None with fewer than two restarts.
@@ -160,11 +160,6 @@ def judge_cells(cells: Sequence[Evidence], margin: float, confidence: float = 0.
 def certain(opinions: Iterable[Opinion]) -> bool:
     """Whether every cell is decided, so that a run can stop."""
     return all(one.certain for one in opinions)
-
-
-def needs_confirmation(opinions: Iterable[Opinion]) -> bool:
-    """Whether any cell is red in the first run and waits for a second."""
-    return any(one.unconfirmed for one in opinions)
 
 
 @dataclass(frozen=True)

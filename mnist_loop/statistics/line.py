@@ -24,8 +24,8 @@ class Line:
     Attributes:
         dispatch_s: t0, seconds that a step takes however small its batch.
         rate: r, images per second that a large batch approaches.
-        dispatch_s_interval: 95 % interval of t0.
-        rate_interval: 95 % interval of r; its upper end is infinite where the batches are too small to tell.
+        dispatch_s_interval: 95% interval of t0.
+        rate_interval: 95% interval of r; its upper end is infinite where the batches are too small to tell.
         misfit: largest share by which a measured time differs from the line.
     """
 
@@ -98,31 +98,6 @@ def fit(batch_sizes: Sequence[int], seconds: Sequence[float], errors: Sequence[f
     )
 
 
-def difference(before: Line, after: Line) -> str:
-    """Say in a sentence what changed from one line to another: dispatch, arithmetic, both, or neither.
-
-    Only what the intervals allow: two that overlap are not told apart.
-    """
-    parts = []
-    if _apart(before.dispatch_s_interval, after.dispatch_s_interval):
-        parts.append(
-            f"dispatch {_more(after.dispatch_s, before.dispatch_s, 'longer', 'shorter')} "
-            f"({1e6 * before.dispatch_s:.3g} to {1e6 * after.dispatch_s:.3g} microseconds a step)"
-        )
-    if _apart(before.rate_interval, after.rate_interval):
-        parts.append(
-            f"arithmetic {_more(after.rate, before.rate, 'faster', 'slower')} "
-            f"({before.rate:,.0f} to {after.rate:,.0f} images/s)"
-        )
-    if not parts:
-        return "no change of dispatch or of arithmetic can be told"
-    if len(parts) == 1:
-        other = "arithmetic" if parts[0].startswith("dispatch") else "dispatch"
-        parts.append(f"no change of {other} can be told")
-        return ", ".join(parts)
-    return " and ".join(parts)
-
-
 def _half_widths(jacobian: npt.NDArray[np.float64], chi_squared: float, freedom: int) -> npt.NDArray[np.float64]:
     """Return half the width of the interval of each unknown.
 
@@ -138,13 +113,3 @@ def _half_widths(jacobian: npt.NDArray[np.float64], chi_squared: float, freedom:
 
 def _positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
-
-
-def _apart(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one[1] < other[0] or other[1] < one[0]
-
-
-def _more(after: float, before: float, more: str, less: str) -> str:
-    if before <= 0:
-        return more
-    return f"{100 * abs(after / before - 1):.2g} % {more if after > before else less}"

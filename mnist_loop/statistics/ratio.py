@@ -1,7 +1,7 @@
 """The ratio of two times, from paired blocks, with an interval.
 
 The rounds of a generation give one value, their median; the generations give a trimmed mean; its interval comes from
-resampling the generations (`mnist_loop.statistics.bootstrap`). Coverage of 95 % intervals in simulated series with
+resampling the generations (`mnist_loop.statistics.bootstrap`). Coverage of 95% intervals in simulated series with
 known truth, in per cent, from the worst to the best of 13 scenarios: noise, heavy tails, two modes, autocorrelation,
 drift, throttling. The first row is of 10,000 series a scenario (`python -m tests.coverage_study`, docs/coverage.md),
 the others of 4,000 (`python -m tests.interval_candidates`).
@@ -40,7 +40,7 @@ class Ratio:
         estimate: time of the one / time of the other; above 1 the one is slower.
         low: lower end of the interval.
         high: upper end.
-        confidence: of the interval, 0.95 for 95 %.
+        confidence: of the interval, 0.95 for 95%.
         standard_error: of the logarithm of the estimate.
         generations: independent restarts that it was estimated from.
         rounds: paired rounds in all of them.

@@ -1,15 +1,13 @@
 """Why a verdict is what it is, in one sentence with figures.
 
-"Slower by 3 %" means 3 % more time, "faster by 3 %" means 3 % more done in the same time: the margin is meant so, too.
+"Slower by 3%" means 3% more time, "faster by 3%" means 3% more work in the same time. The margin has this meaning too.
 """
 
 from __future__ import annotations
 
 from mnist_loop.statistics.ratio import Ratio
 from mnist_loop.statistics.verdict import Verdict
-
-COARSE = 0.1  # shares from here on are told without decimals
-HUGE = 100.0  # shares from here on are not told at all
+from mnist_loop.support.numbers import change, given_share, share
 
 
 def too_few(restarts: int, fewest: int) -> str:
@@ -25,20 +23,21 @@ def too_noisy(control: Ratio) -> str:
 
 def same(ratio: Ratio, margin: float) -> str:
     """Say that the interval is within the margin."""
-    return f"the interval, {_interval(ratio)}, is within the margin of {plain(margin)}"
+    return f"the interval, {_interval(ratio)}, is within the margin of {given_share(margin)}"
 
 
 def between(ratio: Ratio, margin: float, detectable: float) -> str:
     """Say that the interval is neither."""
     return (
-        f"the interval, {_interval(ratio)}, is neither within nor beyond the margin of {plain(margin)}; "
+        f"the interval, {_interval(ratio)}, is neither within nor beyond the margin of {given_share(margin)}; "
         f"this run could have seen {share(detectable)}"
     )
 
 
 def to_be_confirmed(verdict: Verdict, first: Ratio, margin: float) -> str:
     """Say that the first run is red, and the second not there yet."""
-    return f"{_by(verdict, first)} in the first run, beyond the margin of {plain(margin)}: to be confirmed by a second"
+    by = f"{_by(verdict, first)} in the first run, beyond the margin of {given_share(margin)}"
+    return f"{by}: to be confirmed by a second"
 
 
 def not_confirmed(verdict: Verdict, first: Ratio, second: Ratio) -> str:
@@ -55,19 +54,7 @@ def confirmed(verdict: Verdict, first: Ratio, second: Ratio, margin: float) -> s
     """Say that both runs are red."""
     (low, high), (low_again, high_again) = _range(verdict, first), _range(verdict, second)
     by = f"{verdict.value.lower()} by {share(min(low, low_again))} to {share(max(high, high_again))}"
-    return f"{by}, beyond the margin of {plain(margin)} in both runs"
-
-
-def share(value: float) -> str:
-    """Write a share for people: 2.1 %, 34 %."""
-    if not value < HUGE:
-        return f"more than {100 * HUGE:,.0f} %"
-    return f"{100 * value:,.{0 if abs(value) >= COARSE else 1 if abs(value) >= COARSE / 100 else 2}f} %"
-
-
-def plain(margin: float) -> str:
-    """Write a margin as a person would give it: 1 %, 0.5 %."""
-    return f"{100 * margin:.4g} %"
+    return f"{by}, beyond the margin of {given_share(margin)} in both runs"
 
 
 def _by(verdict: Verdict, ratio: Ratio) -> str:
@@ -82,9 +69,4 @@ def _range(verdict: Verdict, ratio: Ratio) -> tuple[float, float]:
 
 
 def _interval(ratio: Ratio) -> str:
-    return f"{_signed(ratio.low - 1)} to {_signed(ratio.high - 1)} of time"
-
-
-def _signed(value: float) -> str:
-    text = share(value)
-    return text if value < 0 or text.startswith("more") else f"+{text}"
+    return f"{change(ratio.low)} to {change(ratio.high)} of time"

@@ -13,15 +13,15 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-# Of finding a change where there is none, in one series. The rest of the 5 % that noise may cost is for the first
+# Of finding a change where there is none, in one series. The rest of the 5% that noise may cost is for the first
 # blocks that happen to be spikes.
 LEVEL = 0.01
 # In so few blocks even a perfect step in the middle is found by chance more often than LEVEL: 2 of the 252 orders of 5
-# low and 5 high ranks are 0.8 %, 2 of 126 of 4 and 5 are 1.6 %.
+# low and 5 high ranks are 0.8%, 2 of 126 of 4 and 5 are 1.6%.
 FEWEST_STEADY = 10
 ORDERS = 4_000  # random orders: 40 lie beyond the critical value, which is so known to a sixth of LEVEL
 # A block at the start this many interquartile ranges above the upper quartile of all others is warm-up, even alone,
-# where no order of ranks can be unlikely: Tukey's outer fence, beyond which are 1 in a million of a normal, and 1.5 %
+# where no order of ranks can be unlikely: Tukey's outer fence, beyond which are 1 in a million of a normal, and 1.5%
 # of as heavy a tail as Student's with two degrees of freedom.
 FENCE = 3.0
 

@@ -25,7 +25,7 @@ class Band:
     """The ratios that do not matter: from 1 / (1 + margin) to 1 + margin.
 
     Attributes:
-        margin: share below which a difference does not matter, 0.01 for 1 %; not negative.
+        margin: share below which a difference does not matter, 0.01 for 1%; not negative.
     """
 
     margin: float

@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(stored, tmp_path):
 
 def test_the_page_is_rendered(stored, tmp_path, stand_in):
     """An ending of .html, or --format html, asks the page for it."""
-    stand_in("page", render=lambda results: f"<html>{len(results.sweeps)} sweeps")
+    stand_in("page", to_html=lambda results: f"<html>{len(results.sweeps)} sweeps")
     assert call(stored, "-o", tmp_path / "page.html") == 0
     assert (tmp_path / "page.html").read_text() == "<html>2 sweeps"
 

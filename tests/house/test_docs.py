@@ -16,7 +16,7 @@ from mnist_loop.cli import main
 from mnist_loop.engines import NAMES
 from mnist_loop.report.reading import read
 from mnist_loop.report.tables import of_sweep
-from mnist_loop.report.tables.markdown import bare
+from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.paired import lines, verdicts
 
 
@@ -35,14 +35,14 @@ def test_comparisons_are_those_of_the_stored_results(pages, request):
     """``mnist-loop report FILE --format markdown`` prints these tables."""
     for file, tables in marked(pages, "comparison"):
         (comparison,) = read([request.config.rootpath / file]).comparisons
-        assert tables == f"{bare(verdicts(comparison))}\n{bare(lines(comparison))}"
+        assert tables == f"{table_to_markdown(verdicts(comparison))}\n{table_to_markdown(lines(comparison))}"
 
 
 def test_sweeps_are_those_of_the_stored_results(pages, request):
     """``mnist-loop report FILE --format markdown`` prints these tables too."""
     for file, tables in marked(pages, "sweep"):
         (sweep,) = read([request.config.rootpath / file]).sweeps
-        assert tables == "\n".join(map(bare, of_sweep(sweep)))
+        assert tables == "\n".join(map(table_to_markdown, of_sweep(sweep)))
 
 
 def test_the_ratios_of_peers_are_those_of_the_stored_result(pages, request):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from mnist_loop.report.reading import read
-from mnist_loop.report.tables.markdown import bare
+from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.throughput import throughput
 from tests.house import pictures
 
@@ -20,7 +20,7 @@ def test_the_table_is_that_of_the_stored_result(request):
     marked = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", pictures.readme(), re.DOTALL)
     assert marked is not None
     (sweep,) = read([request.config.rootpath / marked[1]]).sweeps
-    assert marked[2] == bare(throughput(sweep))
+    assert marked[2] == table_to_markdown(throughput(sweep))
 
 
 def test_the_plot_is_that_of_the_stored_result(tmp_path):

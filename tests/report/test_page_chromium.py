@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mnist_loop.report.model import Results
-from mnist_loop.report.page import render
+from mnist_loop.report.page import to_html
 from tests.chromium import BROWSERS, Chromium, browser
 from tests.report.test_page import HOSTILE, hostile, refused
 from tests.results_maker import cell, comparison, sweep
@@ -64,7 +64,7 @@ def page(tmp_path_factory):
         (sweep("old.json", torch="2.4.1", speed=0.9), sweep("new.json")), (comparison(long, cells=cells),), refused()
     )
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(render(found), encoding="utf-8")
+    file.write_text(to_html(found), encoding="utf-8")
     return file
 
 
@@ -173,7 +173,7 @@ def test_it_is_read_by_day_and_by_night(chromium, page):
 def test_what_strangers_wrote_does_nothing(chromium, tmp_path):
     """The name is there as text; no image, no second script, no dialog, no request."""
     file = tmp_path / "report.html"
-    file.write_text(render(hostile()), encoding="utf-8")
+    file.write_text(to_html(hostile()), encoding="utf-8")
     chromium.open(file)
     assert chromium.run("document.images.length") == 0
     assert chromium.run("document.scripts.length") == 1

@@ -25,7 +25,7 @@ from mnist_loop.report.plots.ink import ROLES, drawing
 from mnist_loop.report.plots.labels import spread
 from mnist_loop.report.plots.limits import finding
 from mnist_loop.report.plots.ratios import ticks
-from mnist_loop.report.plots.words import faster, file_name, listing, plain, rate, share, signed, slower
+from mnist_loop.report.plots.words import faster, file_name, listing, plain, slower
 from mnist_loop.statistics.ratio import Ratio
 from mnist_loop.statistics.verdict import Verdict
 from tests.results_maker import GPU, cell, comparison, measurement, results, sweep
@@ -101,26 +101,26 @@ def test_the_arithmetic_of_a_step_is_that_of_the_layers():
 def test_titles_say_the_verdict():
     """Which arm, by how much, at which batch size; where nothing is told, that."""
     one = {
-        Verdict.SLOWER: (1.031, "torch215 is 3.1 % slower than torch214 at batch 64"),
-        Verdict.FASTER: (0.931, "torch215 is 6.9 % faster than torch214 at batch 64"),
-        Verdict.SAME: (1.001, "torch215 is as fast as torch214 at batch 64, within 1 %"),
+        Verdict.SLOWER: (1.031, "torch215 is 3.1% slower than torch214 at batch 64"),
+        Verdict.FASTER: (0.931, "torch215 is 6.9% faster than torch214 at batch 64"),
+        Verdict.SAME: (1.001, "torch215 is as fast as torch214 at batch 64, within 1%"),
         Verdict.INCONCLUSIVE: (1.02, "No difference can be told between torch215 and torch214 at batch 64"),
     }
     for verdict, (estimate, said) in one.items():
         found = comparison(cells=(cell(64, estimate=estimate, verdict=verdict),))
-        assert of_comparison(found).replace("\N{NO-BREAK SPACE}", " ") == said
+        assert of_comparison(found) == said
         assert of([found])[0].finding == of_comparison(found)
 
 
 def test_a_title_of_several_batch_sizes_names_each_verdict():
     """One of each, and those that agree in one phrase."""
-    said = of_comparison(comparison()).replace("\N{NO-BREAK SPACE}", " ")
+    said = of_comparison(comparison())
     assert said == (
-        "torch215 is 5.0 % slower than torch214 at batch 16, 7.0 % faster at batch 64, as fast at batch 256; "
+        "torch215 is 5% slower than torch214 at batch 16, 7% faster at batch 64, as fast at batch 256; "
         "undecided at batch 1024"
     )
     slow = comparison(cells=(cell(16, estimate=1.02), cell(64, estimate=3.0)))
-    assert of_comparison(slow) == "torch215 is up to 3.0 times as slow as torch214 at all 2 batch sizes"
+    assert of_comparison(slow) == "torch215 is up to 3 times as slow as torch214 at all 2 batch sizes"
     nothing = replace(comparison(), cells=())
     assert of_comparison(nothing) == "Nothing can be said of torch215 yet: no round was finished"
     assert of([nothing]) == []
@@ -147,24 +147,10 @@ def test_what_limits_training_is_said_only_where_the_intervals_are_apart():
     assert finding({"step": parts((1, 2e4))["step"]}) == "The step reaches 20k images/s at batch 16"
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(987, "987"), (12_300, "12.3k"), (999_600, "1M"), (7.89e6, "7.89M"), (1e300, "1e+300"), (math.nan, "unknown")],
-)
-def test_rates_have_three_digits(value, said):
-    assert rate(value) == said
-
-
-@given(st.floats(allow_nan=True, allow_infinity=True))
-def test_no_number_breaks_the_words(value):
-    """Whatever is in a file can be written."""
-    assert rate(value)
-    assert signed(value)
-    if value >= 1:
-        assert "slow" in slower(value)
-    if 0 <= value < 1:
-        assert "fast" in faster(value)
-    assert share(value if math.isfinite(value) else 1.0).endswith("%")
+@given(st.floats(min_value=0))
+def test_no_ratio_breaks_the_words(value):
+    """Whatever is in a file can be said."""
+    assert "slow" in slower(value) if value >= 1 else "fast" in faster(value)
 
 
 @given(st.text(max_size=300))
@@ -326,7 +312,6 @@ def test_undecided_cells_are_hatched():
     heat = next(plot for plot in of([found]) if plot.name.startswith("speed-up"))
     patches = [one for one in heat.figure.axes[0].patches if one.get_width() < 1]
     assert [bool(one.get_hatch()) for one in patches] == [True, False]
-    assert heat.finding == "c is 1.10 times as slow as a at batch 64"
 
 
 def test_different_machines_show_their_rulers():

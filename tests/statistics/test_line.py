@@ -1,7 +1,6 @@
 """The line T(b) = t0 + b / r: found where it is, with intervals that hold it, and honest where it is not."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mnist_loop.statistics.line import Line, difference, fit
+from mnist_loop.statistics.line import Line, fit
 
 SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 DISPATCH_S, RATE = 2e-4, 4e5
@@ -130,46 +129,3 @@ def test_any_times_give_a_line_of_numbers_or_none(points, error):
 def test_columns_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="zip"):
         fit([16, 32, 64], [1.0, 2.0], [0.1] * 3)
-
-
-SLOW_DISPATCH = replace(LINE, dispatch_s=3e-4, dispatch_s_interval=(2.9e-4, 3.1e-4))
-SLOW_ARITHMETIC = replace(LINE, rate=3e5, rate_interval=(2.9e5, 3.1e5))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        (LINE, LINE, "no change of dispatch or of arithmetic can be told"),
-        (LINE, replace(LINE, dispatch_s=2.09e-4), "no change of dispatch or of arithmetic can be told"),
-        (
-            LINE,
-            SLOW_DISPATCH,
-            "dispatch 50 % longer (200 to 300 microseconds a step), no change of arithmetic can be told",
-        ),
-        (
-            SLOW_DISPATCH,
-            LINE,
-            "dispatch 33 % shorter (300 to 200 microseconds a step), no change of arithmetic can be told",
-        ),
-        (
-            LINE,
-            SLOW_ARITHMETIC,
-            "arithmetic 25 % slower (400,000 to 300,000 images/s), no change of dispatch can be told",
-        ),
-        (
-            SLOW_DISPATCH,
-            SLOW_ARITHMETIC,
-            (
-                "dispatch 33 % shorter (300 to 200 microseconds a step) and "
-                "arithmetic 25 % slower (400,000 to 300,000 images/s)"
-            ),
-        ),
-        (
-            replace(LINE, dispatch_s=0.0, dispatch_s_interval=(0.0, 1e-5)),
-            LINE,
-            "dispatch longer (0 to 200 microseconds a step), no change of arithmetic can be told",
-        ),
-    ],
-)
-def test_the_difference_says_what_the_intervals_allow(before, after, expected):
-    assert difference(before, after) == expected

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_loop.statistics.holm import levels
-from mnist_loop.statistics.judgement import Evidence, certain, judge, judge_cells, needs_confirmation
+from mnist_loop.statistics.judgement import Evidence, certain, judge, judge_cells
 from mnist_loop.statistics.pairing import Round
 from mnist_loop.statistics.ratio import at, paired_ratio
 from mnist_loop.statistics.verdict import Band, Verdict
@@ -31,14 +31,12 @@ def test_slower_takes_both_runs():
     opinion = one(series(0.03), series(0.03, seed=1))
     assert opinion.verdict is Verdict.SLOWER
     assert opinion.ratio.low > 1.01
-    assert re.fullmatch(r"slower by 2\.\d % to 3\.\d %, beyond the margin of 1 % in both runs", opinion.reason)
 
 
 def test_faster_takes_both_runs():
     opinion = one(series(-0.03), series(-0.03, seed=1))
     assert opinion.verdict is Verdict.FASTER
     assert opinion.ratio.high < 1 / 1.01
-    assert re.fullmatch(r"faster by [23]\.\d % to 3\.\d %, beyond the margin of 1 % in both runs", opinion.reason)
 
 
 def test_the_ratio_of_a_red_is_that_of_the_run_closer_to_the_margin():
@@ -54,35 +52,22 @@ def test_a_first_red_waits_for_its_confirmation():
     for second in ((), series(0.03, generations=4, seed=1)):
         opinion = one(series(0.03), second)
         assert (opinion.verdict, opinion.unconfirmed, opinion.certain) == (Verdict.INCONCLUSIVE, True, False)
-        assert re.fullmatch(
-            r"slower by 2\.\d % to 3\.\d % in the first run, beyond the margin of 1 %: to be confirmed by a second",
-            opinion.reason,
-        )
-        assert needs_confirmation([opinion])
 
 
 @pytest.mark.parametrize("change", [0.0, 0.01, -0.05])
 def test_a_red_that_the_second_run_does_not_bear_out_is_not_called(change):
     opinion = one(series(0.03), series(change, seed=1))
     assert (opinion.verdict, opinion.unconfirmed) == (Verdict.INCONCLUSIVE, True)
-    assert opinion.reason.startswith("slower by 2.")
-    assert opinion.reason.endswith(" in the second: not confirmed")
 
 
 def test_same_needs_no_second_run():
     opinion = one(series())
     assert (opinion.verdict, opinion.unconfirmed, opinion.certain) == (Verdict.SAME, False, True)
-    assert re.fullmatch(r"the interval, -0\.\d+ % to \+0\.\d+ % of time, is within the margin of 1 %", opinion.reason)
 
 
 def test_an_interval_across_the_margin_is_inconclusive_and_says_what_could_have_been_seen():
     opinion = one(series(0.01, noise=0.01))
     assert (opinion.verdict, opinion.unconfirmed) == (Verdict.INCONCLUSIVE, False)
-    assert re.fullmatch(
-        r"the interval, [-+]\d\.\d+ % to \+\d\.\d % of time, is neither within nor beyond the margin of 1 %; "
-        r"this run could have seen \d\.\d %",
-        opinion.reason,
-    )
     assert MARGIN < opinion.detectable < 0.03
 
 
@@ -91,9 +76,6 @@ def test_identical_code_that_differs_makes_all_inconclusive():
     for first in (series(0.03), series(), series(0.01, noise=0.01)):
         opinion = one(first, control=control)
         assert (opinion.verdict, opinion.unconfirmed) == (Verdict.INCONCLUSIVE, False)
-        assert re.fullmatch(
-            r"identical code differed by [34]\.\d % in this run: the machine was too noisy to tell", opinion.reason
-        )
     assert one(series(0.03), series(0.03, seed=1), control).unconfirmed
     assert one(series(), control=series(0.004, seed=2)).verdict is Verdict.SAME
     assert one(series(), control=series(0.04, generations=4)).verdict is Verdict.SAME, "too few to say so"
@@ -103,7 +85,6 @@ def test_identical_code_that_differs_makes_all_inconclusive():
 def test_too_few_restarts_say_nothing(restarts):
     opinion = one(series(0.5, generations=restarts))
     assert opinion.verdict is Verdict.INCONCLUSIVE
-    assert opinion.reason == f"too few restarts: {restarts} of at least 5"
     assert (opinion.ratio is None) == (restarts < 2)
     assert (opinion.detectable == math.inf) == (restarts < 2)
 
@@ -115,7 +96,6 @@ def test_five_restarts_are_enough():
 def test_a_run_that_the_second_contradicts_is_not_the_same():
     opinion = one(series(), series(0.2, seed=1, generations=40))
     assert opinion.verdict is Verdict.INCONCLUSIVE
-    assert opinion.reason.endswith(": the runs do not agree")
 
 
 def test_every_look_pays():
@@ -188,7 +168,7 @@ def test_identical_code_is_called_something_else_in_at_most_five_of_a_hundred_ru
     for _ in range(100):
         cells = draw.standard_t(3, (4, 24, 3)).tolist()
         looks = [judge_cells([Evidence(cell[:n]) for cell in cells], 0.0, looks=3) for n in (6, 12, 24)]
-        reds += any(needs_confirmation(opinions) for opinions in looks)
+        reds += any(one.unconfirmed for opinions in looks for one in opinions)
     assert reds <= 14
 
 
@@ -217,7 +197,21 @@ def test_a_plan_that_makes_no_sense_is_refused(wrong):
         judge_cells([], **{"margin": 0.01, **wrong})
 
 
-def test_absurd_numbers_are_told_in_words():
-    opinion = one([[200.0]] * 6, [[-200.0]] * 6)
-    assert "more than 10,000 %" in opinion.reason
-    assert "e+" not in opinion.reason
+@pytest.mark.parametrize(
+    ("first", "second", "control", "said"),
+    [
+        (series(0.03), series(0.03, seed=1), (), r"slower by 2\.\d% to 3\.\d%, .* 1% in both runs"),
+        (series(-0.03), series(-0.03, seed=1), (), r"faster by 3% to 3\.\d%, .* 1% in both runs"),
+        (series(0.03), (), (), r"slower by 2\.\d% to 3\.\d% in the first run, .* confirmed by a second"),
+        (series(0.03), series(seed=1), (), r"slower by 2.* in the second: not confirmed"),
+        (series(), (), (), r"the interval, -0\.\d+% to \+0\.\d+% of time, is within the margin of 1%"),
+        (series(0.01, noise=0.01), (), (), r"the interval, .* neither .* could have seen \d\.\d%"),
+        (series(), series(0.2, seed=1, generations=40), (), r".*: the runs do not agree"),
+        (series(), (), series(0.04, seed=2), r"identical code differed by [34]\.?\d?% .*"),
+        (series(generations=3), (), (), r"too few restarts: 3 of at least 5"),
+        ([[200.0]] * 6, [[-200.0]] * 6, (), r"slower by more than 10000% .*"),
+    ],
+)
+def test_the_reason_has_the_figures(first, second, control, said):
+    """One sentence for each way to come to a verdict."""
+    assert re.fullmatch(said, one(first, second, control).reason)

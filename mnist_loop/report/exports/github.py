@@ -71,7 +71,7 @@ def _throughput(sweep: Sweep, of: Measurement) -> Entry:
     lines = [
         _versions(sweep.software),
         _hardware(sweep.machine),
-        f"median of {len(of.rates)} rounds, 95 % interval {_short(of.low)} to {_short(of.high)} images/s",
+        f"median of {len(of.rates)} rounds, 95% interval {_short(of.low)} to {_short(of.high)} images/s",
         f"{MEASURED}{sweep.when}",
     ]
     return _entry(name, IMAGES, value, (of.low, of.high), lines)

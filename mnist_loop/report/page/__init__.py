@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mnist_loop.report.page.render import render
+from mnist_loop.report.page.html import to_html
 
-__all__ = ["render"]
+__all__ = ["to_html"]

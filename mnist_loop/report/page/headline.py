@@ -10,6 +10,7 @@ from mnist_loop.report.model import Comparison, Results, Sweep
 from mnist_loop.report.plots import findings, limits, words
 from mnist_loop.report.plots.configurations import subjects, version_key
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support.numbers import seconds
 
 MOST_OTHERS = 4  # sentences below the first: more are read in their sections
 ENDS = {
@@ -58,7 +59,7 @@ def headline(results: Results) -> Headline:
 def how_it_ended(comparison: Comparison) -> str:
     """Say in one sentence how long a comparison measured, and why it stopped."""
     why = ENDS.get(comparison.ended, f"it ended: {comparison.ended}")
-    return f"Measured in pairs for {comparison.seconds:.0f} s on {words.plain(comparison.machine.name)}; {why}."
+    return f"Measured in pairs for {seconds(comparison.seconds)} on {words.plain(comparison.machine.name)}; {why}."
 
 
 def _limits(sweeps: Sequence[Sweep]) -> list[str]:

@@ -18,10 +18,10 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
   name();
 
-  // A cell that begins with a number is sorted by it, and cells without one come last, whichever way it goes.
+  // Numbers sort by their values; cells without one come last in both directions.
   const compare = (column, way) => (one, other) => {
     const [a, b] = [one.cells[column], other.cells[column]];
-    const [x, y] = [a.dataset.key, b.dataset.key];
+    const [x, y] = [a.dataset.value, b.dataset.value];
     if (x !== undefined && y !== undefined) return way * (Number(x) - Number(y));
     if (x !== undefined || y !== undefined) return x !== undefined ? -1 : 1;
     return way * a.textContent.localeCompare(b.textContent);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,18 +14,17 @@ from mnist_loop.report.plots import findings, words
 from mnist_loop.report.tables import of_sweep
 from mnist_loop.report.tables.paired import paired
 from mnist_loop.report.tables.side_by_side import side_by_side
+from mnist_loop.report.tables.table import number_of, text_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from mnist_loop.report.model import Comparison, Results, Sweep
     from mnist_loop.report.plots import Plot
-    from mnist_loop.report.tables.table import Table
+    from mnist_loop.report.tables.table import Table, Value
 
 VERDICTS = {"SLOWER", "FASTER", "SAME", "INCONCLUSIVE"}
 MOST_OPEN = 3  # tables of sweeps that are open from the start; of more, each is a click away
-SCALES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "%": 1e-2}
-NUMBER = re.compile(r"([+\-\N{MINUS SIGN}]?\d+(?:\.\d+)?(?:e[+-]?\d+)?) ?([a-zA-Zµ%]*)")
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A cell of a table: its text, what sorts it, and the class of a verdict."""
+class ShownValue:
+    """A value of a table on the page: its text, the number that sorts it (None for none), and its verdict's class."""
 
     text: str
-    key: str
-    kind: str
+    number: float | None
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Grid:
 
     title: str
     columns: Sequence[tuple[str, bool]]
-    rows: Sequence[Sequence[Entry]]
+    rows: Sequence[Sequence[ShownValue]]
     caption: str
     notes: Sequence[str]
     is_open: bool = True
@@ -111,22 +110,15 @@ def _figures(plots: Sequence[tuple[Plot, Markup]]) -> list[Figure]:
 def grid(table: Table, is_open: bool = True) -> Grid:
     """Return a table for the page."""
     columns = [(column.heading, column.numbers) for column in table.columns]
-    rows = [[_entry(text) for text in row] for row in table.rows]
+    rows = [[_shown(value) for value in row] for row in table.rows]
     return Grid(table.title, columns, rows, table.caption, table.notes, is_open)
 
 
-def _entry(text: str) -> Entry:
-    return Entry(text, sort_key(text), text.lower() if text in VERDICTS else "")
-
-
-def sort_key(text: str) -> str:
-    """Return the number that a cell begins with, its unit counted in; empty where it begins with none."""
-    found = NUMBER.match(text)
-    if found is None:
-        return ""
-    unit = found[2]
-    scale = SCALES.get(unit) or (SCALES.get(unit[0], 1.0) if unit and unit[1:] in ("FLOP", "B") else 1.0)
-    return repr(float(found[1].replace("\N{MINUS SIGN}", "-")) * scale)
+def _shown(value: Value) -> ShownValue:
+    text, number = text_of(value), number_of(value)
+    if number is not None and not math.isfinite(number):
+        number = None
+    return ShownValue(text, number, text.lower() if text in VERDICTS else "")
 
 
 def _when(moment: str) -> str:

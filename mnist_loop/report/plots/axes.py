@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.axes import Axes
 
 from mnist_loop.report.plots.ink import text_width
-from mnist_loop.report.plots.words import rate
+from mnist_loop.support.numbers import short
 
 DEEPEST = 12.0  # decades below the largest value; what is lower is no measurement and would flatten the rest
 FREE = 0.06  # share of the axis left free at each end
@@ -37,7 +37,7 @@ class LogLog:
         axes.minorticks_off()
         axes.set_xticks(*_sizes(self.sizes, width, self.x))
         places = _rates(*self.y)
-        axes.set_yticks(places, [rate(place) for place in places])
+        axes.set_yticks(places, [short(place) for place in places])
         axes.grid(visible=True, axis="y")
         axes.tick_params(length=3)
         axes.set_xlabel("batch size (images)")

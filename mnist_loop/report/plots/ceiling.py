@@ -12,7 +12,7 @@ def flop_per_image(model: str) -> int | None:
 
     For layers of n inputs and m outputs, forward takes n m multiply-adds, the gradient of the weights the same, and the
     gradient of the inputs the same again, save in the first layer, whose inputs are data. For 784-128-10 that is
-    2 (2 (784 * 128 + 128 * 10) + 128 * 10). Biases, ReLU, loss and the update of the weights are left out: below 1 %
+    2 (2 (784 * 128 + 128 * 10) + 128 * 10). Biases, ReLU, loss and the update of the weights are left out: below 1%
     of it, and no matrix product.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mnist_loop.report.model import Cell, Comparison
 from mnist_loop.report.plots import words
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support import numbers
 
 DECIDED = (Verdict.SLOWER, Verdict.FASTER)
 
@@ -22,7 +23,7 @@ def of_comparison(comparison: Comparison) -> str:
     base = name(comparison, 0)
     if not different:
         same = all(cell.verdict is Verdict.SAME for cell in comparison.cells)
-        every = f"All {len(arms) + 1} are equally fast, within {words.margin(comparison.margin)}"
+        every = f"All {len(arms) + 1} are equally fast, within {numbers.given_share(comparison.margin)}"
         return every if same else f"No difference from {base} can be told for any of {words.count(len(arms), 'arm')}"
     most = max(different, key=_size)
     affected = len({cell.arm for cell in different})
@@ -58,14 +59,14 @@ def _unanimous(comparison: Comparison, cells: Sequence[Cell], arm: str, base: st
     where = f"batch {cells[0].workload.batch_size}" if len(cells) == 1 else f"all {len(cells)} batch sizes"
     verdict = cells[0].verdict
     if verdict is Verdict.SAME:
-        return f"{arm} is as fast as {base} at {where}, within {words.margin(comparison.margin)}"
+        return f"{arm} is as fast as {base} at {where}, within {numbers.given_share(comparison.margin)}"
     if verdict is Verdict.INCONCLUSIVE:
         return f"No difference can be told between {arm} and {base} at {where}"
     return f"{arm} is {_than(_told(cells), base)} at {where}"
 
 
 def _told(cells: Sequence[Cell]) -> str:
-    """Return "3.1 % slower", or "1.2 % to 3.1 % slower" for several."""
+    """Return "3.1% slower", or "1.2% to 3.1% slower" for several."""
     verdict = cells[0].verdict
     if verdict is Verdict.SAME:
         return "as fast"

@@ -15,6 +15,7 @@ from mnist_loop.report.plots.plot import Plot
 from mnist_loop.report.plots.ratios import COLOURS, FARTHEST, limits, log, mark, same
 from mnist_loop.statistics.ratio import Ratio
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support import numbers
 
 ROW = 19.0  # points
 AIR = 0.4  # rows
@@ -36,8 +37,8 @@ class Row:
         """The estimate and the ends of the interval."""
         if self.ratio is None:
             return ""
-        low, high = (words.signed(end).replace(words.PERCENT, "") for end in (self.ratio.low, self.ratio.high))
-        return f"{words.signed(self.ratio.estimate)} [{low}, {high}]"
+        low, high = (numbers.change(end).removesuffix("%") for end in (self.ratio.low, self.ratio.high))
+        return f"{numbers.change(self.ratio.estimate)} [{low}, {high}]"
 
 
 def of(comparison: Comparison) -> list[Plot]:
@@ -47,10 +48,10 @@ def of(comparison: Comparison) -> list[Plot]:
     rows, left_out = _rows(comparison)
     base = findings.name(comparison, 0)
     finding = findings.of_comparison(comparison)
-    confidence = words.margin(comparison.cells[0].ratio.confidence)
+    confidence = numbers.given_share(comparison.cells[0].ratio.confidence)
     reading = (
         f"Time of a {_part(comparison)} beside that of {base}, with {confidence} intervals. Shaded: differences below "
-        f"{words.margin(comparison.margin)}, which do not matter. The control is a second copy of {base}."
+        f"{numbers.given_share(comparison.margin)}, which do not matter. The control is a second copy of {base}."
     )
     if left_out:
         reading += f" {words.count(left_out, 'smaller difference')} left out: the table has them."

@@ -18,6 +18,7 @@ from mnist_loop.report.plots.configurations import Configuration, names
 from mnist_loop.report.plots.ink import SIDE, TEXT, WIDTH, sheet, text_width
 from mnist_loop.report.plots.plot import Plot
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support import numbers
 
 NARROWEST, WIDEST, CELL_HEIGHT = 46.0, 92.0, 30.0  # points
 MOST_ROWS, MOST_COLUMNS = 40, 14
@@ -110,7 +111,7 @@ def _reading_of_sweeps(part: str, base: str, family: Family, grid: Grid) -> str:
 
 
 def _ruler(ruler: Ruler | None) -> str:
-    return "not measured" if ruler is None else words.quantity(ruler.gemm, "FLOP/s")
+    return "not measured" if ruler is None else numbers.with_unit(ruler.gemm, "FLOP/s")
 
 
 def _finding(grid: Grid, labels: dict[int, str], base: str, part: str = "") -> str:
@@ -189,11 +190,7 @@ def _square(axes: Axes, x: int, y: int, square: Square, reach: float) -> None:
 
 
 def _figure(square: Square) -> str:
-    """Write a speed-up with the digits that tell it from 1."""
-    value = square.speed_up
-    if not math.isfinite(value) or value >= 1e4 or value < 0.001:
-        return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-") if math.isfinite(value) else "?"
-    return f"{value:.3f}" if 0.98 < value < 1.02 else f"{value:.2f}" if value < 9.95 else f"{value:.0f}"
+    return numbers.ratio(square.speed_up)
 
 
 def _log(value: float) -> float:

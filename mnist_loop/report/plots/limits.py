@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mnist_loop.report.model import Measurement
 from mnist_loop.report.plots import words
+from mnist_loop.support import numbers
 
 PIPELINE, STEP = "input pipeline", "step"
 WHERE = {"step": "in the step", "end to end": "from end to end"}
@@ -21,7 +22,7 @@ def finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
     if not shared:
         first, measured = next(iter(parts.items()))
         best = max(_known(measured) or measured, key=lambda one: one.median)
-        return f"The {first} reaches {words.rate(best.median)} images/s at batch {best.workload.batch_size}"
+        return f"The {first} reaches {numbers.short(best.median)} images/s at batch {best.workload.batch_size}"
     slower = {size: _slower(pipeline[size], step[size]) for size in shared}
     if len(set(slower.values())) > 1:
         told = [
@@ -36,9 +37,9 @@ def finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
         return f"Input pipeline and step are about equally fast {where}"
     delivers = max(pipeline[size].median for size in shared)
     takes = max(step[size].median for size in shared)
-    it, other = (f"delivers {words.rate(delivers)}", f"step could take {words.rate(takes)}")
+    it, other = (f"delivers {numbers.short(delivers)}", f"step could take {numbers.short(takes)}")
     if part == STEP:
-        it, other = (f"takes {words.rate(takes)}", f"input pipeline could deliver {words.rate(delivers)}")
+        it, other = (f"takes {numbers.short(takes)}", f"input pipeline could deliver {numbers.short(delivers)}")
     return f"The {part} limits training {where}: it {it} images/s at most, the {other}"
 
 
@@ -53,13 +54,13 @@ def lead(part: str, configurations: Mapping[str, Sequence[Measurement]]) -> str:
     best, worst = ranked[0], ranked[-1]
     where = f"{WHERE.get(part, part)} at batch {size}"
     level = [label for label in ranked if at[label].high >= at[best].low]
-    rate = words.rate(at[best].median)
+    rate = numbers.short(at[best].median)
     if len(level) == len(ranked):
         return f"No difference can be told {where}: about {rate} images/s"
     leads = f"In these sweeps {best} led {where} with {rate} images/s"
     if len(level) > 1:
         leads = f"In these sweeps {words.listing(level, 3)} led {where} with about {rate} images/s"
-    return f"{leads}; {worst} reached {words.rate(at[worst].median)}"
+    return f"{leads}; {worst} reached {numbers.short(at[worst].median)}"
 
 
 def noteworthy(configurations: Sequence[Sequence[Measurement]], most: int) -> set[int]:

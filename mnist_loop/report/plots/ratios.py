@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from matplotlib.axes import Axes
 
 from mnist_loop.report.plots.ink import BAND, BLUE, GREEN, MUTED, POINTS_PER_INCH, RULE, VERMILLION, text_width
-from mnist_loop.report.plots.words import PERCENT, times
 from mnist_loop.statistics.verdict import Verdict
 
 FARTHEST = math.log(10)  # what is farther from 1 than ten times is shown by an arrow at the edge, and its figure
@@ -22,7 +21,6 @@ COLOURS = {
 STEPS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 FACTORS = ((1.0, 1.5, 2.0, 3.0, 5.0, 10.0), (1.0, 2.0, 5.0, 10.0), (1.0, 3.0, 10.0), (1.0, 10.0))
 MOST_TICKS = 9
-MINUS = "\N{MINUS SIGN}"
 
 
 def log(ratio: float) -> float:
@@ -62,7 +60,7 @@ def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[tuple[float, 
 
 def mark(axes: Axes, low: float, high: float, *, across: bool) -> None:
     """Set the limits and write the ticks: of the vertical axis where ratios run upwards, else of the horizontal one."""
-    most = MOST_TICKS if across else int(_width(axes) / (text_width(f"{MINUS}10{PERCENT}") + 8))
+    most = MOST_TICKS if across else int(_width(axes) / (text_width("+10%") + 8))
     places, labels = zip(*ticks(low, high, max(1, min(most, MOST_TICKS))), strict=True)
     if across:
         axes.set_ylim(low, high)
@@ -89,12 +87,9 @@ def _width(axes: Axes) -> float:
 
 
 def _factor(place: float) -> str:
-    factor = math.exp(place)
-    return times(factor) if factor >= 1 else f"{factor:.2g}"
+    return f"{math.exp(place):.2g}"
 
 
 def _percent(value: float, step: float) -> str:
     digits = 0 if step >= 0.01 else 1 if step >= 0.001 else 2
-    if abs(value) < step / 2:
-        return f"0{PERCENT}"
-    return f"{'+' if value > 0 else MINUS}{abs(100 * value):.{digits}f}{PERCENT}"
+    return "0%" if abs(value) < step / 2 else f"{100 * value:+.{digits}f}%"

@@ -15,6 +15,7 @@ from mnist_loop.report.plots.ink import INK, MUTED, RULE, SIDE, SMALL, TEXT, She
 from mnist_loop.report.plots.plot import Plot
 from mnist_loop.report.plots.ratios import COLOURS, limits, mark, same
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support import numbers
 
 MOST_PLOTS = 4  # of one comparison: those that say most
 MOST_DOTS = 800  # of one series; beyond, a dot is the median of several rounds
@@ -52,7 +53,7 @@ def _plot(comparison: Comparison, cell: Cell) -> Plot:
     reading = f"Each dot is {dot}, in the order of time; each line the median of one restart of the worker processes. "
     if len(panels) > 1:
         reading += f"The control is {base} beside a second copy of itself. "
-    reading += f"Shaded: differences below {words.margin(comparison.margin)}."
+    reading += f"Shaded: differences below {numbers.given_share(comparison.margin)}."
     page = sheet(finding, reading, len(panels) * (PANEL + GAP) + 36)
     low, high = _limits([panel.pairs for panel in panels], comparison.margin)
     for number, panel in enumerate(panels):
@@ -65,7 +66,7 @@ def _plot(comparison: Comparison, cell: Cell) -> Plot:
     axes = page.figure.axes[0]
     axes.set_title(f"time of a round beside {base}", loc="left", size=SMALL, color=MUTED, pad=6)
     alt = f"Series of {words.count(len(cell.pairs), 'round')}. {finding}. " + "; ".join(
-        f"{panel.label}: median {words.signed(math.exp(_middle(panel.pairs)))}" for panel in panels
+        f"{panel.label}: median {numbers.change(math.exp(_middle(panel.pairs)))}" for panel in panels
     )
     name = words.file_name("rounds", comparison.file.stem, arm, f"batch-{cell.workload.batch_size}")
     return Plot(name, finding, reading, alt, page.figure, page.head, comparison)
@@ -86,7 +87,7 @@ def _finding(cell: Cell, arm: str, base: str) -> str:
     if not cell.control_pairs:
         return first
     widest = max((_middle(pairs) for pairs in _generations(cell.control_pairs)), key=abs, default=0.0)
-    return f"{first}; identical code differs by up to {words.share(math.expm1(min(abs(widest), 700.0)))}"
+    return f"{first}; identical code differs by up to {numbers.share(math.expm1(min(abs(widest), 700.0)))}"
 
 
 def _panel(page: Sheet, number: int, panels: int, starts: Sequence[float]) -> Axes:
@@ -112,7 +113,7 @@ def _draw(axes: Axes, panel: Panel, low: float, high: float) -> None:
         axes.plot([pairs[0].start, pairs[-1].start], [middle, middle], color=panel.colour, linewidth=2.4, zorder=3)
     whole = _middle(panel.pairs)
     at = (1.0, (min(max(whole, low), high) - low) / (high - low))
-    figure = words.signed(math.exp(max(-700.0, min(whole, 700.0))))
+    figure = numbers.change(math.exp(max(-700.0, min(whole, 700.0))))
     for text, offset, weight in ((_short(panel.label), 6, "bold"), (figure, -6, "normal")):
         axes.annotate(
             text,

@@ -15,6 +15,7 @@ from mnist_loop.report.plots.curve import Curve, draw_curve
 from mnist_loop.report.plots.ink import MARKERS, MUTED, RULE, SERIES, SIDE, SMALL, sheet, text_width
 from mnist_loop.report.plots.labels import End, label_ends
 from mnist_loop.report.plots.plot import Plot
+from mnist_loop.support import numbers
 
 CEILING = "step's ceiling"
 HEIGHT = 270.0  # points
@@ -22,7 +23,7 @@ MOST_MACHINES = 4  # whose parts are drawn; the table has all
 MOST_LINES = 60
 MOST_COLOURS = len(SERIES)
 READING = (
-    "Ribbon: 95 % interval of the median. Dashed: the fit T(b)\u00a0=\u00a0t0\u00a0+\u00a0b/r, a fixed time for each "
+    "Ribbon: 95% interval of the median. Dashed: the fit T(b)\u00a0=\u00a0t0\u00a0+\u00a0b/r, a fixed time for each "
     "batch and a rate."
 )
 
@@ -159,4 +160,4 @@ def _last(curve: Curve) -> float:
 
 
 def _label(label: str, last: float | None) -> str:
-    return f"{words.plain(label, 34)}  {words.rate(last)}" if last is not None else label
+    return f"{words.plain(label, 34)}  {numbers.short(last)}" if last is not None else label

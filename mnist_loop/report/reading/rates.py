@@ -7,7 +7,7 @@ from functools import cache
 from statistics import quantiles
 
 CONFIDENCE = 0.95
-# With five values even the range from the least to the largest misses the median in 2 / 2**5 = 6 % of all cases.
+# With five values even the range from the least to the largest misses the median in 2 / 2**5 = 6% of all cases.
 FEWEST = 6
 
 
@@ -18,7 +18,7 @@ def median_and_quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return a 95 % interval of the median of what at least `FEWEST` values were drawn from.
+    """Return a 95% interval of the median of what at least `FEWEST` values were drawn from.
 
     Its ends are values that were measured: how many of n values lie below the true median is a binomial number,
     whatever their distribution (W. R. Thompson, 1936). It holds for independent values. Rounds that follow each

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mnist_loop.report.tables.figures import seconds, share, short
-from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.report.tables.table import Column, Table, Value
 from mnist_loop.statistics.line import Line
+from mnist_loop.support.numbers import Interval, Quantity, Unit
 
-HEADINGS = ("dispatch t0", "95 % interval", "arithmetic r", "95 % interval", "half of r at batch", "misfit")
+HEADINGS = ("dispatch t0", "95% interval", "arithmetic r", "95% interval", "half of r at batch", "misfit")
 
 
 def table(names: Sequence[str], lines: Iterable[tuple[Sequence[str], Line]], notes: Sequence[str] = ()) -> Table:
@@ -23,17 +23,12 @@ def table(names: Sequence[str], lines: Iterable[tuple[Sequence[str], Line]], not
     )
 
 
-def _figures(line: Line) -> tuple[str, ...]:
-    low, high = line.dispatch_s_interval
+def _figures(line: Line) -> tuple[Value, ...]:
     return (
-        _time(line.dispatch_s),
-        f"[{_time(low)}, {_time(high)}]",
-        f"{short(line.rate)} images/s",
-        f"[{short(line.rate_interval[0])}, {short(line.rate_interval[1])}]",
-        f"{line.half_batch:.0f}",
-        share(line.misfit),
+        Quantity(line.dispatch_s, Unit.SECONDS),
+        Interval(*line.dispatch_s_interval, Unit.SECONDS),
+        Quantity(line.rate, Unit.IMAGES_PER_SECOND),
+        Interval(*line.rate_interval, Unit.RATE),
+        Quantity(line.half_batch, Unit.NUMBER),
+        Quantity(line.misfit, Unit.SHARE),
     )
-
-
-def _time(value: float) -> str:
-    return seconds(value) if value >= 0 else f"-{seconds(-value)}"

@@ -8,13 +8,11 @@ from mnist_loop.report import facts
 from mnist_loop.report.facts import WITHOUT_VERDICT
 from mnist_loop.report.lines import arm_lines, what_changed
 from mnist_loop.report.model import Arm, Cell, Comparison
-from mnist_loop.report.tables.figures import interval, ratio, seconds, share, short
 from mnist_loop.report.tables.lines import table as line_table
 from mnist_loop.report.tables.side_by_side import differences, shared
-from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.report.tables.table import Column, Table, Value
 from mnist_loop.statistics.ratio import Ratio
-
-GAP = "-"
+from mnist_loop.support.numbers import Quantity, Unit, given_share, seconds
 
 
 def paired(comparison: Comparison) -> Iterator[Table]:
@@ -38,14 +36,14 @@ def verdicts(comparison: Comparison) -> Table:
             rows.append(_first_row(cell, first))
         rows.append(_row(cell, comparison.arms[cell.arm]))
     confidences = sorted({cell.ratio.confidence for cell in comparison.cells})
-    at = dict.fromkeys(f"{100 * one:.4g}" for one in (*confidences[:1], *confidences[-1:]))
-    told = f"; intervals at {' to '.join(at)} %" if at else ""
+    at = dict.fromkeys(given_share(one) for one in (*confidences[:1], *confidences[-1:]))
+    told = f"; intervals at {' to '.join(at)}" if at else ""
     return Table(
         title=f"{comparison.file.name}: {', '.join(arm.label for arm in _others(comparison.arms))} beside {first}",
         columns=[Column(name, name not in text) for name in headings],
         rows=rows,
         caption=f"time ratio: time of the arm / time of {first}; above 1 it is slower{told}; margin "
-        f"{share(comparison.margin)}; the control is a second copy of {first}",
+        f"{given_share(comparison.margin)}; the control is a second copy of {first}",
         notes=(*_reasons(comparison), *_how_it_ended(comparison)),
     )
 
@@ -64,7 +62,7 @@ def warm_up(comparison: Comparison) -> Table:
         title="Before the measurement",
         columns=(Column("arm", numbers=False), Column("batch size"), Column("first step"), Column("until steady")),
         rows=[
-            (arm.label, str(size), _maybe(arm.first_step_s.get(size)), _until_steady(arm.warm_up_s.get(size)))
+            (arm.label, size, _seconds(arm.first_step_s.get(size)), _seconds(arm.warm_up_s.get(size)))
             for size in sizes
             for arm in comparison.arms
             if size in arm.first_step_s or size in arm.warm_up_s
@@ -83,21 +81,21 @@ def arms(comparison: Comparison) -> Table:
     return differences("What differs", labels, told, [arm.ruler for arm in comparison.arms], caption)
 
 
-def _first_row(cell: Cell, label: str) -> tuple[str, ...]:
-    rate = short(cell.base_rate)
-    return cell.workload.part, str(cell.workload.batch_size), label, rate, "1", "the first", GAP, GAP
+def _first_row(cell: Cell, label: str) -> tuple[Value, ...]:
+    rate = Quantity(cell.base_rate, Unit.RATE)
+    return cell.workload.part, cell.workload.batch_size, label, rate, 1, "the first", None, None
 
 
-def _row(cell: Cell, arm: Arm) -> tuple[str, ...]:
+def _row(cell: Cell, arm: Arm) -> tuple[Value, ...]:
     return (
         cell.workload.part,
-        str(cell.workload.batch_size),
+        cell.workload.batch_size,
         arm.label,
-        short(cell.rate),
+        Quantity(cell.rate, Unit.RATE),
         _ratio(cell.ratio),
         cell.verdict.value,
-        share(cell.detectable),
-        GAP if cell.control is None else _ratio(cell.control),
+        Quantity(cell.detectable, Unit.SHARE),
+        None if cell.control is None else _ratio(cell.control),
     )
 
 
@@ -116,20 +114,16 @@ def _how_it_ended(comparison: Comparison) -> Iterator[str]:
         "full": "It ended when its file could hold no more",
         "interrupted": "It was interrupted",
     }.get(comparison.ended, f"It ended: {comparison.ended}")
-    yield f"{ended}, after {comparison.seconds:.0f} s."
+    yield f"{ended}, after {seconds(comparison.seconds)}."
 
 
 def _others(found: Sequence[Arm]) -> list[Arm]:
     return [arm for arm in found[1:] if not arm.control]
 
 
-def _ratio(found: Ratio) -> str:
-    return f"{ratio(found.estimate)} {interval(found.low, found.high)}"
+def _ratio(found: Ratio) -> Quantity:
+    return Quantity(found.estimate, Unit.RATIO, (found.low, found.high))
 
 
-def _maybe(value: float | None) -> str:
-    return GAP if value is None else seconds(value)
-
-
-def _until_steady(value: float | None) -> str:
-    return "at once" if value == 0 else _maybe(value)
+def _seconds(value: float | None) -> Quantity | None:
+    return None if value is None else Quantity(value, Unit.SECONDS)

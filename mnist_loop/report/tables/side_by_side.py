@@ -8,11 +8,11 @@ from mnist_loop.report.beside import Beside, Entry, Family
 from mnist_loop.report.facts import Facts
 from mnist_loop.report.model import Machine, Ruler
 from mnist_loop.report.shares import Shares
-from mnist_loop.report.tables.figures import interval, quantity, ratio, seconds, share, short
-from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.report.tables.table import Column, Table, Value
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support.numbers import Quantity, Unit
 
-GAP = "-"
+NOT_MEASURED = "not measured"
 RULED = (
     "of matrix products, of copy: share of the ruler that the products, and reading the images once, take; batch in "
     "dispatches: operations on one element that could be started in the time of a batch"
@@ -36,10 +36,10 @@ def differences(
 ) -> Table:
     """Return facts that differ, in a column for each result, with the rulers beneath; shared facts are the caption."""
     columns = [Column("", numbers=False), *(Column(label, numbers=False) for label in labels)]
-    rows = [(name, *values) for name, values in found.differing.items()]
+    rows: list[tuple[Value, ...]] = [(name, *values) for name, values in found.differing.items()]
     rows += list(_ruler_rows(rulers))
     if len(labels) > MOST_COLUMNS:  # on its side
-        columns = [Column("", numbers=False), *(Column(row[0], numbers=False) for row in rows)]
+        columns = [Column("", numbers=False), *(Column(str(row[0]), numbers=False) for row in rows)]
         rows = [(label, *(row[place + 1] for row in rows)) for place, label in enumerate(labels)]
     return Table(title, columns, rows, caption or shared(found))
 
@@ -53,11 +53,14 @@ def _shared_by(family: Family) -> str:
     return f"{shared(family.facts)}, data {family.data}, model {family.model}"
 
 
-def _ruler_rows(rulers: Sequence[Ruler | None]) -> Iterator[tuple[str, ...]]:
+def _ruler_rows(rulers: Sequence[Ruler | None]) -> Iterator[tuple[Value, ...]]:
     if any(rulers):
-        yield "ruler: matrix products", *(quantity(one.gemm, "FLOP/s") if one else "not measured" for one in rulers)
-        yield "ruler: copy", *(quantity(one.copy, "B/s") if one else "not measured" for one in rulers)
-        yield "ruler: dispatch", *(seconds(one.dispatch) if one else "not measured" for one in rulers)
+        for name, of, unit in (
+            ("matrix products", "gemm", Unit.FLOP_PER_SECOND),
+            ("copy", "copy", Unit.BYTES_PER_SECOND),
+            ("dispatch", "dispatch", Unit.SECONDS),
+        ):
+            yield f"ruler: {name}", *(Quantity(getattr(one, of), unit) if one else NOT_MEASURED for one in rulers)
 
 
 def _rates(family: Family) -> Table:
@@ -70,17 +73,17 @@ def _rates(family: Family) -> Table:
     rows = [
         (
             entry.workload.part,
-            str(entry.workload.batch_size),
+            entry.workload.batch_size,
             labels[entry.contender],
-            str(len(entry.rates)),
-            short(entry.rate),
+            len(entry.rates),
+            Quantity(entry.rate, Unit.RATE),
             *(_shares(entry.shares) if ruled else ()),
             _ratio(entry),
             verdict(entry),
         )
         for entry in family.entries
     ]
-    confidence = "intervals are at a confidence that holds for all of them together, 95 %"
+    confidence = "intervals are at a confidence that holds for all of them together, 95%"
     told = any(entry.evidence and entry.evidence.interval for entry in family.entries)
     caption = f"time ratio: time of the result / time of {labels[0]}; above 1 it is slower"
     caption += f"; {confidence}" if told else ""
@@ -102,25 +105,23 @@ def _reasons(family: Family) -> Iterator[str]:
         yield "Different machines: a ratio holds for them as busy as they were; the ruler tells what each can do."
 
 
-def verdict(entry: Entry) -> str:
+def verdict(entry: Entry) -> str | None:
     """Return what is said of an entry beside the first."""
     if entry.contender == 0:
         return "the first"
     if entry.evidence is None:
-        return GAP
+        return None
     told = entry.evidence.verdict
     return "no difference can be told" if told is Verdict.INCONCLUSIVE else told.value
 
 
-def _ratio(entry: Entry) -> str:
-    if entry.evidence is None:
-        return GAP
+def _ratio(entry: Entry) -> Quantity | None:
     found = entry.evidence
-    return ratio(found.ratio) + (f" {interval(*found.interval)}" if found.interval else "")
+    return None if found is None else Quantity(found.ratio, Unit.RATIO, found.interval)
 
 
-def _shares(found: Shares | None) -> tuple[str, str, str]:
+def _shares(found: Shares | None) -> tuple[Value, Value, Value]:
     if found is None:
-        return GAP, GAP, GAP
-    gemm, copy = (GAP if one is None else share(one) for one in (found.gemm, found.copy))
-    return gemm, copy, short(found.dispatches)
+        return None, None, None
+    gemm, copy = (None if one is None else Quantity(one, Unit.SHARE) for one in (found.gemm, found.copy))
+    return gemm, copy, Quantity(found.dispatches, Unit.RATE)

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mnist_loop.report.tables.table import Table
+from mnist_loop.report.tables.table import Table, text_of
 
 GAP = "  "
 STYLES = {"SLOWER": "bold red", "FASTER": "bold green", "SAME": "green", "INCONCLUSIVE": "yellow"}
 
 
-def render(tables: Iterable[Table], stream: TextIO) -> str:
+def to_terminal(tables: Iterable[Table], stream: TextIO) -> str:
     """Return the tables as text for ``stream``: in colour and within its width if it is a terminal, plain if not.
 
     What the encoding of the stream lacks is spelt out.
@@ -45,10 +45,11 @@ def _coloured(table: Table, stream: TextIO, encoding: str) -> str:
 def _plain(table: Table) -> str:
     """Lay a table out without breaking a line: as rich would, in a fraction of the time."""
     headings = [column.heading for column in table.columns]
-    columns = list(zip(headings, *table.rows, strict=True))
+    rows = [[text_of(value) for value in row] for row in table.rows]
+    columns = list(zip(headings, *rows, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
     lines = [table.title]
-    for row in (headings, ["-" * width for width in widths], *table.rows) if columns else ():
+    for row in (headings, ["-" * width for width in widths], *rows) if columns else ():
         cells = zip(row, widths, table.columns, strict=True)
         lines.append(GAP.join(_aligned(text, width, column.numbers) for text, width, column in cells).rstrip())
     lines += [table.caption] if table.caption else []
@@ -65,7 +66,7 @@ def _grid(table: Table, plain: bool) -> Grid:
     for column in table.columns:
         grid.add_column(Text(column.heading), justify="right" if column.numbers else "left")
     for row in table.rows:
-        grid.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+        grid.add_row(*(Text(text, STYLES.get(text, "")) for text in map(text_of, row)))
     return grid
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from mnist_loop.report.beside import PARTS
 from mnist_loop.report.model import Measurement, Sweep
-from mnist_loop.report.tables.figures import short
 from mnist_loop.report.tables.table import Column, Table
+from mnist_loop.support.numbers import Quantity, Unit, seconds, share
 
 NOISY = 0.25  # on a quiet machine it is 0.01 to 0.05; another process on the same cores makes it 0.3 to 6
 UNITS = "images/s: median [interquartile range in % of it]"
-GAP = "-"
 Parts = Mapping[str, Measurement]
 
 
@@ -32,7 +31,7 @@ def throughput(sweep: Sweep) -> Table:
             Column("limited by", numbers=False),
         ),
         rows=[
-            (device, str(batch_size), *(_rate(of.get(part)) for part in parts), _memory(of.values()), limit(of))
+            (device, batch_size, *(_rate(of.get(part)) for part in parts), _memory(of.values()), limit(of))
             for (device, batch_size), of in sorted(rows.items())
         ],
         caption=caption(sweep),
@@ -44,9 +43,9 @@ def limit(parts: Parts) -> str:
     """Say which of input pipeline and step takes the larger share of their time together, and how much."""
     if not {"input pipeline", "step"} <= parts.keys():
         return ""
-    seconds = {part: 1 / parts[part].median for part in ("input pipeline", "step")}
-    slower = max(seconds, key=lambda part: seconds[part])
-    return f"{slower.split()[0]} {seconds[slower] / sum(seconds.values()):.0%}"
+    took = {part: 1 / parts[part].median for part in ("input pipeline", "step")}
+    slower = max(took, key=lambda part: took[part])
+    return f"{slower.split()[0]} {share(took[slower] / sum(took.values()))}"
 
 
 def caption(sweep: Sweep) -> str:
@@ -72,14 +71,14 @@ def notes(sweep: Sweep) -> list[str]:
     """Say how fast the lesson learned on each device, how quiet the machine was, and what is missing."""
     told = [
         f"{found.device}: {found.accuracy:.1%} test accuracy after {found.epochs} epochs: "
-        f"{found.training_s:.1f} s of training, {found.evaluation_s:.1f} s of evaluation"
+        f"{seconds(found.training_s)} of training, {seconds(found.evaluation_s)} of evaluation"
         for found in sweep.accuracies
     ]
     measured = len(sweep.measurements) + len(sweep.accuracies)
     noisy = sum(_spread(found) > NOISY for found in sweep.measurements)
     if noisy:
         told.append(
-            f"{noisy} of {measured} benchmarks have an interquartile range above {NOISY:.0%}: something else used "
+            f"{noisy} of {measured} benchmarks have an interquartile range above {share(NOISY)}: something else used "
             "the machine. Measure again when it is quiet, or with --threads 1, which suffers less."
         )
     if sweep.planned is not None and measured < sweep.planned:
@@ -87,14 +86,14 @@ def notes(sweep: Sweep) -> list[str]:
     return told
 
 
-def _rate(found: Measurement | None) -> str:
-    return GAP if found is None else f"{short(found.median)} [{_spread(found):.0%}]"
+def _rate(found: Measurement | None) -> Quantity | None:
+    return None if found is None else Quantity(found.median, Unit.RATE, spread=_spread(found))
 
 
 def _spread(found: Measurement) -> float:
     return (found.q3 - found.q1) / found.median
 
 
-def _memory(parts: Iterable[Measurement]) -> str:
+def _memory(parts: Iterable[Measurement]) -> Quantity | None:
     peaks = [found.memory_mib for found in parts if found.memory_mib is not None]
-    return f"{max(peaks):.0f} MiB" if peaks else GAP
+    return Quantity(max(peaks), Unit.MEBIBYTES) if peaks else None

@@ -1,4 +1,4 @@
-"""All measurements and verdicts as one long CSV: one row each, one column a quantity, in plain units.
+"""All measurements and verdicts as one table in long form: one row each, one column a quantity, in plain units.
 
 Columns, in this order; what a row has not is empty:
 
@@ -9,7 +9,7 @@ Columns, in this order; what a row has not is empty:
 | torch, python | all | versions; of a cell, those of its arm |
 | part, batch_size, data, model | all | the workload |
 | device, threads, dtype | all | the setting |
-| images_per_s, low, high, q1, q3 | measurement | median of the rounds, its 95 % interval, quartiles |
+| images_per_s, low, high, q1, q3 | measurement | median of the rounds, its 95% interval, quartiles |
 | images_per_s | cell | median of the arm's blocks |
 | rounds, steps | measurement, cell | how many rounds, and steps in a round |
 | first_step_s, warm_up_s | measurement, cell | before what counts: the first step; until it was warm |
@@ -20,18 +20,14 @@ Columns, in this order; what a row has not is empty:
 | time_ratio, ratio_low, ratio_high, confidence | cell | time of the arm / of the first, and its interval |
 | verdict, margin, smallest_visible_change | cell | what can be said, below which share a difference does not matter |
 | control_ratio, control_low, control_high | cell | the second copy of the first arm beside the first |
-
-Text that a spreadsheet would take for a formula has an apostrophe before it.
 """
 
 from __future__ import annotations
 
-import csv
-import unicodedata
 from collections.abc import Iterator, Mapping
-from io import StringIO
 
 from mnist_loop.report.model import Cell, Comparison, Machine, Measurement, Results, Setting, Sweep, Workload
+from mnist_loop.report.tables.table import Column, Table, Value
 from mnist_loop.statistics.ratio import Ratio
 
 COLUMNS = (
@@ -41,22 +37,16 @@ COLUMNS = (
     *("arm", "base", "base_images_per_s", "time_ratio", "ratio_low", "ratio_high", "confidence"),
     *("verdict", "margin", "smallest_visible_change", "control_ratio", "control_low", "control_high"),
 )
-FORMULA_STARTS = "=+-@|%"
-Value = str | float | int | None
 Row = dict[str, Value]
 
 
-def render(results: Results) -> str:
-    """Return the CSV, with a line of column names."""
-    text = StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows(results):
-        writer.writerow({name: _safe(value) for name, value in row.items()})
-    return text.getvalue()
+def tidy(results: Results) -> Table:
+    """Return the table of all results."""
+    rows = [[row.get(name) for name in COLUMNS] for row in _rows(results)]
+    return Table("", [Column(name) for name in COLUMNS], rows)
 
 
-def rows(results: Results) -> Iterator[Row]:
+def _rows(results: Results) -> Iterator[Row]:
     """Yield a row for each measurement, accuracy and cell."""
     for sweep in results.sweeps:
         for measurement in sweep.measurements:
@@ -141,11 +131,3 @@ def _control(ratio: Ratio | None) -> Row:
     if ratio is None:
         return {}
     return {"control_ratio": ratio.estimate, "control_low": ratio.low, "control_high": ratio.high}
-
-
-def _safe(value: Value) -> Value:
-    """Return a value that a spreadsheet shows and does not run, whatever width its first character is written in."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    first = unicodedata.normalize("NFKC", value.lstrip()[:1])
-    return f"'{value}" if first and first[0] in FORMULA_STARTS else value

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mnist_loop.report.model import Results
 
 
-def render(results: Results) -> str:
+def to_html(results: Results) -> str:
     """Return the page. It is the same for the same results, byte for byte."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
