@@ -22,7 +22,7 @@ from mnist_loop.bench import machine
 from mnist_loop.bench.workloads import Epoch
 from mnist_loop.data import load_data
 
-from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
+from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
 
 # No part of the sweep: it has batch sizes of its own and no device, and is run by itself, with -m slow.
 pytestmark = [
@@ -93,8 +93,8 @@ def test_scaling(benchmark, data):
 def _summary(images, rounds):
     return {
         "images": images,
-        "images_per_second": {arm: spread([images / seconds[arm] for seconds in rounds]) for arm in ARMS},
-        "times_as_fast": {arm: spread([seconds[BASE] / seconds[arm] for seconds in rounds]) for arm in ARMS},
+        "images_per_second": {arm: quartiles([images / seconds[arm] for seconds in rounds]) for arm in ARMS},
+        "times_as_fast": {arm: quartiles([seconds[BASE] / seconds[arm] for seconds in rounds]) for arm in ARMS},
     }
 
 

@@ -21,7 +21,7 @@ import pytest
 import mnist_loop
 from mnist_loop.bench import machine
 
-from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
+from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
 
 # No part of the sweep: it has no batch size and no device, and is run by itself, with -m slow.
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def test_import(benchmark, facts):
     benchmark.pedantic(run, rounds=ROUNDS)
     benchmark.extra_info |= {
         **facts,
-        "imports": {name: {kind: spread([one[name][kind] for one in rounds]) for kind in KINDS} for name in IMPORTS},
+        "imports": {name: {kind: quartiles([one[name][kind] for one in rounds]) for kind in KINDS} for name in IMPORTS},
         "rounds": rounds,
     }
 
@@ -109,7 +109,7 @@ def test_plugin(benchmark, facts, tmp_path):
         **facts,
         "without_cpu_s": median(pair["without_cpu_s"] for pair in rounds),
         "with_cpu_s": median(pair["with_cpu_s"] for pair in rounds),
-        "added_cpu_s": spread([pair["with_cpu_s"] - pair["without_cpu_s"] for pair in rounds]),
+        "added_cpu_s": quartiles([pair["with_cpu_s"] - pair["without_cpu_s"] for pair in rounds]),
         "rounds": rounds,
     }
 

@@ -22,7 +22,7 @@ from mnist_loop.verification.recording import global_state as state_of_process
 from mnist_loop.verification.recording.recorder import record
 from mnist_loop.verification.verify import verify
 
-from .spread import spread  # relative: in a wheel the benchmarks lie inside the package
+from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
 
 # No part of the sweep: it has no batch size and no device, and is run by itself, with -m slow.
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def test_verification(benchmark, facts):
         **facts,
         "cases": len(verdicts[0].judgements),
         "warm_up_s": warm_up_s,
-        "seconds": spread(seconds),
+        "seconds": quartiles(seconds),
         "rounds": [{"start": start, "seconds": second} for start, second in zip(starts, seconds, strict=True)],
     }
 
@@ -97,7 +97,7 @@ def test_recording(benchmark, facts):
         "warm_up_s": warm_up_s,
         "bare_step_s": median(pair["bare_s"] for pair in rounds),
         "recorded_step_s": median(pair["recorded_s"] for pair in rounds),
-        "recorded_to_bare": spread([pair["recorded_s"] / pair["bare_s"] for pair in rounds]),
+        "recorded_to_bare": quartiles([pair["recorded_s"] / pair["bare_s"] for pair in rounds]),
         "rounds": rounds,
     }
 

@@ -1,6 +1,6 @@
 """``python -m benchmarks.accuracy``: how long it takes a CPU to 97, 98 and 99 % of MNIST's test images.
 
-What is trained stands in benchmarks/accuracy/recipes.py. Each training is one line of the result, written as soon as it
+What is trained stands in recipes.py. Each training is one line of the result, written as soon as it
 ends, so that a run can be interrupted and goes on when it is started again.
 """
 
@@ -14,9 +14,6 @@ from typing import NoReturn
 
 import torch
 
-from benchmarks.accuracy.recipes import RECIPES
-from benchmarks.accuracy.run import Benchmark, read
-from benchmarks.accuracy.summary import as_markdown
 from mnist_loop.bench import machine
 from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.data import load_data
@@ -24,12 +21,16 @@ from mnist_loop.engines.options import engine
 from mnist_loop.errors import UserError
 from mnist_loop.support.options import positive_int, thread_count
 
+from .accuracy_table import accuracy_markdown
+from .recipes import RECIPES
+from .trainings import AccuracyBenchmark, read_trainings
+
 RESULTS = Path("benchmarks/accuracy/results")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recipes, or show what is stored."""
-    parser = _Parser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser = _Parser(prog=f"python -m {__package__}", description=__doc__)
     add = parser.add_argument
     add("--targets", type=targets, default=tuple(RECIPES), metavar="LIST", help="in per cent (default: 97,98,99)")
     add("--seeds", type=positive_int, default=10, metavar="N", help="of each, those already stored included (10)")
@@ -53,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(asked: argparse.Namespace) -> int:
     if asked.show is not None:
-        sys.stdout.write(as_markdown(*read(asked.show)))
+        sys.stdout.write(accuracy_markdown(*read_trainings(asked.show)))
         return 0
     torch.set_num_threads(asked.threads or machine.available_cpus())
     data = load_data(asked.data)
     _say(data.note)
     recipes = [RECIPES[target] for target in asked.targets]
-    benchmark = Benchmark(recipes, asked.seeds, data, asked.engine, asked.validation)
+    benchmark = AccuracyBenchmark(recipes, asked.seeds, data, asked.engine, asked.validation)
     path = asked.output or RESULTS / _name(asked)
     code = 0
     try:
@@ -67,7 +68,7 @@ def _run(asked: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         code = 130
     if path.exists():
-        sys.stdout.write(f"\n{as_markdown(*read(path))}\n{path}\n")
+        sys.stdout.write(f"\n{accuracy_markdown(*read_trainings(path))}\n{path}\n")
     return code
 
 

@@ -1,1 +1,1 @@
-"""One epoch of the lesson in other frameworks and in our engines, in turns. ``python -m benchmarks.peers --help``."""
+"""One epoch of the lesson in other frameworks and in our engines, by turns. ``python -m benchmarks.peers --help``."""

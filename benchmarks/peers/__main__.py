@@ -1,8 +1,8 @@
 """``python -m benchmarks.peers``: an epoch of the lesson in other frameworks and in our engines, all in one run.
 
-Each entry has a process of its own, is started and trains a first epoch, which are timed apart; then in each round
-every entry trains one epoch, in random order and one at a time. Losses are compared with the reference's, epoch by
-epoch. What is not installed is listed; Ctrl-C keeps what there is.
+Each entry has a process of its own. Its start and its first epoch are timed apart. In each round every entry then
+trains one epoch, in random order, one entry at a time. Losses are compared with the reference's, epoch by epoch.
+Entries whose framework is not installed are listed. Ctrl-C keeps the epochs that were measured.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.peers import entries, results, table, task
-from benchmarks.peers.run import Line, Plan, Run
 from mnist_loop.compare.journal import Journal
 from mnist_loop.errors import UserError
 from mnist_loop.support.options import duration, positive_int, seed, thread_count
+
+from . import entries, outcome, tables, task
+from .rounds import Line, PeersPlan, PeersRun
 
 INTERRUPTED = 130
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         if asked.show is not None:
-            sys.stdout.write(table.as_markdown(results.read(asked.show)))
+            sys.stdout.write(tables.peers_markdown(outcome.read_outcome(asked.show)))
             return 0
         return _measure(asked)
     except UserError as error:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     add = parser.add_argument
     add("--entries", type=_names, default=entries.NAMES, metavar="A,B,C", help="default: all; the reference always")
     add("--rounds", type=positive_int, default=10, metavar="N", help="epochs of each, besides the first (default 10)")
@@ -65,10 +66,10 @@ def _measure(asked: argparse.Namespace) -> int:
 
     data = load_data("digits" if asked.synthetic else None)
     _say(data.note)
-    plan = Plan(asked.entries, asked.rounds, asked.threads, asked.seed, asked.limit)
-    made = task.make(data, asked.images, asked.batch_size, asked.seed)
+    plan = PeersPlan(asked.entries, asked.rounds, asked.threads, asked.seed, asked.limit)
+    made = task.make_task(data, asked.images, asked.batch_size, asked.seed)
     with _written(asked.output) as write, tempfile.TemporaryDirectory() as folder:
-        run = Run(plan, made, Path(folder), write, _say)
+        run = PeersRun(plan, made, Path(folder), write, _say)
         try:
             run.run()
             code = 0
@@ -78,7 +79,7 @@ def _measure(asked: argparse.Namespace) -> int:
             _say(str(error))
             code = 2
     if run.lines:
-        sys.stdout.write(table.as_markdown(results.of_lines(run.lines)))
+        sys.stdout.write(tables.peers_markdown(outcome.outcome_of(run.lines)))
     return code
 
 

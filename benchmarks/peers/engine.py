@@ -1,4 +1,4 @@
-"""An engine of `mnist_loop.engines` as an entry."""
+"""Epochs of an engine of `mnist_loop.engines`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mnist_loop.engines import contract
 
 if TYPE_CHECKING:
-    from benchmarks.peers.task import Task
+    from .task import Task
 
 
 class EngineEpoch:

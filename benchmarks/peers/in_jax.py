@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from benchmarks.peers.task import Task
+    from .task import Task
 
 
 def parameters(task: Task) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def parameters(task: Task) -> dict[str, Any]:
     return {"w1": jnp.array(task.w1.T), "b1": jnp.array(task.b1), "w2": jnp.array(task.w2.T), "b2": jnp.array(task.b2)}
 
 
-def loss_of(params: dict[str, Any], images: Any, labels: Any) -> Any:
+def jax_loss(params: dict[str, Any], images: Any, labels: Any) -> Any:
     """Return the mean cross entropy of a batch."""
     hidden = jax.nn.relu(images @ params["w1"] + params["b1"])
     log_p = jax.nn.log_softmax(hidden @ params["w2"] + params["b2"])
@@ -25,5 +25,5 @@ def loss_of(params: dict[str, Any], images: Any, labels: Any) -> Any:
 
 def sgd(params: dict[str, Any], images: Any, labels: Any, lr: float) -> tuple[dict[str, Any], Any]:
     """Return the parameters after one step, and the loss before it."""
-    loss, gradients = jax.value_and_grad(loss_of)(params, images, labels)
+    loss, gradients = jax.value_and_grad(jax_loss)(params, images, labels)
     return jax.tree.map(lambda weight, gradient: weight - lr * gradient, params, gradients), loss

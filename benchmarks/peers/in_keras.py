@@ -6,16 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from .entries import EpochFunction
+    from .task import Task
 
 
-def start_on(backend: str, task: Task) -> Epoch:
+def start_on(backend: str, task: Task) -> EpochFunction:
     """Build and compile the model on ``backend``."""
     os.environ["KERAS_BACKEND"] = backend
     import keras
 
-    from benchmarks.peers.task import CLASSES, HIDDEN, PIXELS
+    from .task import CLASSES, HIDDEN, PIXELS
 
     settings = task.settings
     keras.utils.set_random_seed(settings.seed)

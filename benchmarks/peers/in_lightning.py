@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.peers.in_torch import model_of
+from .in_torch import task_model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmarks.peers.task import Task
+    from .task import Task
 
 
 def module_of(task: Task, on_loss: Callable[[Any, Tensor], object]) -> Any:
@@ -22,7 +22,7 @@ def module_of(task: Task, on_loss: Callable[[Any, Tensor], object]) -> Any:
     class Lesson(lightning.LightningModule):  # type: ignore[misc]  # it is optional, hence Any
         def __init__(self):
             super().__init__()
-            self.model = model_of(task)
+            self.model = task_model(task)
             self.loss_fn = torch.nn.CrossEntropyLoss()
 
         def training_step(self, batch, batch_idx):

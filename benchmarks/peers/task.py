@@ -24,7 +24,7 @@ SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """What decides what is computed, besides the arrays.
 
     Attributes:
@@ -55,7 +55,7 @@ class Task:
         w1, b1, w2, b2: initial weights of the two layers, as torch lays them out: (outputs, inputs) and (outputs,).
     """
 
-    settings: Settings
+    settings: TaskSettings
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     w1: Floats
@@ -79,13 +79,13 @@ class Task:
         (folder / SETTINGS).write_text(json.dumps(asdict(self.settings)))
 
 
-def load(folder: Path) -> Task:
+def load_task(folder: Path) -> Task:
     """Read what `Task.save` has written."""
     arrays: dict[str, Any] = {file.stem: np.load(file) for file in folder.glob("*.npy")}
-    return Task(Settings(**json.loads((folder / SETTINGS).read_text())), **arrays)
+    return Task(TaskSettings(**json.loads((folder / SETTINGS).read_text())), **arrays)
 
 
-def make(data: Data, images: int | None = None, batch_size: int = 64, seed: int = 0) -> Task:
+def make_task(data: Data, images: int | None = None, batch_size: int = 64, seed: int = 0) -> Task:
     """Make the task from ``data``, with the weights that ``mnist-loop train`` begins with at that seed.
 
     Raises:
@@ -104,7 +104,7 @@ def make(data: Data, images: int | None = None, batch_size: int = 64, seed: int 
     w1, b1, w2, b2 = (parameter.detach().numpy() for parameter in model.parameters())
     where = "digits" if data.name == DIGITS else str(data.root)
     return Task(
-        Settings(count, batch_size, LR, seed, data.name, where),
+        TaskSettings(count, batch_size, LR, seed, data.name, where),
         data.train.data[:count].numpy(),
         data.train.targets[:count].numpy(),
         w1,

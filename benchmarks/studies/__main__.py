@@ -10,18 +10,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.studies.load import load
-from benchmarks.studies.run import Study
-from benchmarks.studies.summary import as_markdown, read
 from mnist_loop.errors import UserError
 from mnist_loop.support.options import duration, percentage, positive_int, thread_count
+
+from .background_load import background_load
+from .study import Study
+from .verdict_counts import read_studies, studies_markdown
 
 RESULTS = Path("benchmarks/studies/results")
 
 
 def main() -> int:
     """Run a study, or show what is stored."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     add = parser.add_argument
     add("--slowdown", type=float, default=0.0, metavar="PERCENT", help="of the second arm (default: 0, identical code)")
     add("--comparisons", type=positive_int, default=40, metavar="N", help="in all, those already stored included")
@@ -38,7 +39,7 @@ def main() -> int:
     add("--folder", type=Path, default=RESULTS, help=f"where results are (default: {RESULTS})")
     asked = parser.parse_args()
     if asked.show:
-        sys.stdout.write(as_markdown(read(asked.folder)))
+        sys.stdout.write(studies_markdown(read_studies(asked.folder)))
         return 0
     study = Study(
         slowdown=asked.slowdown / 100,
@@ -51,7 +52,7 @@ def main() -> int:
         apart=asked.apart,
     )
     try:
-        with load(asked.load):
+        with background_load(asked.load):
             study.run(asked.folder, lambda text: print(text, flush=True), asked.first)  # noqa: T201  # a command's output
     except UserError as error:
         sys.stderr.write(f"{error}\n")

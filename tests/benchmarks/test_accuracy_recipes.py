@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import run
+from benchmarks.accuracy import trainings
+from benchmarks.accuracy.accuracy_table import accuracy_markdown, t_interval
 from benchmarks.accuracy.recipes import RECIPES, Recipe
-from benchmarks.accuracy.run import Benchmark, Result, held_out, read
-from benchmarks.accuracy.summary import as_markdown, interval
+from benchmarks.accuracy.trainings import AccuracyBenchmark, Training, held_out, read_trainings
 from mnist_loop.engines import NAMES, resident
 from mnist_loop.engines.contract import Unsuitable
 from mnist_loop.errors import UserError
@@ -70,7 +70,7 @@ def trained(monkeypatch):
                 raise answer
             return made_up(target=recipe.target, seed=seed, engine=engine, accuracy=answer, first=first)
 
-        monkeypatch.setattr(run, "train", train)
+        monkeypatch.setattr(trainings, "train_recipe", train)
         return asked
 
     return tell
@@ -93,7 +93,7 @@ def call(few, monkeypatch, capsys):
 
 def made_up(**changes):
     plain = {"target": 50, "seed": 0, "engine": "resident", "epochs": 3, "accuracy": 0.5, "first": False}
-    return Result(**{**plain, "train_s": 2.0, "prepare_s": 0.0, "evaluate_s": 0.25, **changes})
+    return Training(**{**plain, "train_s": 2.0, "prepare_s": 0.0, "evaluate_s": 0.25, **changes})
 
 
 def spy(monkeypatch):
@@ -111,7 +111,7 @@ def spy(monkeypatch):
     engine = SimpleNamespace(
         make_loaders=resident.make_loaders, prepare=prepare, train_one_epoch=train_one_epoch, evaluate=resident.evaluate
     )
-    monkeypatch.setattr(run.engines, "load", lambda name: engine)
+    monkeypatch.setattr(trainings.engines, "load", lambda name: engine)
     return done
 
 
@@ -160,22 +160,22 @@ def test_no_test_image_is_looked_at_before_the_last_epoch(few, monkeypatch):
             looked.append(name)
             return getattr(few.test, name)
 
-    result = run.train(PLAIN, 0, "resident", replace(few, test=Closed()))
+    result = trainings.train_recipe(PLAIN, 0, "resident", replace(few, test=Closed()))
     assert looked == ["data", "targets"]
     assert 0.2 < result.accuracy < 1
 
 
 def test_choosing_leaves_the_test_set_alone(few, monkeypatch, tmp_path):
     """With --validation it is never read."""
-    monkeypatch.setattr(run, "held_out", lambda data: held_out(data, 40))
+    monkeypatch.setattr(trainings, "held_out", lambda data: held_out(data, 40))
 
     class Closed:
         def __getattr__(self, name):
             raise AssertionError(f"{name} was read")
 
     closed = replace(few, test=Closed())
-    Benchmark([PLAIN], 1, closed, "resident", validation=True).run(tmp_path / "results", lambda _: None)
-    _, (result,) = read(tmp_path / "results")
+    AccuracyBenchmark([PLAIN], 1, closed, "resident", validation=True).run(tmp_path / "results", lambda _: None)
+    _, (result,) = read_trainings(tmp_path / "results")
     assert 0 < result.accuracy < 1
 
 
@@ -197,14 +197,14 @@ def test_what_is_held_out_is_not_trained_on(few):
 def test_each_rate_is_prepared_before_training_and_used_in_its_epoch(few, monkeypatch):
     """Each once; so that nothing is compiled while the clock of the training runs."""
     done = spy(monkeypatch)
-    run.train(PLAIN, 0, "resident", few)
+    trainings.train_recipe(PLAIN, 0, "resident", few)
     assert done == [("prepare", 0.05), ("prepare", 0.01), ("train", 0.05), ("train", 0.05), ("train", 0.01)]
 
 
 def test_a_seed_decides_the_result(few):
     """The same seed, the same accuracy; another one, another; and the caller's generator goes on as it was."""
     state = torch.get_rng_state()
-    accuracies = [run.train(PLAIN, seed, "resident", few).accuracy for seed in (0, 0, 1, 2, 3)]
+    accuracies = [trainings.train_recipe(PLAIN, seed, "resident", few).accuracy for seed in (0, 0, 1, 2, 3)]
     assert accuracies[0] == accuracies[1]
     assert len(set(accuracies)) > 1
     assert torch.equal(torch.get_rng_state(), state)
@@ -213,8 +213,8 @@ def test_a_seed_decides_the_result(few):
 def test_the_clocks_run_apart(few, monkeypatch):
     """Preparing, training and evaluating: each has its own seconds."""
     now = iter([10.0, 13.0, 20.0, 20.5])
-    monkeypatch.setattr(run.time, "perf_counter", lambda: next(now))
-    result = run.train(PLAIN, 0, "resident", few)
+    monkeypatch.setattr(trainings.time, "perf_counter", lambda: next(now))
+    result = trainings.train_recipe(PLAIN, 0, "resident", few)
     assert (result.prepare_s, result.train_s, result.evaluate_s) == (3.0, 7.0, 0.5)
 
 
@@ -228,11 +228,11 @@ def test_what_an_engine_cannot_train_another_does(few, monkeypatch, tmp_path):
 
     monkeypatch.setattr("mnist_loop.engines.compiled.prepare", refuse)
     said = []
-    Benchmark([PLAIN], 2, few, "compiled").run(tmp_path / "results", said.append)
+    AccuracyBenchmark([PLAIN], 2, few, "compiled").run(tmp_path / "results", said.append)
     told = "50 %: engine compiled: no compiler; the engines resident and reference train it; going on with resident"
     assert said.count(told) == 1
     assert len(tried) == 1
-    _, results = read(tmp_path / "results")
+    _, results = read_trainings(tmp_path / "results")
     assert [(result.engine, result.first) for result in results] == [("resident", True), ("resident", False)]
 
 
@@ -240,19 +240,19 @@ def test_what_the_last_engine_cannot_train_is_an_error(few, monkeypatch, tmp_pat
     """There is no other to go on with."""
     monkeypatch.setattr(resident, "prepare", lambda *_: (_ for _ in ()).throw(Unsuitable("not this")))
     with pytest.raises(Unsuitable, match="not this"):
-        Benchmark([PLAIN], 1, few).run(tmp_path / "results", lambda _: None)
+        AccuracyBenchmark([PLAIN], 1, few).run(tmp_path / "results", lambda _: None)
 
 
 @pytest.mark.parametrize("before", [None, "/somewhere"])
 def test_the_compiler_starts_from_nothing(monkeypatch, before):
     """In an empty folder, which goes; the caller's is used again afterwards."""
-    monkeypatch.delenv(run.CACHE, raising=False)
+    monkeypatch.delenv(trainings.CACHE, raising=False)
     if before is not None:
-        monkeypatch.setenv(run.CACHE, before)
-    with run.nothing_compiled_yet():
-        folder = os.environ[run.CACHE]
+        monkeypatch.setenv(trainings.CACHE, before)
+    with trainings.nothing_compiled_yet():
+        folder = os.environ[trainings.CACHE]
         assert os.listdir(folder) == []  # noqa: PTH208  # the variable is a string
-    assert os.environ.get(run.CACHE) == before
+    assert os.environ.get(trainings.CACHE) == before
     assert not os.path.exists(folder)  # noqa: PTH110
 
 
@@ -263,7 +263,7 @@ def test_each_training_is_a_line(few, tmp_path, trained):
     """After the machine's facts; seed by seed, each target in turn."""
     asked = trained([0.5, 0.6, 0.7, 0.8])
     other = replace(PLAIN, target=60)
-    Benchmark([PLAIN, other], 2, few).run(tmp_path / "folder" / "results", lambda _: None)
+    AccuracyBenchmark([PLAIN, other], 2, few).run(tmp_path / "folder" / "results", lambda _: None)
     assert asked == [(50, 0), (60, 0), (50, 1), (60, 1)]
     head, *lines = map(json.loads, (tmp_path / "folder" / "results").read_text().splitlines())
     assert head["machine"]["hash"]
@@ -285,7 +285,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(tmp_path, trained, cal
     code, out, _ = call("--targets", "97", "--seeds", "3", "-o", path, "--threads", "1")
     assert code == 0
     assert asked == [(97, 0), (97, 1), (97, 2), (97, 2)]
-    assert [result.accuracy for result in read(path)[1]] == [0.98, 0.99, 0.97]
+    assert [result.accuracy for result in read_trainings(path)[1]] == [0.98, 0.99, 0.97]
     assert "yes; 3 of 3 seeds" in out
 
 
@@ -293,7 +293,7 @@ def test_results_of_different_runs_do_not_mix(few, tmp_path, trained):
     """What differs is named, and the file stays as it is."""
     path = tmp_path / "results"
     trained([0.5] * 9)
-    Benchmark([PLAIN], 1, few).run(path, lambda _: None)
+    AccuracyBenchmark([PLAIN], 1, few).run(path, lambda _: None)
     before = path.read_bytes()
     for change, name in (
         ({"validation": True}, "validation"),
@@ -301,7 +301,7 @@ def test_results_of_different_runs_do_not_mix(few, tmp_path, trained):
         ({"engine": "reference"}, "engine"),
     ):
         with pytest.raises(UserError, match=f"holds results of other {name}; go on as they were made, or name another"):
-            replace(Benchmark([PLAIN], 2, few), **change).run(path, lambda _: None)
+            replace(AccuracyBenchmark([PLAIN], 2, few), **change).run(path, lambda _: None)
     assert path.read_bytes() == before
 
 
@@ -310,11 +310,11 @@ def test_results_of_different_runs_do_not_mix(few, tmp_path, trained):
 
 def test_the_interval_is_students():
     """97.0, 97.2 and 97.4: mean 97.2, standard deviation 0.2, t = 4.3027 at two degrees of freedom."""
-    low, high = interval([97.0, 97.2, 97.4])
+    low, high = t_interval([97.0, 97.2, 97.4])
     assert low == pytest.approx(97.2 - 4.302653 * 0.2 / 3**0.5, abs=1e-6)
     assert high == pytest.approx(97.2 + 4.302653 * 0.2 / 3**0.5, abs=1e-6)
-    assert interval([3.0, 3.0]) == (3.0, 3.0)
-    assert interval([3.0]) is None
+    assert t_interval([3.0, 3.0]) == (3.0, 3.0)
+    assert t_interval([3.0]) is None
 
 
 def test_the_table_says_what_the_lines_say():
@@ -324,7 +324,7 @@ def test_the_table_says_what_the_lines_say():
         made_up(seed=1, accuracy=0.502, engine="compiled", prepare_s=3.0, train_s=2.1),
         made_up(seed=2, accuracy=0.506, engine="compiled", prepare_s=4.0, train_s=2.2),
     ]
-    table = as_markdown(HEAD, results).splitlines()
+    table = accuracy_markdown(HEAD, results).splitlines()
     assert table[0].startswith("| target | model | epochs | engine | seeds | accuracy |")
     assert table[2] == (
         "| 50 % | MLP 784-16-10 | 3 | compiled | 3 | 50.20 % [49.21, 51.19] | yes; 2 of 3 seeds "
@@ -332,7 +332,7 @@ def test_the_table_says_what_the_lines_say():
     )
     assert table[-1].startswith("*A CPU, 2 logical cores; CPU threads: 1; torch 2.15.0, Python 3.13.0; data: MNIST;")
     assert "test set, looked at once" in table[-1]
-    held = as_markdown({**HEAD, "validation": True}, results)
+    held = accuracy_markdown({**HEAD, "validation": True}, results)
     assert "the last 10000 training images" in held
     assert "test set" not in held
 
@@ -343,7 +343,7 @@ def test_the_table_says_what_the_lines_say():
 def test_a_target_is_reached_where_the_mean_is_no_less(accuracies, said):
     """Whatever single seeds say."""
     results = [made_up(seed=seed, accuracy=accuracy) for seed, accuracy in enumerate(accuracies)]
-    assert f"| {said}" in as_markdown(HEAD, results)
+    assert f"| {said}" in accuracy_markdown(HEAD, results)
 
 
 def test_the_command_shows_what_is_stored(tmp_path, call, trained):
@@ -353,7 +353,7 @@ def test_the_command_shows_what_is_stored(tmp_path, call, trained):
     path.write_text("".join(json.dumps(line) + "\n" for line in (HEAD, asdict(made_up()))))
     code, out, _ = call("--show", path)
     assert (code, asked) == (0, [])
-    assert out == as_markdown(HEAD, [made_up()])
+    assert out == accuracy_markdown(HEAD, [made_up()])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The lesson beside other frameworks: the task, the entries, the run, what is stored, the table."""
 
-import ast
 import json
 import math
 import os
@@ -22,8 +21,9 @@ import torch
 import torch._inductor
 
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import entries, losses, processes, results, run, table, task
-from benchmarks.peers.worker import Worker
+from benchmarks.peers import entries, entry_process, losses, outcome, tables, task
+from benchmarks.peers import rounds as run
+from benchmarks.peers.entry_worker import EntryWorker
 from mnist_loop.data import normalise
 from mnist_loop.errors import UserError
 from mnist_loop.model import MLP
@@ -46,6 +46,14 @@ FRAMEWORKS = (
     "tinygrad",
     "scikit-learn",
 )
+WITHOUT_FRAMEWORKS = """
+import json, sys
+frameworks = ("accelerate", "fastai", "ignite", "jax", "keras", "lightning", "numpy", "sklearn", "skorch", "tinygrad")
+sys.modules.update(dict.fromkeys([*frameworks, "torch"]))
+from benchmarks.peers import entries
+found = [(name, entries.load_entry(name)) for name in entries.NAMES]
+json.dump([(name, entry.NEEDS, entry.USED) for name, entry in found], sys.stdout)
+"""
 # Rounding of a mean loss, of float32 losses that were summed in another order.
 ROUNDING = 1e-5
 
@@ -53,14 +61,14 @@ ROUNDING = 1e-5
 @pytest.fixture(scope="module")
 def little(digits):
     """A task that takes milliseconds: the first of the stand-in images."""
-    return task.make(digits, IMAGES, BATCH_SIZE)
+    return task.make_task(digits, IMAGES, BATCH_SIZE)
 
 
 @pytest.fixture(scope="module")
 def expected(little):
     """The losses of the lesson's loop on it."""
     with torch.random.fork_rng(devices=[]):
-        epoch = entries.load("reference").start(little)
+        epoch = entries.load_entry("reference").start(little)
         return {number: epoch() for number in range(EPOCHS)}
 
 
@@ -74,7 +82,7 @@ def whole(little):
 def exact(whole):
     """The losses of the lesson's loop on that."""
     with torch.random.fork_rng(devices=[]):
-        epoch = entries.load("reference").start(whole)
+        epoch = entries.load_entry("reference").start(whole)
         return [epoch() for _ in range(EPOCHS)]
 
 
@@ -90,7 +98,7 @@ def test_the_images_are_normalised_as_the_lesson_does_it(little):
 def test_a_task_comes_back_as_it_was(little, tmp_path):
     """Each process reads from the folder what the run has made."""
     little.save(tmp_path)
-    found = task.load(tmp_path)
+    found = task.load_task(tmp_path)
     assert found.settings == little.settings
     for name in ("images", "labels", "w1", "b1", "w2", "b2"):
         assert np.array_equal(getattr(found, name), getattr(little, name))
@@ -99,7 +107,7 @@ def test_a_task_comes_back_as_it_was(little, tmp_path):
 def test_the_weights_are_those_that_the_lesson_begins_with(digits):
     """At the same seed; and making the task draws nothing from the generator of others."""
     before = torch.get_rng_state()
-    made = task.make(digits, 10, seed=3)
+    made = task.make_task(digits, 10, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -111,28 +119,25 @@ def test_the_weights_are_those_that_the_lesson_begins_with(digits):
 def test_more_images_than_there_are_is_an_error(digits):
     """In one sentence."""
     with pytest.raises(UserError, match="--images 60001: Digits has 60000 to train on"):
-        task.make(digits, 60_001)
+        task.make_task(digits, 60_001)
 
 
 # The entries
 
 
-def test_each_entry_says_what_it_needs_and_how_it_is_used():
-    """Without its framework: nothing but the standard library and this project is imported at the top."""
-    for name in entries.NAMES:
-        entry = entries.load(name)
-        assert entry.NEEDS
-        assert entry.USED
-        tree = ast.parse(Path(entry.__file__).read_text())
-        top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-        assert not any(isinstance(node, ast.Import) for node in tree.body), name
-        assert top <= {"__future__", "typing", "benchmarks.peers.engine"}, name
+def test_an_entry_has_its_facts_without_its_framework():
+    """A process that can import no framework still loads every entry."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FRAMEWORKS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, needs, used in json.loads(done.stdout):
+        assert needs, name
+        assert used, name
 
 
 def test_an_unknown_entry_is_an_error():
     """With the names that there are."""
     with pytest.raises(UserError, match="entry 'caffe': not known, expected reference, resident"):
-        entries.load("caffe")
+        entries.load_entry("caffe")
 
 
 def test_each_framework_has_a_test_here():
@@ -146,7 +151,7 @@ def test_our_engines_train_what_the_reference_trains(name, little, expected, mon
     # What was recorded is run as it is: what the compiler makes of it is tried in tests/engines/test_engines.py.
     monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
     with torch.random.fork_rng(devices=[]):
-        epoch = entries.load(name).start(little)
+        epoch = entries.load_entry(name).start(little)
         note = epoch.prepare()
         found = [epoch() for _ in range(EPOCHS)]
     assert found == pytest.approx(list(expected.values()), rel=ROUNDING)
@@ -155,9 +160,9 @@ def test_our_engines_train_what_the_reference_trains(name, little, expected, mon
 
 def test_numpy_trains_what_the_reference_trains(little, expected, whole, exact):
     """In an order of its own: to the tolerance; where no order matters, to rounding."""
-    epoch = entries.load("numpy").start(whole)
+    epoch = entries.load_entry("numpy").start(whole)
     assert [epoch() for _ in range(EPOCHS)] == pytest.approx(exact, rel=ROUNDING)
-    epoch = entries.load("numpy").start(little)
+    epoch = entries.load_entry("numpy").start(little)
     found = {number: epoch() for number in range(EPOCHS)}
     assert losses.first_apart(found, expected, losses.tolerance(BATCH_SIZE, IMAGES)) is None
     assert len(set(found.values())) == EPOCHS
@@ -167,20 +172,20 @@ def test_numpy_trains_what_the_reference_trains(little, expected, whole, exact):
 def test_a_framework_trains_what_the_reference_trains(name, little, expected, whole, exact, tmp_path):
     """Where it is installed, in a process of its own, as in a run; as NumPy does."""
     # Not importorskip: frameworks change global state as they are imported, and Keras fails without its backend's name.
-    absent = run.missing(entries.load(name).NEEDS)
+    absent = run.missing(entries.load_entry(name).NEEDS)
     if absent:
         pytest.skip(f"entry {name}: {', '.join(absent)} is not installed (extra peers)")
     if name == "tinygrad" and not any((Path(folder) / "clang").exists() for folder in os.get_exec_path()):
         pytest.skip("entry tinygrad: it finds no CPU without the program clang")
     little.save(tmp_path)
-    worker = processes.start(name, tmp_path, threads=1)
+    worker = entry_process.start_process(name, tmp_path, threads=1)
     try:
-        assert worker.ask("start", 100)["versions"]
-        worker.ask("prepare", 100)
-        found = {number: worker.ask("epoch", 100)["loss"] for number in range(EPOCHS)}
+        assert worker.peer.ask("start", 100)["versions"]
+        worker.peer.ask("prepare", 100)
+        found = {number: worker.peer.ask("epoch", 100)["loss"] for number in range(EPOCHS)}
         whole.save(tmp_path)
-        worker.ask("start", 100)
-        in_one_batch = [worker.ask("epoch", 100)["loss"] for _ in range(EPOCHS)]
+        worker.peer.ask("start", 100)
+        in_one_batch = [worker.peer.ask("epoch", 100)["loss"] for _ in range(EPOCHS)]
     finally:
         worker.close()
     assert in_one_batch == pytest.approx(exact, rel=ROUNDING)
@@ -190,7 +195,7 @@ def test_a_framework_trains_what_the_reference_trains(name, little, expected, wh
 @pytest.mark.parametrize(("name", "change"), [("numpy", {"lr": 0.02}), ("numpy", {"batch_size": 32})])
 def test_another_training_is_told(name, change, little, expected):
     """Twice the learning rate, half the batch size: within three epochs the losses are apart."""
-    epoch = entries.load(name).start(replace(little, settings=replace(little.settings, **change)))
+    epoch = entries.load_entry(name).start(replace(little, settings=replace(little.settings, **change)))
     found = {number: epoch() for number in range(EPOCHS)}
     assert losses.first_apart(found, expected, losses.tolerance(BATCH_SIZE, IMAGES)) is not None
 
@@ -215,7 +220,7 @@ def test_losses_are_compared_epoch_by_epoch():
 def test_an_epoch_is_timed_and_what_ran_unasked_is_told(little, tmp_path):
     """The CPU time between two epochs is that of something that goes on in the background."""
     little.save(tmp_path)
-    worker = Worker(tmp_path, "numpy")
+    worker = EntryWorker(tmp_path, "numpy")
     started = worker.handle({"do": "start"})
     assert started["versions"] == {"numpy": np.__version__}
     assert worker.handle({"do": "prepare"}) == {"seconds": 0.0, "note": ""}
@@ -235,7 +240,7 @@ def test_an_epoch_is_timed_and_what_ran_unasked_is_told(little, tmp_path):
 BROKEN = """
     import os, subprocess, sys, time
     from types import SimpleNamespace
-    from benchmarks.peers import entries, worker
+    from benchmarks.peers import entries, entry_worker
 
     def epochs(name):
         count = 0
@@ -261,8 +266,8 @@ BROKEN = """
             time.sleep(1000)
         return epochs(name)
 
-    entries.load = lambda name: SimpleNamespace(NEEDS=("numpy",), USED="to break", start=lambda task: start(name))
-    worker.main(*sys.argv[1:])
+    entries.load_entry = lambda name: SimpleNamespace(NEEDS=("numpy",), USED="to break", start=lambda task: start(name))
+    entry_worker.main(*sys.argv[1:])
 """
 
 
@@ -272,8 +277,8 @@ def broken(tmp_path, monkeypatch):
     (tmp_path / "broken_worker.py").write_text(textwrap.dedent(BROKEN))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("CHILD", str(tmp_path / "child"))
-    monkeypatch.setattr(processes, "MODULE", "broken_worker")
-    monkeypatch.setattr(run.Run, "ruler", lambda self: None)
+    monkeypatch.setattr(entry_process, "MODULE", "broken_worker")
+    monkeypatch.setattr(run.PeersRun, "ruler", lambda self: None)
     monkeypatch.setattr(run, "missing", lambda needs: [])
 
 
@@ -285,8 +290,8 @@ def measure(little, tmp_path):
         folder = tmp_path / "run"
         folder.mkdir()
         said = []
-        plan = run.Plan(names, rounds, threads=1, seed=0, limit_s=limit_s)
-        made = run.Run(plan, little, folder, write, said.append)
+        plan = run.PeersPlan(names, rounds, threads=1, seed=0, limit_s=limit_s)
+        made = run.PeersRun(plan, little, folder, write, said.append)
         try:
             made.run()
         finally:
@@ -327,7 +332,7 @@ def test_what_fails_is_listed_and_the_others_go_on(broken, measure):
     assert rounds == {"ignite": [], "numpy": [0], "jax-step": [0], "jax-scan": [0]}
     assert [line["round"] for line in of(lines, "epoch") if line["entry"] == "reference"] == [0, 1, 2]
     assert "numpy goes no further: no answer for 3 s when asked for 'epoch'" in said
-    text = table.as_markdown(results.of_lines(lines))
+    text = tables.peers_markdown(outcome.outcome_of(lines))
     assert "- ignite did not run: RuntimeError: no fuse." in text
 
 
@@ -388,7 +393,7 @@ def test_ctrl_c_keeps_what_there_is(broken, tmp_path, monkeypatch, capsys, digit
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[-1]["why"] == "interrupted"
     assert {line["entry"] for line in of(lines, "epoch")} == {"reference", "numpy"}
-    assert table.as_markdown(results.read(path)) == shown
+    assert tables.peers_markdown(outcome.read_outcome(path)) == shown
     assert not [one for one in psutil.Process().children(recursive=True) if "broken_worker" in " ".join(one.cmdline())]
 
 
@@ -440,7 +445,7 @@ def rows(text):
 
 def test_the_table_is_sorted_by_the_ratio():
     """The fastest first; the rates are of the median epoch, the first one is apart."""
-    text = table.as_markdown(results.of_lines(stored()))
+    text = tables.peers_markdown(outcome.outcome_of(stored()))
     _, compiled, scan, reference, *_ = rows(text)
     assert compiled == [
         "| compiled",
@@ -465,8 +470,8 @@ def test_the_ratio_is_paired_by_round():
     for line in lines:
         if line.get("event") == "epoch" and line["round"] in (2, 3, 5):
             line["seconds"] *= 2
-    found = results.of_lines(lines).entries
-    ratio = results.times_as_fast(found["compiled"], found["reference"])
+    found = outcome.outcome_of(lines).entries
+    ratio = outcome.times_as_fast(found["compiled"], found["reference"])
     assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((40, 40, 40))
     assert ratio.rounds == 8
 
@@ -474,7 +479,7 @@ def test_the_ratio_is_paired_by_round():
 def test_the_ratios_that_are_sought():
     """Of Lightning and Fabric the faster one counts; what was not measured is left out."""
     seconds = {"reference": 4.0, "resident": 0.5, "compiled": 0.1, "lightning-memory": 0.9, "fabric": 0.6}
-    text = table.as_markdown(results.of_lines(stored(seconds=seconds)))
+    text = tables.peers_markdown(outcome.outcome_of(stored(seconds=seconds)))
     sought = text.split("### What is sought")[1]
     assert [row[0] for row in rows(sought)[1:]] == [
         "| compiled / reference",
@@ -486,9 +491,9 @@ def test_the_ratios_that_are_sought():
 
 def test_what_trains_something_else_gets_no_ratio():
     """It is last in the table, with both losses beneath, and in no ratio that is sought."""
-    found = results.of_lines(stored(losses_of={"compiled": 1.04}))
+    found = outcome.outcome_of(stored(losses_of={"compiled": 1.04}))
     assert found.entries["compiled"].apart == 0
-    text = table.as_markdown(found)
+    text = tables.peers_markdown(found)
     assert [row[0] for row in rows(text)[1:4]] == ["| jax-scan", "| reference", "| compiled"]
     assert rows(text)[3][4] == "trains something else"
     assert (
@@ -500,7 +505,7 @@ def test_what_trains_something_else_gets_no_ratio():
 
 def test_without_the_reference_there_are_no_ratios():
     """It is said, and the rates are shown."""
-    text = table.as_markdown(results.of_lines(stored(seconds={"numpy": 1.0}, failed=["reference"])))
+    text = tables.peers_markdown(outcome.outcome_of(stored(seconds={"numpy": 1.0}, failed=["reference"])))
     assert "- The reference was not measured: no ratios." in text
     assert "- reference did not run: not installed: it." in text
     assert rows(text)[1][3:5] == ["59.7k", "-"]
@@ -508,8 +513,8 @@ def test_without_the_reference_there_are_no_ratios():
 
 def test_one_round_has_no_interval():
     """And a first epoch alone has no ratio."""
-    assert rows(table.as_markdown(results.of_lines(stored(rounds=1))))[1][4] == "40"
-    assert rows(table.as_markdown(results.of_lines(stored(rounds=0))))[1][3:5] == ["-", "-"]
+    assert rows(tables.peers_markdown(outcome.outcome_of(stored(rounds=1))))[1][4] == "40"
+    assert rows(tables.peers_markdown(outcome.outcome_of(stored(rounds=0))))[1][3:5] == ["-", "-"]
 
 
 def test_work_in_the_turns_of_others_is_told():
@@ -518,7 +523,7 @@ def test_work_in_the_turns_of_others_is_told():
     for line in lines:
         if line.get("entry") == "jax-scan" and line["event"] == "epoch":
             line["idle_cpu_s"] = 0.5
-    text = table.as_markdown(results.of_lines(lines))
+    text = tables.peers_markdown(outcome.outcome_of(lines))
     assert re.search(r"- jax-scan worked in the others' turns: for \d+\.\d% of them\.", text)
     assert "compiled worked" not in text
 
@@ -527,7 +532,7 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
     """A killed run is shown as far as it came."""
     path = tmp_path / "peers.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in stored())[:-10])
-    text = table.as_markdown(results.read(path))
+    text = tables.peers_markdown(outcome.read_outcome(path))
     assert "- The run did not come to its end: it was killed." in text
     assert rows(text)[1][0] == "| compiled"
 
@@ -542,7 +547,7 @@ def test_what_is_no_result_is_refused(content, says, tmp_path):
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=f"{says}.*expected a result that python -m benchmarks.peers"):
-        results.read(path)
+        outcome.read_outcome(path)
 
 
 # The command
@@ -553,13 +558,13 @@ def test_the_command_shows_what_is_stored(tmp_path, capsys):
     path = tmp_path / "peers.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in stored()))
     assert command.main(["--show", str(path)]) == 0
-    assert capsys.readouterr().out == table.as_markdown(results.of_lines(stored()))
+    assert capsys.readouterr().out == tables.peers_markdown(outcome.outcome_of(stored()))
 
 
 def test_the_command_never_writes_over_a_result(tmp_path, monkeypatch, capsys, digits):
     """What is there stays."""
     monkeypatch.setattr("mnist_loop.data.load_data", lambda where: digits)
-    monkeypatch.setattr(run.Run, "run", lambda self: pytest.fail("it went on"))
+    monkeypatch.setattr(run.PeersRun, "run", lambda self: pytest.fail("it went on"))
     path = tmp_path / "peers.jsonl"
     path.write_text("mine")
     assert command.main(["-o", str(path)]) == 2
@@ -580,7 +585,7 @@ def test_help_says_it_without_measuring():
     """The command is there as a module."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", "--help"],
-        cwd=processes.ROOT,
+        cwd=entry_process.ROOT,
         capture_output=True,
         text=True,
         check=True,

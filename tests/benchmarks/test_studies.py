@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from benchmarks.studies import __main__ as command
-from benchmarks.studies import run
-from benchmarks.studies.load import load
-from benchmarks.studies.run import Study
-from benchmarks.studies.summary import as_markdown, read
+from benchmarks.studies import study as study_module
+from benchmarks.studies.background_load import background_load
+from benchmarks.studies.study import Study
+from benchmarks.studies.verdict_counts import read_studies, studies_markdown
 
 PLAIN = {"slowdown": 0.0, "comparisons": 4, "budget_s": 10.0, "margin": 0.01, "threads": 1, "loaded": False}
 
@@ -36,7 +36,7 @@ class FakeCrew:
 def study(monkeypatch):
     """Make a study whose comparisons say what they are told to."""
     FakeCrew.started = 0
-    monkeypatch.setattr(run, "Crew", FakeCrew)
+    monkeypatch.setattr(study_module, "Crew", FakeCrew)
 
     def make(verdicts, **settings):
         made = Study(**{**PLAIN, "restart_every": 2, **settings})
@@ -67,7 +67,7 @@ def test_a_study_goes_on_where_it_was(study, tmp_path):
     """Those that are stored are not made again; with all of them there nothing is started."""
     study(["SAME"] * 2, comparisons=2).run(tmp_path, lambda _: None)
     study(["FASTER"] * 2).run(tmp_path, lambda _: None)
-    (kind,) = read(tmp_path)
+    (kind,) = read_studies(tmp_path)
     assert kind.verdicts == {"SAME": 2, "FASTER": 2}
     before = FakeCrew.started
     study([]).run(tmp_path, lambda _: None)
@@ -97,8 +97,8 @@ def test_studies_of_different_kinds_have_files_of_their_own():
 
 def test_arms_are_as_two_environments_are_or_as_two_settings():
     """With hosts of their own, or one; and with the slowdown in either."""
-    together = run.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms, [])
-    apart = run.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1, apart=True).arms, [])
+    together = study_module.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms, [])
+    apart = study_module.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1, apart=True).arms, [])
     assert together[0].host == together[1].host
     assert apart[0].host != apart[1].host
     assert [arm.settings.get("slowdown", 0.0) for arm in (*together, *apart)] == [0.0, 0.03] * 2
@@ -108,7 +108,7 @@ def test_the_table_counts_what_was_wrong_and_what_was_seen(study, tmp_path):
     """Of identical code any red is wrong; of a slowdown SLOWER is right; with Clopper and Pearson's interval."""
     study(["SAME", "SLOWER", "FASTER", "INCONCLUSIVE"]).run(tmp_path, lambda _: None)
     study(["SLOWER"] * 3 + ["SAME"], slowdown=0.03).run(tmp_path, lambda _: None)
-    identical, slow = as_markdown(read(tmp_path)).splitlines()[2:]
+    identical, slow = studies_markdown(read_studies(tmp_path)).splitlines()[2:]
     assert identical.startswith(
         "| identical | settings | 10 s | 1 % | as it was | 4 | 1 | 1 | 1 | 1 | wrong 50.0% (6.8% to 93.2%)"
     )
@@ -122,7 +122,7 @@ def test_the_command_prints_what_is_stored(study, tmp_path, monkeypatch, capsys)
     study(["SAME"] * 4).run(tmp_path, lambda _: None)
     monkeypatch.setattr(sys, "argv", ["studies", "--show", "--folder", str(tmp_path)])
     assert command.main() == 0
-    assert capsys.readouterr().out == as_markdown(read(tmp_path))
+    assert capsys.readouterr().out == studies_markdown(read_studies(tmp_path))
 
 
 def test_the_page_has_the_table_of_the_stored_studies(request):
@@ -130,14 +130,14 @@ def test_the_page_has_the_table_of_the_stored_studies(request):
     root = request.config.rootpath
     page = (root / "docs" / "compare.md").read_text()
     (table,) = re.findall(r"<!-- studies: \S+ -->\n(.*?)<!-- end of studies -->", page, re.DOTALL)
-    assert table == as_markdown(read(root / "benchmarks" / "studies" / "results"))
+    assert table == studies_markdown(read_studies(root / "benchmarks" / "studies" / "results"))
 
 
 def test_the_load_is_there_and_goes():
     """One process beside this one, as long as the study runs."""
-    with load(False):
+    with background_load(False):
         assert psutil.Process().children() == []
-    with load(True):
+    with background_load(True):
         (process,) = [one for one in psutil.Process().children() if "resource_tracker" not in " ".join(one.cmdline())]
         end = time.monotonic() + 20
         while sum(process.cpu_times()[:2]) < 0.5 and time.monotonic() < end:

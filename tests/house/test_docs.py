@@ -8,10 +8,10 @@ import re
 import pytest
 
 import mnist_loop
-from benchmarks.accuracy import run as accuracy_run
-from benchmarks.accuracy import summary as accuracy_summary
-from benchmarks.peers import results as peers_results
-from benchmarks.peers import table as peers_table
+from benchmarks.accuracy.accuracy_table import accuracy_markdown
+from benchmarks.accuracy.trainings import read_trainings
+from benchmarks.peers.outcome import read_outcome
+from benchmarks.peers.tables import peers_markdown
 from mnist_loop.cli import main
 from mnist_loop.engines import NAMES
 from mnist_loop.report.reading import read
@@ -48,13 +48,13 @@ def test_sweeps_are_those_of_the_stored_results(pages, request):
 def test_the_ratios_of_peers_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.peers --show FILE`` prints them."""
     for file, tables in marked(pages, "peers"):
-        assert tables == peers_table.as_markdown(peers_results.read(request.config.rootpath / file))
+        assert tables == peers_markdown(read_outcome(request.config.rootpath / file))
 
 
 def test_the_times_to_accuracy_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.accuracy --show FILE`` prints them."""
     for file, tables in marked(pages, "accuracy"):
-        assert tables == accuracy_summary.as_markdown(*accuracy_run.read(request.config.rootpath / file))
+        assert tables == accuracy_markdown(*read_trainings(request.config.rootpath / file))
 
 
 def test_links_lead_to_files(pages):

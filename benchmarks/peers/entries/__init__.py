@@ -1,6 +1,6 @@
-"""The entries: one module each, all with the two constants and the function of `Entry`.
+"""The entries: our engines, and one module a framework, all with the two constants and the function of `PeerEntry`.
 
-A module imports its framework in `start` alone, so that one that is not installed can be named without being there.
+A framework is imported in `start` alone: an entry has its name and its facts where its framework is not installed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 from mnist_loop.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.peers.task import Task
+    from ..task import Task
 
 REFERENCE = "reference"
+ENGINES = (REFERENCE, "resident", "handwritten", "native", "compiled")
 NAMES = (
-    REFERENCE,
-    "resident",
-    "handwritten",
-    "native",
-    "compiled",
+    *ENGINES,
     "lightning",
     "lightning-memory",
     "fabric",
@@ -37,23 +34,40 @@ NAMES = (
     "numpy",
 )
 
-# Trains the model once more on each image, in a new random order, and returns the mean training loss per image, that of
-# each batch taken before the step it led to. When it returns, nothing is still being computed.
-Epoch = Callable[[], float]
+# Trains the model on each image once, in a new random order, and returns the mean training loss per image, in which the
+# loss of a batch is that before its step. All work is done when it returns.
+EpochFunction = Callable[[], float]
 
 
-class Entry(Protocol):
+class PeerEntry(Protocol):
     """One way to train the task."""
 
     NEEDS: tuple[str, ...]  # the distributions that must be installed
     USED: str  # how it is used, in a few words, for the table
 
-    def start(self, task: Task) -> Epoch:
-        """Build model, data and optimizer from ``task``; where the result has a ``prepare``, that is called once."""
+    def start(self, task: Task) -> EpochFunction:
+        """Build model, data and optimizer from ``task``; a ``prepare`` of the result is called once."""
         ...
 
 
-def load(name: str) -> Entry:
+class EngineEntry:
+    """An engine of `mnist_loop.engines` as an entry."""
+
+    NEEDS = ("torch",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        in_memory = "our engine, in memory"
+        self.USED = "the lesson's loop, torchvision and DataLoader" if name == REFERENCE else in_memory
+
+    def start(self, task: Task) -> EpochFunction:
+        """Start the engine."""
+        from ..engine import EngineEpoch
+
+        return EngineEpoch(self.name, task)
+
+
+def load_entry(name: str) -> PeerEntry:
     """Return the entry of that name.
 
     Raises:
@@ -61,4 +75,6 @@ def load(name: str) -> Entry:
     """
     if name not in NAMES:
         raise UserError(f"entry {name!r}: not known, expected {', '.join(NAMES)}")
-    return cast("Entry", import_module(f"{__name__}.{name.replace('-', '_')}"))
+    if name in ENGINES:
+        return EngineEntry(name)
+    return cast("PeerEntry", import_module(f"{__name__}.{name.replace('-', '_')}"))

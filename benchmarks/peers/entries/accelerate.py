@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("accelerate",)
 USED = "Accelerator, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Prepare model and optimizer."""
     import torch
     from accelerate import Accelerator
 
-    from benchmarks.peers.in_torch import Batches, mean_loss, model_of
+    from ..in_torch import TaskBatches, mean_of_batches, task_model
 
     accelerator = Accelerator(cpu=True)
-    model = model_of(task)
+    model = task_model(task)
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=task.settings.lr))
-    loss_fn, batches = torch.nn.CrossEntropyLoss(), Batches(task)
+    loss_fn, batches = torch.nn.CrossEntropyLoss(), TaskBatches(task)
 
     def epoch() -> float:
         model.train()
@@ -33,6 +33,6 @@ def start(task: Task) -> Epoch:
             accelerator.backward(loss)
             optimizer.step()
             losses.append(loss.detach())
-        return mean_loss(losses, task.settings)
+        return mean_of_batches(losses, task.settings)
 
     return epoch

@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("lightning",)
 USED = "Fabric, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Set up model and optimizer."""
     import torch
     from lightning.fabric import Fabric
 
-    from benchmarks.peers.in_torch import Batches, mean_loss, model_of
+    from ..in_torch import TaskBatches, mean_of_batches, task_model
 
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    model = model_of(task)
+    model = task_model(task)
     model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=task.settings.lr))
-    loss_fn, batches = torch.nn.CrossEntropyLoss(), Batches(task)
+    loss_fn, batches = torch.nn.CrossEntropyLoss(), TaskBatches(task)
 
     def epoch() -> float:
         model.train()
@@ -34,6 +34,6 @@ def start(task: Task) -> Epoch:
             fabric.backward(loss)
             optimizer.step()
             losses.append(loss.detach())
-        return mean_loss(losses, task.settings)
+        return mean_of_batches(losses, task.settings)
 
     return epoch

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("fastai",)
 USED = "Learner, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Make the learner."""
     import torch
     from fastai.callback.core import Callback
@@ -20,7 +20,7 @@ def start(task: Task) -> Epoch:
     from fastai.learner import Learner
     from fastai.optimizer import SGD
 
-    from benchmarks.peers.in_torch import Batches, mean_loss, model_of
+    from ..in_torch import TaskBatches, mean_of_batches, task_model
 
     losses: list[torch.Tensor] = []
 
@@ -30,8 +30,8 @@ def start(task: Task) -> Epoch:
             losses.append(self.loss.detach())
 
     learn = Learner(
-        DataLoaders(Batches(task), [], device=torch.device("cpu")),
-        model_of(task),
+        DataLoaders(TaskBatches(task), [], device=torch.device("cpu")),
+        task_model(task),
         loss_func=torch.nn.CrossEntropyLoss(),
         opt_func=SGD,
         lr=task.settings.lr,
@@ -42,6 +42,6 @@ def start(task: Task) -> Epoch:
         losses.clear()
         with learn.no_logging():
             learn.fit(1)
-        return mean_loss(losses, task.settings)
+        return mean_of_batches(losses, task.settings)
 
     return epoch

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("pytorch-ignite",)
 USED = "Engine, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Make the engine."""
     import torch
     from ignite.engine import Engine
 
-    from benchmarks.peers.in_torch import Batches, mean_loss, model_of
+    from ..in_torch import TaskBatches, mean_of_batches, task_model
 
-    model = model_of(task)
+    model = task_model(task)
     optimizer = torch.optim.SGD(model.parameters(), lr=task.settings.lr)
-    loss_fn, batches = torch.nn.CrossEntropyLoss(), Batches(task)
+    loss_fn, batches = torch.nn.CrossEntropyLoss(), TaskBatches(task)
     losses: list[torch.Tensor] = []
 
     def train_step(engine, batch):
@@ -38,6 +38,6 @@ def start(task: Task) -> Epoch:
     def epoch() -> float:
         losses.clear()
         trainer.run(batches, max_epochs=1)
-        return mean_loss(losses, task.settings)
+        return mean_of_batches(losses, task.settings)
 
     return epoch

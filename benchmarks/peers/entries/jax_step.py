@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("jax",)
 USED = "a jitted step, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Put the data on the device; compile nothing yet."""
     from functools import partial
 
@@ -20,7 +20,7 @@ def start(task: Task) -> Epoch:
     import jax.numpy as jnp
     import numpy as np
 
-    from benchmarks.peers.in_jax import parameters, sgd
+    from ..in_jax import parameters, sgd
 
     settings = task.settings
     images, labels = jnp.asarray(task.floats()), jnp.asarray(task.labels.astype(np.int32))

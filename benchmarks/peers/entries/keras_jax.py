@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("keras", "jax")
 USED = "Sequential.fit on JAX, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Build and compile the model."""
-    from benchmarks.peers.in_keras import start_on
+    from ..in_keras import start_on
 
     return start_on("jax", task)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("lightning",)
 USED = "Trainer, torchvision and DataLoader"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Make trainer, module and loader."""
     import lightning
     import torch
 
-    from benchmarks.peers.engine import EngineEpoch
-    from benchmarks.peers.in_lightning import fit_once_more, module_of
+    from ..engine import EngineEpoch
+    from ..in_lightning import fit_once_more, module_of
 
     loader = EngineEpoch("reference", task).loader
     module = module_of(task, lambda module, loss: module.log("train_loss", loss, on_step=False, on_epoch=True))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("scikit-learn",)
 USED = "MLPClassifier.partial_fit, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Make the classifier, and put the task's weights in the place of its own."""
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
-    from benchmarks.peers.task import CLASSES, HIDDEN
+    from ..task import CLASSES, HIDDEN
 
     settings = task.settings
     images, first = task.floats(), min(settings.batch_size, settings.images)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("skorch",)
 USED = "NeuralNetClassifier, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Make the net, with all that is for validation and printing off."""
     import torch
     from skorch import NeuralNetClassifier
 
-    from benchmarks.peers.in_torch import Batches, model_of
+    from ..in_torch import TaskBatches, task_model
 
-    batches = Batches(task)
+    batches = TaskBatches(task)
     net = NeuralNetClassifier(
-        model_of(task),
+        task_model(task),
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         lr=task.settings.lr,

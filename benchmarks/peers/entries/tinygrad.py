@@ -9,19 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.peers.entries import Epoch
-    from benchmarks.peers.task import Task
+    from ..task import Task
+    from . import EpochFunction
 
 NEEDS = ("tinygrad",)
 USED = "a step under TinyJit, in memory"
 
 
-def start(task: Task) -> Epoch:
+def start(task: Task) -> EpochFunction:
     """Make layers and optimizer; compile nothing yet."""
     import numpy as np
     from tinygrad import Context, Tensor, TinyJit, nn
 
-    from benchmarks.peers.task import CLASSES, HIDDEN, PIXELS
+    from ..task import CLASSES, HIDDEN, PIXELS
 
     settings = task.settings
     images, labels = task.floats(), task.labels.astype(np.int32)

@@ -52,7 +52,7 @@ class Kind:
         return f"{name} {count / total:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
-def read(folder: Path) -> list[Kind]:
+def read_studies(folder: Path) -> list[Kind]:
     """Read all studies in ``folder``: identical code first, then by slowdown."""
     kinds = []
     for file in sorted(folder.glob("*.jsonl")):
@@ -68,7 +68,7 @@ def _order(kind: Kind) -> tuple[Any, ...]:
     return study["slowdown"], study["budget_s"], study.get("apart", False), study["loaded"]
 
 
-def as_markdown(kinds: Sequence[Kind]) -> str:
+def studies_markdown(kinds: Sequence[Kind]) -> str:
     """Lay the studies out as a Markdown table."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 1)]
     lines += ["| " + " | ".join(_cells(kind)) + " |" for kind in kinds]

@@ -1,7 +1,6 @@
-"""A worker: the process of one entry, which trains an epoch each time it is asked to.
+"""The process of one entry: it trains an epoch at each request of the run, over the pipe that it inherits.
 
-It talks with the run over a pipe of its own, one JSON object a request and one an answer; what its framework prints
-goes to a log. ``python -m benchmarks.peers.worker DESCRIPTOR FOLDER NAME THREADS``
+What its framework prints goes to a log. Arguments: DESCRIPTOR FOLDER NAME THREADS
 """
 
 from __future__ import annotations
@@ -17,11 +16,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import entries, task
 from mnist_loop.compare.worker import answer
 
+from . import entries, task
 
-class Worker:
+
+class EntryWorker:
     """Does one entry's work.
 
     Args:
@@ -31,7 +31,7 @@ class Worker:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
-        self.epoch_of: entries.Epoch | None = None
+        self.epoch_of: entries.EpochFunction | None = None
         self.idle_since = 0.0
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +41,9 @@ class Worker:
 
     def start(self) -> dict[str, Any]:
         """Import the framework and build what is trained; the data are read before, and not timed."""
-        found = task.load(self.folder)
+        found = task.load_task(self.folder)
         started = time.perf_counter()
-        entry = entries.load(self.name)
+        entry = entries.load_entry(self.name)
         self.epoch_of = entry.start(found)
         seconds = time.perf_counter() - started
         versions = {name: metadata.version(name) for name in entry.NEEDS}
@@ -91,7 +91,7 @@ def main(descriptor: str, folder: str, name: str, threads: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to answer
     os.set_inheritable(int(descriptor), False)  # or what an entry starts would keep the pipe open after its end
     warnings.simplefilter("ignore")  # frameworks advise on hardware, loggers and workers
-    answer(Connection(int(descriptor)), Worker(Path(folder), name).handle)
+    answer(Connection(int(descriptor)), EntryWorker(Path(folder), name).handle)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The result of a run, as lines in a file and as what the table needs."""
+"""The stored lines of a run, gathered by entry."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.peers import losses
-from benchmarks.peers.entries import REFERENCE
-from benchmarks.peers.run import FIRST, KIND, SCHEMA
 from mnist_loop.errors import UserError
 from mnist_loop.statistics.ratio import MOST_LOG, Ratio, paired_ratio
+
+from . import losses
+from .entries import REFERENCE
+from .rounds import FIRST, KIND, SCHEMA
 
 FEWEST_ROUNDS = 2  # for an interval
 
 
 @dataclass
-class Measured:
+class MeasuredEntry:
     """What was measured of one entry.
 
     Attributes:
         name: of the entry.
-        start: its line of that event, where it came so far.
+        start: the line of its start; empty before.
         seconds: of each epoch, by round.
         losses: of each epoch, by round.
-        idle_cpu_s: CPU time that it took while others had their turn.
-        failed: why it went no further; None where it did not fail.
-        apart: the first round whose loss is not that of the reference; None where all are.
+        idle_cpu_s: CPU time that it took during the other entries' epochs.
+        failed: why it stopped; None where it did not fail.
+        apart: the first round whose loss differs from the reference's; None where none does.
     """
 
     name: str
@@ -53,34 +54,34 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Results:
+class PeersOutcome:
     """A whole run.
 
     Attributes:
         head: its first line.
         entries: by name, in the order in which they were started.
-        rulers: what the machine itself reached, before and after.
+        rulers: the rates of the machine, before and after.
         ended: why it ended; None where it was killed.
     """
 
     head: dict[str, Any]
-    entries: dict[str, Measured]
+    entries: dict[str, MeasuredEntry]
     rulers: Sequence[dict[str, Any]]
     ended: str | None
 
     @property
-    def reference(self) -> Measured | None:
-        """The lesson's loop, where it was measured."""
+    def reference(self) -> MeasuredEntry | None:
+        """The lesson's loop; None where it was not measured."""
         return self.entries.get(REFERENCE)
 
 
-def read(path: Path) -> Results:
-    """Read a stored result; a last line that was cut short is passed over.
+def read_outcome(path: Path) -> PeersOutcome:
+    """Read a stored result; an incomplete last line is left out.
 
     Raises:
-        UserError: it is not there, or no result of this command.
+        UserError: it cannot be read, or is no result of this command.
     """
-    expected = "expected a result that python -m benchmarks.peers -o FILE stored"
+    expected = f"expected a result that python -m {__package__} -o FILE stored"
     try:
         text = path.read_bytes()
         lines = [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
@@ -90,13 +91,13 @@ def read(path: Path) -> Results:
         raise UserError(f"{path}: damaged ({error}), {expected}") from error
     if not lines or not all(isinstance(line, dict) for line in lines) or lines[0].get(KIND) != SCHEMA:
         raise UserError(f"{path}: not of this version, {expected}")
-    return of_lines(lines)
+    return outcome_of(lines)
 
 
-def of_lines(lines: Sequence[dict[str, Any]]) -> Results:
+def outcome_of(lines: Sequence[dict[str, Any]]) -> PeersOutcome:
     """Gather the lines of a run by entry, and compare the losses."""
     head, *events = lines
-    entries: dict[str, Measured] = defaultdict(lambda: Measured(""))
+    entries: dict[str, MeasuredEntry] = defaultdict(lambda: MeasuredEntry(""))
     ended = None
     for event in events:
         if event["event"] == "end":
@@ -117,14 +118,14 @@ def of_lines(lines: Sequence[dict[str, Any]]) -> Results:
         limit = losses.tolerance(head["task"]["batch_size"], head["task"]["images"])
         for entry in entries.values():
             entry.apart = losses.first_apart(entry.losses, entries[REFERENCE].losses, limit)
-    return Results(head, dict(entries), [event for event in events if event["event"] == "ruler"], ended)
+    return PeersOutcome(head, dict(entries), [event for event in events if event["event"] == "ruler"], ended)
 
 
-def times_as_fast(entry: Measured, other: Measured) -> Ratio | None:
+def times_as_fast(entry: MeasuredEntry, other: MeasuredEntry) -> Ratio | None:
     """Return how many times as fast ``entry`` is as ``other``, from the rounds that both have; None without any.
 
-    Each round is one value: the processes are started once, so what differs from start to start, about 1 % on this
-    class of machine, is not in the interval. With one round there is none: its ends are no numbers.
+    Each round is one value. The processes are started once, so the interval leaves out the differences between starts,
+    about 1 % on this class of machine. One round has no interval: its ends are NaN.
     """
     numbers = sorted(entry.rounds.keys() & other.rounds.keys())
     logs = [math.log(other.rounds[number] / entry.rounds[number]) for number in numbers]

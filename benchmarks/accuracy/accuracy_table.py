@@ -9,10 +9,11 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from benchmarks.accuracy.run import VALIDATION, Result
 from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.support.numbers import seconds
+
+from .trainings import VALIDATION, Training
 
 CONFIDENCE = 0.95
 COLUMNS = (
@@ -29,7 +30,7 @@ COLUMNS = (
 )
 
 
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
     """Return the t-interval of the mean; None of fewer than two values."""
     if len(values) < 2:
         return None
@@ -38,7 +39,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     return mean(values) - half, mean(values) + half
 
 
-def as_markdown(head: dict[str, Any], results: Sequence[Result]) -> str:
+def accuracy_markdown(head: dict[str, Any], results: Sequence[Training]) -> str:
     """Lay the results of one file out as a Markdown table."""
     rows = []
     for facts in head["recipes"]:
@@ -48,7 +49,7 @@ def as_markdown(head: dict[str, Any], results: Sequence[Result]) -> str:
     return table_to_markdown(Table("", COLUMNS, rows, _caption(head)))
 
 
-def _row(facts: dict[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
+def _row(facts: dict[str, Any], results: Sequence[Training]) -> tuple[str, ...]:
     target, accuracies = facts["target"] / 100, [result.accuracy for result in results]
     verdict = "yes" if mean(accuracies) >= target else "no"
     return (
@@ -66,12 +67,12 @@ def _row(facts: dict[str, Any], results: Sequence[Result]) -> tuple[str, ...]:
 
 
 def _spread(values: Sequence[float], form: str, unit: str) -> str:
-    found = interval(values)
+    found = t_interval(values)
     within = "" if found is None else f" [{form.format(found[0])}, {form.format(found[1])}]"
     return form.format(mean(values)) + unit + within
 
 
-def _compiling(results: Sequence[Result]) -> str:
+def _compiling(results: Sequence[Training]) -> str:
     if results[0].engine != "compiled":
         return "-"
     parts = [[result.prepare_s for result in results if result.first is first] for first in (True, False)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import quantiles
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float]) -> dict[str, float]:
     """Return the median and the quartiles of ``values``."""
     if len(values) == 1:
         return {"median": values[0], "q1": values[0], "q3": values[0]}

@@ -1,4 +1,4 @@
-"""The run's side of its workers: starting one process an entry, asking it, ending it with all that it started."""
+"""The run's side of an entry: its process, started, asked, and ended with all processes that it started."""
 
 from __future__ import annotations
 
@@ -10,32 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import Any
 
 from mnist_loop.compare.processes import Peer
 
-ROOT = Path(__file__).parents[2]
-MODULE = "benchmarks.peers.worker"
+ROOT = Path(__file__).parents[__name__.count(".")]  # in which Python finds this very module
+MODULE = f"{__package__}.entry_worker"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM_CPU_THREADS")  # the last is tinygrad's
-# All is for the CPU, and nothing asks a hub on the network for something newer.
+# All frameworks use the CPU, and none asks a hub on the network.
 VARIABLES = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "DEV": "CPU", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass
-class Worker:
-    """A running worker."""
+class EntryProcess:
+    """The process of an entry; ``peer`` asks it."""
 
     peer: Peer
     process: subprocess.Popen[bytes]
-
-    def ask(self, do: str, limit_s: float) -> dict[str, Any]:
-        """Send a request and wait for its answer.
-
-        Raises:
-            WorkerLost: the process has ended, or does not answer within the limit.
-            UserError: it says what went wrong.
-        """
-        return self.peer.ask(do, limit_s)
 
     def close(self) -> None:
         """End the process, and every process that it started."""
@@ -45,7 +35,7 @@ class Worker:
         self.process.wait()
 
 
-def start(name: str, folder: Path, threads: int) -> Worker:
+def start_process(name: str, folder: Path, threads: int) -> EntryProcess:
     """Start the process of entry ``name`` for the task in ``folder``; its output goes to a log there."""
     ours, theirs = Pipe()
     log = folder / f"{name}.log"
@@ -61,4 +51,4 @@ def start(name: str, folder: Path, threads: int) -> Worker:
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C is for the run alone
         )
-    return Worker(Peer(ours, name, log), process)
+    return EntryProcess(Peer(ours, name, log), process)

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.accuracy.recipes import Recipe
 from mnist_loop.bench import machine
 from mnist_loop.compare.journal import Journal, records
 from mnist_loop.data import MNIST, Data
 from mnist_loop.engines import contract as engines
 from mnist_loop.errors import UserError
+
+from .recipes import Recipe
 
 KIND = "mnist_loop_accuracy"
 SCHEMA = 1
@@ -33,7 +34,7 @@ Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Result:
+class Training:
     """One training.
 
     Attributes:
@@ -60,7 +61,7 @@ class Result:
 
 
 @dataclass
-class Benchmark:
+class AccuracyBenchmark:
     """All targets and seeds.
 
     Args:
@@ -128,9 +129,9 @@ class _Trainer:
         self.recipe, self.engine, self.data, self.say = recipe, engine, data, say
         self.first = True
 
-    def train(self, seed: int) -> Result:
+    def train(self, seed: int) -> Training:
         try:
-            result = train(self.recipe, seed, self.engine, self.data, first=self.first)
+            result = train_recipe(self.recipe, seed, self.engine, self.data, first=self.first)
         except engines.Unsuitable as error:
             if self.engine == FALLBACK:
                 raise
@@ -141,7 +142,7 @@ class _Trainer:
         return result
 
 
-def train(recipe: Recipe, seed: int, engine_name: str, data: Data, *, first: bool = False) -> Result:
+def train_recipe(recipe: Recipe, seed: int, engine_name: str, data: Data, *, first: bool = False) -> Training:
     """Train ``recipe`` from ``seed``; look at the test split of ``data`` once, after the last epoch.
 
     Raises:
@@ -167,7 +168,7 @@ def train(recipe: Recipe, seed: int, engine_name: str, data: Data, *, first: boo
         _, test_loader = engine.make_loaders(data, recipe.batch_size, device=DEVICE)
         accuracy = engine.evaluate(model, test_loader, loss_fn, DEVICE).accuracy
         evaluated = time.perf_counter()
-    return Result(
+    return Training(
         target=recipe.target,
         seed=seed,
         engine=engine_name,
@@ -218,38 +219,38 @@ def nothing_compiled_yet() -> Iterator[None]:
                 os.environ[CACHE] = before
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[Result]]:
-    """Read a file: its first line, and its results. A last line that was cut short is left out.
+def read_trainings(path: Path) -> tuple[dict[str, Any], list[Training]]:
+    """Read a file: its first line, and its results. An incomplete last line is left out.
 
     Raises:
-        UserError: it is not there, or none of ours.
+        UserError: it cannot be read, or is no result of this command.
     """
-    expected = "expected what python -m benchmarks.accuracy stored"
+    expected = f"expected what python -m {__package__} stored"
     try:
         lines, _ = records(path.read_bytes())
         if not lines or not isinstance(lines[0], dict) or lines[0].get(KIND) != SCHEMA:
             raise UserError(f"{path}: not of this kind and version, {expected}")
-        return lines[0], [Result(**line) for line in lines[1:]]
+        return lines[0], [Training(**line) for line in lines[1:]]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}), {expected}") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}), {expected}") from error
 
 
-def _go_on(path: Path, head: dict[str, Any]) -> list[Result]:
+def _go_on(path: Path, head: dict[str, Any]) -> list[Training]:
     """Return the results in ``path``, to which more can then be added.
 
     Raises:
         UserError: it cannot be read, or something differs that decides what is measured.
     """
-    stored, results = read(path)
+    stored, results = read_trainings(path)
     for name in ("data", "validation", "threads", "engine", "recipes", "machine", "software"):
         if stored[name] != head[name]:
             raise UserError(f"{path}: holds results of other {name}; go on as they were made, or name another file")
     return results
 
 
-def _line(result: Result) -> str:
+def _line(result: Training) -> str:
     return (
         f"{result.target} %  seed {result.seed}  accuracy {result.accuracy:.4f}  trained {result.train_s:.2f} s  "
         f"prepared {result.prepare_s:.1f} s  evaluated {result.evaluate_s:.2f} s  {result.engine}"

@@ -13,7 +13,7 @@ SEED = 0
 
 
 @contextmanager
-def load(wanted: bool) -> Iterator[None]:
+def background_load(wanted: bool) -> Iterator[None]:
     """Keep one core busy now and then, while what runs within goes on, if that is ``wanted``."""
     if not wanted:
         yield

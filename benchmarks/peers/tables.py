@@ -1,4 +1,4 @@
-"""A run as Markdown: one table of all entries, and the few ratios that this project is after."""
+"""A run as Markdown: a table of all entries, and one of the ratios of interest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from benchmarks.peers import losses
-from benchmarks.peers.entries import REFERENCE
-from benchmarks.peers.results import Measured, Results, times_as_fast
-from benchmarks.peers.run import FIRST
 from mnist_loop.report.tables.markdown import to_markdown
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.statistics.ratio import Ratio
 from mnist_loop.support import numbers
+
+from . import losses
+from .entries import REFERENCE
+from .outcome import MeasuredEntry, PeersOutcome, times_as_fast
+from .rounds import FIRST
 
 COLUMNS = (
     Column("entry", numbers=False),
@@ -26,7 +27,7 @@ COLUMNS = (
     Column("first epoch"),
     Column("loss"),
 )
-# Of the other side the fastest that is there counts.
+# Of the second column the fastest entry that was measured counts.
 SOUGHT = (
     ("compiled", ("reference",)),
     ("resident", ("reference",)),
@@ -40,12 +41,12 @@ NOTHING = "-"
 IDLE = 0.01  # share of the others' time in which an entry may have worked unasked
 
 
-def as_markdown(results: Results) -> str:
+def peers_markdown(results: PeersOutcome) -> str:
     """Return both tables with their notes."""
     return to_markdown([_entries(results), _sought(results)])
 
 
-def _entries(results: Results) -> Table:
+def _entries(results: PeersOutcome) -> Table:
     order = sorted((entry for entry in results.entries.values() if entry.start), key=lambda one: _rank(one, results))
     return Table(
         title="One epoch of the lesson",
@@ -56,12 +57,12 @@ def _entries(results: Results) -> Table:
     )
 
 
-def _rank(entry: Measured, results: Results) -> float:
+def _rank(entry: MeasuredEntry, results: PeersOutcome) -> float:
     ratio = _to_reference(entry, results)
     return math.inf if ratio is None else -ratio.estimate
 
 
-def _row(entry: Measured, results: Results) -> list[str]:
+def _row(entry: MeasuredEntry, results: PeersOutcome) -> list[str]:
     rate = entry.rate(results.head["task"]["images"])
     ratio = _to_reference(entry, results)
     prepared = entry.start["prepare_s"]
@@ -78,13 +79,13 @@ def _row(entry: Measured, results: Results) -> list[str]:
     ]
 
 
-def _beside(entry: Measured, ratio: Ratio | None) -> str:
+def _beside(entry: MeasuredEntry, ratio: Ratio | None) -> str:
     if entry.apart is not None:
         return "trains something else"
     return "1" if entry.name == REFERENCE and ratio is not None else _with_interval(ratio)
 
 
-def _to_reference(entry: Measured, results: Results) -> Ratio | None:
+def _to_reference(entry: MeasuredEntry, results: PeersOutcome) -> Ratio | None:
     """Return the ratio of an entry that trains what the reference trains."""
     if results.reference is None or entry.apart is not None:
         return None
@@ -98,7 +99,7 @@ def _with_interval(ratio: Ratio | None) -> str:
     return text if math.isnan(ratio.low) else f"{text} {numbers.Interval(ratio.low, ratio.high)}"
 
 
-def _caption(results: Results) -> str:
+def _caption(results: PeersOutcome) -> str:
     head = results.head
     task, software = head["task"], head["software"]
     rounds = max((max(entry.rounds, default=0) for entry in results.entries.values()), default=0)
@@ -114,7 +115,7 @@ def _caption(results: Results) -> str:
     )
 
 
-def _notes(results: Results) -> Iterator[str]:
+def _notes(results: PeersOutcome) -> Iterator[str]:
     task = results.head["task"]
     limit = losses.tolerance(task["batch_size"], task["images"])
     for entry in results.entries.values():
@@ -141,7 +142,7 @@ def _gemm(ruler: dict[str, Any]) -> str:
     return numbers.with_unit(ruler["gemm"], "FLOP/s")
 
 
-def _idle(results: Results) -> Iterator[str]:
+def _idle(results: PeersOutcome) -> Iterator[str]:
     total = sum(sum(entry.seconds.values()) for entry in results.entries.values())
     for entry in results.entries.values():
         others = total - sum(entry.seconds.values())
@@ -149,7 +150,7 @@ def _idle(results: Results) -> Iterator[str]:
             yield f"{entry.name} worked in the others' turns: for {entry.idle_cpu_s / others:.1%} of them."
 
 
-def _sought(results: Results) -> Table:
+def _sought(results: PeersOutcome) -> Table:
     rows = []
     for name, others in SOUGHT:
         sound = [one for one in (results.entries.get(each) for each in (name, *others)) if _counts(one)]
@@ -163,5 +164,5 @@ def _sought(results: Results) -> Table:
     return Table("What is sought", (Column("entries", numbers=False), Column("times as fast")), rows)
 
 
-def _counts(entry: Measured | None) -> bool:
+def _counts(entry: MeasuredEntry | None) -> bool:
     return entry is not None and bool(entry.rounds) and entry.apart is None

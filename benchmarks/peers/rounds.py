@@ -1,4 +1,4 @@
-"""A run: each entry started and compiled, then rounds in which every entry trains one epoch, in random order."""
+"""A run: each entry is started, and then trains one epoch a round, in random order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import entries, processes
-from benchmarks.peers.task import Task
 from mnist_loop.bench import machine
 from mnist_loop.compare.processes import WorkerLost
 from mnist_loop.errors import UserError
+
+from . import entries, entry_process
+from .task import Task
 
 KIND = "mnist_loop_peers"
 SCHEMA = 1
@@ -25,7 +26,7 @@ Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PeersPlan:
     """What is asked for.
 
     Attributes:
@@ -43,7 +44,7 @@ class Plan:
     limit_s: float
 
 
-class Run:
+class PeersRun:
     """A run at work. Whatever ends it, what was measured is in ``lines``, as it was given to ``write``.
 
     Args:
@@ -55,12 +56,12 @@ class Run:
     """
 
     def __init__(
-        self, plan: Plan, task: Task, folder: Path, write: Callable[[Line], object], say: Callable[[str], object]
+        self, plan: PeersPlan, task: Task, folder: Path, write: Callable[[Line], object], say: Callable[[str], object]
     ) -> None:
         self.plan, self.task, self.folder = plan, task, folder
         self.write_line, self.say = write, say
         self.lines: list[Line] = []
-        self.workers: dict[str, processes.Worker] = {}
+        self.workers: dict[str, entry_process.EntryProcess] = {}
 
     def run(self) -> None:
         """Measure all that the plan asks for; end what was started, however it ends."""
@@ -102,9 +103,9 @@ class Run:
 
     def ruler(self) -> None:
         """Measure the machine itself, in a process that ends before the entries go on."""
-        worker = processes.start(entries.REFERENCE, self.folder, self.plan.threads)
+        worker = entry_process.start_process(entries.REFERENCE, self.folder, self.plan.threads)
         try:
-            self.write({"event": "ruler", **worker.ask("ruler", self.plan.limit_s)})
+            self.write({"event": "ruler", **worker.peer.ask("ruler", self.plan.limit_s)})
         except (UserError, WorkerLost) as error:
             self.say(f"no ruler: {error}")
         finally:
@@ -112,14 +113,14 @@ class Run:
 
     def start(self, name: str) -> None:
         """Start an entry and train its first epoch; one that fails is written down with its reason."""
-        absent = missing(entries.load(name).NEEDS)
+        absent = missing(entries.load_entry(name).NEEDS)
         if absent:
             self.fail(name, FIRST, f"not installed: {', '.join(absent)}")
             return
-        worker = processes.start(name, self.folder, self.plan.threads)
+        worker = entry_process.start_process(name, self.folder, self.plan.threads)
         try:
-            started = worker.ask("start", self.plan.limit_s)
-            prepared = worker.ask("prepare", self.plan.limit_s)
+            started = worker.peer.ask("start", self.plan.limit_s)
+            prepared = worker.peer.ask("prepare", self.plan.limit_s)
         except (UserError, WorkerLost) as error:
             worker.close()
             self.fail(name, FIRST, str(error))
@@ -138,7 +139,7 @@ class Run:
         told = []
         for name in names:
             try:
-                found = self.workers[name].ask("epoch", self.plan.limit_s)
+                found = self.workers[name].peer.ask("epoch", self.plan.limit_s)
             except (UserError, WorkerLost) as error:
                 self.workers.pop(name).close()
                 self.fail(name, number, str(error))
