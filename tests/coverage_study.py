@@ -1,7 +1,7 @@
 """The study of coverage: `python -m tests.coverage_study [--simulations N] [--json FILE] [--write]`.
 
-How often the interval of `mnist_loop.statistics.ratio.paired_ratio` holds the truth, and how often identical code is
-called SLOWER or FASTER, in simulated series (tests/simulated_series.py).
+How often the interval of `mnist_loop.statistics.ratio.paired_ratio` contains the true ratio, and how often identical
+code gets the verdict SLOWER or FASTER, in simulated series (tests/simulated_series.py).
 """
 
 from __future__ import annotations
@@ -27,28 +27,34 @@ CONFIDENCE, LOOKS = 0.95, 8
 LOWEST, HIGHEST = 0.93, 0.97
 MARGIN = 0.01
 
-TITLE = "# How often the interval holds the truth", "", "*Written by `python -m tests.coverage_study --write`.*", ""
+TITLE = (
+    "# How often the interval contains the true ratio",
+    "",
+    "*Written by `python -m tests.coverage_study --write`.*",
+    "",
+)
 INTRODUCTION = """\
-Simulated comparisons, {simulations:,} for each cell, of generations (restarts) of {rounds} ABBA rounds each, with
-blocks that vary by 2 %. The truth is what the estimate tends to with ever more generations. The error of each
+`mnist-loop compare` gives an interval for the ratio of two times. Here comparisons with a known ratio are simulated,
+{simulations:,} for each cell. A comparison has a number of generations (restarts) with {rounds} ABBA rounds each, and
+blocks that vary by 2 %. The true ratio is the limit of the estimate for many generations. The standard error of each
 coverage, from the number of simulations, is at most {error:.2f} percentage points."""
 FALSE = """\
-In per cent of all comparisons, by the 95 % interval without any looks: in one run at margin 0, in both of two runs at
-margin 0, in both at a margin of 1 %. `mnist-loop compare` takes two runs.
+In per cent of all comparisons, with the 95 % interval and a single look. The three numbers are: in one run at margin 0;
+in both of two runs at margin 0; in both of two runs at a margin of 1 %. `mnist-loop compare` requires two runs.
 """
 LIMITS = """
 ## What this interval cannot do
 
-Where one arm alone has two modes that are equally frequent, 5 generations are all of one mode in 6.2 % of all cases,
-6 in 3.1 %, and nothing in them tells of the other: no confidence helps. What is called has to be so in a second run.
-An arm that is throttled in more than the 15 % of the generations that are left out at either end counts as slower, by
-what is left of it.
+If one arm has two equally frequent modes, all of 5 generations have the same mode in 6.2 % of all cases, and all of 6
+in 3.1 %. Such data do not show the other mode, at any confidence; this is why a second run has to agree. The interval
+leaves out the lowest and the highest 15 % of the generations. An arm that is throttled in more of them counts as
+slower.
 """
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What became of the simulations of one scenario with one number of generations, as shares of them.
+    """The results of one scenario with one number of generations, as shares of the simulations.
 
     Attributes:
         scenario: its key.
@@ -56,9 +62,9 @@ class Cell:
         simulations: how many.
         coverage: of the 95 % interval.
         coverage_at_a_look: of the interval at the confidence of one of eight looks, 99.4 %.
-        red: called SLOWER or FASTER at margin 0 by the 95 % interval of one run.
-        red_twice: by two runs, in the same direction.
-        red_twice_beyond: by two runs, at a margin of 1 %.
+        red: SLOWER or FASTER at margin 0, by the 95 % interval of one run.
+        red_twice: the same in two runs.
+        red_twice_beyond: the same in two runs, at a margin of 1 %.
     """
 
     scenario: str
@@ -111,6 +117,7 @@ def page(cells: Sequence[Cell]) -> str:
     """Return the page: a table of coverage, one of false verdicts, and what is outside the bounds."""
     outside = [cell for cell in cells if not within(cell)]
     worst = max(cell.error for cell in cells)
+    confidence = 100 * (1 - (1 - CONFIDENCE) / LOOKS)
     return "\n".join(
         [
             *TITLE,
@@ -119,7 +126,7 @@ def page(cells: Sequence[Cell]) -> str:
             *_table(cells, lambda cell: f"{100 * cell.coverage:.1f}"),
             f"\n{_outside(outside)}",
             f"\n## Coverage at one of {LOOKS} looks\n",
-            f"The confidence of one look of {LOOKS} is {100 * (1 - (1 - CONFIDENCE) / LOOKS):.2f} %.\n",
+            f"A comparison that looks at its data {LOOKS} times uses a confidence of {confidence:.2f} %.\n",
             *_table(cells, lambda cell: f"{100 * cell.coverage_at_a_look:.1f}"),
             "\n## False SLOWER or FASTER for identical code\n",
             FALSE,
@@ -140,7 +147,7 @@ def within(cell: Cell) -> bool:
 
 def _outside(cells: Sequence[Cell]) -> str:
     if not cells:
-        return "All cells lie from 93 to 97 %."
+        return "All cells are between 93 and 97 %."
     named = [
         f"{cell.scenario} at {cell.generations}: {100 * cell.coverage:.1f} (± {100 * cell.error:.1f})" for cell in cells
     ]

@@ -1,4 +1,4 @@
-"""Which law each mutant breaks, and what it is named: ``python -m tests.matrix`` writes docs/matrix.md (minutes)."""
+"""What verify finds in each mutant: ``python -m tests.matrix`` writes docs/matrix.md (minutes)."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ NAMES = {mutant.name: mutant for mutant in MUTANTS}
 INTRODUCTION = """\
 # Mutants and laws
 
-Each row is a loop with one known bug, in [`tests/loops/mutants/`](../tests/loops/mutants), and what became of it in
-the fixed battery of cases: the name that it was given, and which laws it broke besides.
+Each row is a loop with one known bug (a mutant), from [`tests/loops/mutants/`](../tests/loops/mutants), and what
+`verify` found in the fixed battery of cases.
 
-- **bug**: what is wrong with the loop, as its author says; [the bugs](bugs.md) explains each.
-- **mutant**: module and name of the loop. Several rows are one bug in several codings.
-- **named**: the primary bug that was found. It is the one in the first column, or the row is in bold.
-- **consequences**: other laws that the loop broke because of that bug, listed under it.
-- **beside it**: laws that the loop broke on its own account, with their kind, costs most of them.
-- **cases**: in how many cases the bug showed, of how many that were tried.
+- **bug**: the bug that was written into the loop. [The bugs](bugs.md) explains each.
+- **mutant**: module and name of the loop. Several rows can have the same bug, written in different ways.
+- **named**: the bug that `verify` names first. It is in bold if it is not the one in the first column.
+- **consequences**: other laws that are broken because of that bug.
+- **beside it**: other findings with their severity. Most are costs.
+- **cases**: the number of cases in which the bug showed, and of all cases.
 
 *This page is generated: `python -m tests.matrix`.*
 """
 
 LAW_LIST = """\
-## Each law is needed
+## What each law adds
 
-For each law, the number of mutants that it names; and what the first of them would be called if there were no such law.
+For each law, the number of mutants that it names, and what `verify` would say of the first of them without this law.
 """
 
 
 def first_codings() -> dict[str, Mutant]:
-    """Return the mutant of each bug that was registered first."""
+    """Return the first registered mutant of each bug."""
     found: dict[str, Mutant] = {}
     for mutant in MUTANTS:
         found.setdefault(mutant.bug, mutant)
@@ -48,7 +48,7 @@ def first_codings() -> dict[str, Mutant]:
 
 
 def without(law: str, judgements: Iterable[Judgement]) -> list[Diagnosis]:
-    """Return the diagnosis of the same runs as it would be if there were no such law."""
+    """Return the diagnoses of the same runs without one law."""
     return diagnose(
         Judgement(
             judgement.case,
@@ -60,7 +60,7 @@ def without(law: str, judgements: Iterable[Judgement]) -> list[Diagnosis]:
 
 
 def render() -> str:
-    """Return the page, as Markdown. Verifies each mutant that was not verified yet."""
+    """Return the page as Markdown. Mutants that were not verified yet are verified."""
     return "\n".join([INTRODUCTION, *_tables(), LAW_LIST, *_laws(), ""])
 
 
@@ -101,7 +101,7 @@ def _laws() -> Iterator[str]:
         other = f"{left[0].id} ({left[0].finding.severity})" if left else "nothing"
         yield f"| [{id_}](bugs.md#{id_}) | {law.text} | {len(named)} | {other if named else ''} |"
     ends = ", ".join(id_ for id_ in ENDED if id_ not in LAWS)
-    yield f"\n{ends} have no law: how a process ends is seen from outside of it."
+    yield f"\n{ends} have no law: the process that starts the loop sees how it ends."
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""How real frameworks do under the laws: ``python -m tests.scoreboard`` writes docs/frameworks.md (minutes).
+"""What verify finds in real frameworks: ``python -m tests.scoreboard`` writes docs/frameworks.md (minutes).
 
-Run it where they are installed, with the optional dependencies ``frameworks``, and then ``python -m tests.scoreboard
-composer`` with ``composer``, which needs an old torch: the rows of what is not run stay as they are.
+Run it in an environment with the optional dependencies ``frameworks``. Then run ``python -m tests.scoreboard composer``
+in one with ``composer``, which needs an old torch. Rows of frameworks that are not installed are kept.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ FRAMEWORKS = {
 INTRODUCTION = """\
 # Frameworks
 
-Training loops of real frameworks, through the thin adapters in
-[`tests/loops/correct/frameworks`](../tests/loops/correct/frameworks), held to the laws on the CPU.
+What `verify` finds in the training loops of real frameworks, on the CPU. Thin adapters in
+[`tests/loops/correct/frameworks`](../tests/loops/correct/frameworks) call them.
 
-- **held / not run**: how many laws hold, and how many had nothing to judge: a loop that evaluates nothing, say, or that
-  declares no clipping. What is neither held nor not run is a finding.
-- **findings**: laws that do not hold, by kind. A bug makes the result wrong; a cost wastes time or memory; an info is
-  worth a look. [The bugs](bugs.md) explains each. An unexpected bug is in bold.
-- **expected**: findings that are right, because the framework really does so; the reasons are below.
-- **cases**: those of the fixed battery, and random ones with their seed.
+- **held / not run**: the number of laws that hold, and of laws that do not apply, for example because the loop
+  evaluates nothing or declares no clipping. All other laws are findings.
+- **findings**: laws that do not hold, with their severity. A bug makes the result wrong; a cost wastes time or memory;
+  an info is worth a look. [The bugs](bugs.md) explains each. An unexpected bug is in bold.
+- **expected**: bugs that the framework really has. The reasons are below.
+- **cases**: the number of fixed and of random cases, and the seed of the random ones.
 
 *This page is generated: `python -m tests.scoreboard`.*
 
@@ -69,7 +69,7 @@ def key(loop: Correct) -> str:
 
 
 def row(loop: Correct, fixed: Verdict, drawn: Verdict) -> str:
-    """Return what was found out about a loop, as a row of the table."""
+    """Return the row of the table for a loop."""
     name, package = FRAMEWORKS[key(loop)]
     found = {diagnosis.id: diagnosis.finding.severity for diagnosis in (*fixed.diagnoses, *drawn.diagnoses)}
     findings = [
@@ -90,9 +90,9 @@ def row(loop: Correct, fixed: Verdict, drawn: Verdict) -> str:
 
 
 def verified(loop: Correct, cases: int, seed: int) -> str:
-    """Verify a loop in the battery and in random cases, and return its row."""
+    """Verify a loop in the fixed battery and in random cases; return its row."""
     known = [id_ for id_ in LAWS if any(id_ == broken or id_ in LAWS[broken].explains for broken in loop.breaks)]
-    # What is known to be broken would end the search at the first random case.
+    # A law that is known to be broken would end the search at the first random case.
     laws = tuple(id_ for id_ in LAWS if id_ not in known)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

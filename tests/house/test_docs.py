@@ -18,6 +18,7 @@ from mnist_loop.report.reading import read
 from mnist_loop.report.tables import of_sweep
 from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.paired import lines, verdicts
+from tests import coverage_study, matrix, scoreboard, simulated_series
 
 
 def marked(pages, name):
@@ -55,6 +56,31 @@ def test_the_times_to_accuracy_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.accuracy --show FILE`` prints them."""
     for file, tables in marked(pages, "accuracy"):
         assert tables == accuracy_markdown(*read_trainings(request.config.rootpath / file))
+
+
+def test_generated_pages_have_the_words_of_their_generators():
+    """The same numbers, put into the page again, give the page: only what is measured may be older than the code."""
+    page = matrix.PAGE.read_text(encoding="utf-8")
+    assert page.startswith(matrix.INTRODUCTION)
+    assert matrix.LAW_LIST in page
+    page = scoreboard.PAGE.read_text(encoding="utf-8")
+    assert scoreboard.render(scoreboard.known_rows(page)) == page
+    page = coverage_study.PAGE.read_text(encoding="utf-8")
+    assert coverage_study.page(list(cells_of(page))) == page
+
+
+def cells_of(page):
+    """The cells of docs/coverage.md."""
+    coverage, at_a_look, false = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    )
+    keys = {scenario.title: key for key, scenario in simulated_series.SCENARIOS.items()}
+    simulations = int(re.search(r"([\d,]+) for each cell", page)[1].replace(",", ""))
+    for rows in zip(coverage, at_a_look, false, strict=True):
+        for number, generations in enumerate(coverage_study.GENERATIONS, start=1):
+            shares = [float(share) / 100 for row in rows for share in row[number].split(" / ")]
+            yield coverage_study.Cell(keys[rows[0][0]], generations, simulations, *shares)
 
 
 def test_links_lead_to_files(pages):
