@@ -46,15 +46,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what the loop means to do, as clip=1.0 or keeps_best; again for each",
+        help="an intention of the loop, e.g. clip=1.0 or keeps_best; may be repeated",
     )
-    add("--json", nargs="?", const=STDOUT, metavar="FILE", help="write the result as JSON to FILE, or to stdout alone")
+    add("--json", nargs="?", const=STDOUT, metavar="FILE", help="write the verdict as JSON to FILE, or to stdout alone")
     add("--timeout", type=positive_float, metavar="S", help="seconds that one case may take (default 60)")
     add("--cases", type=case_count, metavar="N", help="random cases after the fixed ones (default 10)")
     add("--seed", type=seed, default=0, metavar="N", help="seed of the random cases (default 0)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the loop trains (default cpu)")
-    add("--in-process", action="store_true", help="run the loop in this process, for a debugger: nothing protects it")
-    add("--expect-failures", type=Path, metavar="FILE", help="the bugs that are known, a line `id: reason` for each")
+    add("--in-process", action="store_true", help="run the loop in this process, for a debugger")
+    add("--expect-failures", type=Path, metavar="FILE", help="known bugs, a line `id: reason` for each")
     add("--only", type=law_ids, metavar="ID,ID", help="hold it to these laws alone")
     add("--list", action="store_true", help="run nothing: list all bugs")
     add("--explain", metavar="ID", help="run nothing: explain one bug")

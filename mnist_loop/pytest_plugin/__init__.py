@@ -25,13 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, each with the prefix ``--loop`` to avoid clashes with other plugins."""
     add = parser.getgroup("loop", "mnist_loop: the laws of a training loop").addoption
     add("--loop", metavar="SPEC", help="training loop to hold to the laws: file.py:name or package.module:name")
-    add("--loop-evaluate", metavar="SPEC", help="what evaluates, where it does not stand beside the loop")
+    add("--loop-evaluate", metavar="SPEC", help="what evaluates, if it is not found beside the loop")
     add(
         "--loop-declare",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what the loop means to do, e.g. clip=1.0; may be repeated",
+        help="an intention of the loop, e.g. clip=1.0; may be repeated",
     )
     add(
         "--loop-expect-failures",

@@ -1,1 +1,1 @@
-"""What was found out about a loop, on its way to people and programs: a report, then text or JSON."""
+"""What was found in a training loop, and how it is shown: as text and as JSON. It knows nothing of verification."""

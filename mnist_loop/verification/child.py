@@ -23,7 +23,7 @@ def answer_for(loop: object, evaluate: object, declared: Mapping[str, Any]) -> A
     """Bind the loop, and return what answers requests about it: None asks for its description.
 
     Raises:
-        UserError: ``loop`` is none, or it cannot be bound.
+        UserError: ``loop`` is not a training loop, or cannot be bound.
     """
     contract = bind(loop, evaluate, **declared)
 
@@ -36,7 +36,7 @@ def answer_for(loop: object, evaluate: object, declared: Mapping[str, Any]) -> A
 def observe(contract: Contract, experiment: Experiment) -> bytes | Judgement:
     """Run every run of an experiment; return the recordings, packed, or the judgement.
 
-    The parent judges, where no loop has run; but the model that a loop declares is known in its own process alone.
+    The parent judges, where no loop has run. Only a loop with a model of its own is judged here: the parent lacks it.
     """
     recordings = {"": record(contract, experiment.case)}
     for run, case in experiment.variants().items():

@@ -46,13 +46,13 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
     """Hold a training loop to the laws.
 
     Args:
-        loop: a callable, a class, an object with ``fit``, or the text that says where one is: "my_train.py:train".
-        evaluate: what evaluates, where it is not found beside the loop.
+        loop: a callable, a class, an object with ``fit``, or the text that names one: "my_train.py:train".
+        evaluate: what evaluates, if it is not found beside the loop.
         options: how to verify.
-        **declared: what the loop means to do: the parameters of `mnist_loop.declare`.
+        **declared: the intentions of the loop, as for `mnist_loop.declare`.
 
     Raises:
-        UserError: ``loop`` is none, or cannot be bound.
+        UserError: ``loop`` is not a training loop, or cannot be bound.
     """
     options = options or Options()
     resolve_device(options.device)
@@ -139,14 +139,14 @@ class _Trial:
         if self.options.cases is not None:
             for case in self.options.cases:
                 self.add(Experiment(case, all_runs(self.description)))
-                self.tell(len(self.options.cases))
+                self.report_progress(len(self.options.cases))
             return
         self.choose_dtype()
         plan = battery(self.description, self.dtype)[: self.options.fixed_cases]
         for experiment in plan:
             if self.ends < MOST_ENDS:
                 self.add(experiment)
-                self.tell(len(plan) + self.options.random_cases)
+                self.report_progress(len(plan) + self.options.random_cases)
         if not self.verdict.bugs and self.options.random_cases:
             self.search()
 
@@ -187,7 +187,7 @@ class _Trial:
         def try_one(experiment: Experiment) -> None:
             judgement = self.judgement(experiment)
             ran.append(judgement)
-            self.tell(self.tried)
+            self.report_progress(self.tried)
             if _has_bug(judgement):
                 raise _Found(judgement)
 
@@ -211,8 +211,8 @@ class _Trial:
             return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, _how(ended), experiment.case)])
         return answer if isinstance(answer, Judgement) else judge_recordings(unpack(answer), experiment.laws)
 
-    def tell(self, planned: int) -> None:
-        """Tell who asked how many cases are done."""
+    def report_progress(self, planned: int) -> None:
+        """Report progress to `Options.on_case`."""
         self.tried += 1
         if self.options.on_case is not None:
             self.options.on_case(self.tried, max(planned, self.tried))

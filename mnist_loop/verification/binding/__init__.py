@@ -1,1 +1,1 @@
-"""From a loop, or the text that says where one is, to a contract: what it takes, offers and declares."""
+"""From a loop, or the text that names one, to a contract: what it takes, offers and declares."""

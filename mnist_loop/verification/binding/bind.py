@@ -23,7 +23,7 @@ def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
         **declared: intentions, on top of what the loop declares itself.
 
     Raises:
-        UserError: it is no loop, a parameter cannot be bound, or an intention is none.
+        UserError: it is not a loop, a parameter cannot be bound, or an intention is unknown or wrong.
     """
     if isinstance(loop, str):
         loop = find_loop(loop)

@@ -78,7 +78,7 @@ def declare(**intentions: Any) -> Callable[[T], T]:
     The decorator returns the loop itself, with one more attribute.
 
     Raises:
-        UserError: a keyword is no intention, its value is none that it takes, or the loop takes no attribute.
+        UserError: a keyword is not an intention, a value is wrong, or the loop takes no attribute.
     """
     declared = checked(intentions)
 
@@ -99,7 +99,7 @@ def checked(intentions: Mapping[str, Any], base: Intentions = DEFAULT) -> Intent
     """Return ``base`` with other intentions, once they are checked.
 
     Raises:
-        UserError: a name is no intention, or its value is none that it takes.
+        UserError: a name is not an intention, or a value is wrong.
     """
     values: dict[str, Any] = {}
     for name, value in intentions.items():

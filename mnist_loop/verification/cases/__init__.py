@@ -1,1 +1,1 @@
-"""The cases in which a loop is tried, and the model, data and optimizer that it is handed in each."""
+"""The cases that a loop is tried in, and the model, data and optimizer that it is handed in each."""

@@ -1,1 +1,1 @@
-"""What was seen of a loop at work, and the same training replayed from it in float64."""
+"""The recording of one run of a loop, and its replay in float64."""
