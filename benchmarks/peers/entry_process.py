@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from pathlib import Path
 
-from mnist_loop.compare.processes import Peer
+from mnist_loop.support.wire import Peer
 
 ROOT = Path(__file__).parents[__name__.count(".")]  # in which Python finds this very module
 MODULE = f"{__package__}.entry_worker"

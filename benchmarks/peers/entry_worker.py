@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from mnist_loop.compare.worker import answer
+from mnist_loop.support.wire import answer_requests
 
 from . import entries, task
 
@@ -91,7 +91,7 @@ def main(descriptor: str, folder: str, name: str, threads: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to answer
     os.set_inheritable(int(descriptor), False)  # or what an entry starts would keep the pipe open after its end
     warnings.simplefilter("ignore")  # frameworks advise on hardware, loggers and workers
-    answer(Connection(int(descriptor)), EntryWorker(Path(folder), name).handle)
+    answer_requests(Connection(int(descriptor)), EntryWorker(Path(folder), name).handle)
 
 
 if __name__ == "__main__":

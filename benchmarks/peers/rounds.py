@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mnist_loop.bench import machine
-from mnist_loop.compare.processes import WorkerLost
 from mnist_loop.errors import UserError
+from mnist_loop.support.wire import WorkerLost
 
 from . import entries, entry_process
 from .task import Task

@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mnist_loop.compare import session
 from mnist_loop.compare.comparison import Comparison
 from mnist_loop.compare.crew import Crew
 from mnist_loop.compare.plan import Plan
+from mnist_loop.compare.request import ComparisonRequest, new_request
 from mnist_loop.statistics.pairing import generations, rounds
 
 VARIABLE = "MNIST_LOOP_STUDY"  # nothing reads it: arms for which it differs have hosts of their own, as environments do
@@ -69,7 +69,7 @@ class Study:
         try:
             for number in range(done, self.comparisons):
                 plan = Plan(threads=self.threads, margin=self.margin, budget_s=self.budget_s, seed=number, ruler=False)
-                asked = session.new(self.arms, [], plan)
+                asked = new_request(self.arms, [], plan)
                 if crew is None or number % self.restart_every == 0:
                     if crew is not None:
                         crew.close()
@@ -85,7 +85,7 @@ class Study:
             if crew is not None:
                 crew.close()
 
-    def _one(self, crew: Crew, asked: session.Session) -> dict[str, Any]:
+    def _one(self, crew: Crew, asked: ComparisonRequest) -> dict[str, Any]:
         started, began = datetime.now(timezone.utc).isoformat(), time.perf_counter()
         crew.plan = asked.plan
         with tempfile.TemporaryDirectory() as folder:

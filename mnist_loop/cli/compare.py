@@ -18,7 +18,7 @@ from mnist_loop.support.options import batch_sizes, duration, percentage, seed, 
 if TYPE_CHECKING:
     from mnist_loop.compare.comparison import Comparison
     from mnist_loop.compare.plan import Plan
-    from mnist_loop.compare.session import Session
+    from mnist_loop.compare.request import ComparisonRequest
     from mnist_loop.statistics.judgement import Judged
     from mnist_loop.support.progress import Progress
 
@@ -88,20 +88,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare; return the exit code."""
     from mnist_loop.compare.comparison import LossesDiffer
     from mnist_loop.compare.crew import Crew
-    from mnist_loop.compare.processes import WorkerLost
     from mnist_loop.support.progress import Progress
+    from mnist_loop.support.wire import WorkerLost
 
-    session = _session(arguments)
+    request = _request(arguments)
     comparison: Comparison | None = None
     with ExitStack() as opened:
-        opened.callback(session.close)
+        opened.callback(request.close)
         with Progress() as progress:
-            crew = Crew(session.arms, session.plan, progress.status)
+            crew = Crew(request.arms, request.plan, progress.status)
             try:
                 began = time.perf_counter()
                 crew.start()
                 progress.status("checking that all arms compute the same")
-                comparison = session.begin(crew, arguments.output, FOLDER, partial(_show, progress, session.plan))
+                comparison = request.begin(crew, arguments.output, FOLDER, partial(_show, progress, request.plan))
                 opened.callback(comparison.journal.close)
                 progress.line(
                     f"{crew.note}; {len(crew.hosts)} processes started in {time.perf_counter() - began:.0f} s"
@@ -122,16 +122,16 @@ def run(arguments: argparse.Namespace) -> int:
     return _conclude(comparison.journal.path, why, arguments.fail_on)
 
 
-def _session(arguments: argparse.Namespace) -> Session:
+def _request(arguments: argparse.Namespace) -> ComparisonRequest:
     from mnist_loop.bench.machine import available_cpus
-    from mnist_loop.compare import session
     from mnist_loop.compare.plan import Plan
+    from mnist_loop.compare.request import continued_request, new_request
     from mnist_loop.report.reading.files import COMPRESSED
 
     if arguments.go_on is not None:
         if arguments.arms or arguments.set or arguments.output:
             raise UserError("--continue FILE goes on with what is in FILE: it takes --budget and --fail-on alone")
-        return session.stored(arguments.go_on, arguments.budget)
+        return continued_request(arguments.go_on, arguments.budget)
     if arguments.output is not None:
         check_output(arguments.output, instead=f"go on with it with --continue {arguments.output}, or name a new file")
         if arguments.output.suffix == COMPRESSED:
@@ -146,7 +146,7 @@ def _session(arguments: argparse.Namespace) -> Session:
         budget_s=arguments.budget or Plan.budget_s,
         seed=arguments.seed,
     )
-    return session.new(arguments.arms, arguments.set, plan)
+    return new_request(arguments.arms, arguments.set, plan)
 
 
 def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[Judged]) -> None:

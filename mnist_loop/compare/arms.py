@@ -21,7 +21,7 @@ PYTHONS = ("bin/python", "Scripts/python.exe", "python.exe")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 EXAMPLES = ".tox/py312-torch214, path/to/venv, path/to/python, path/to/a/checkout, or settings: threads=1"
 
-# Of those that a person may set, how each is read.
+# The settings, and the reader of each.
 READERS: Mapping[str, Callable[[str], int | float | str]] = {
     "threads": thread_count,
     "batch_size": positive_int,
@@ -54,15 +54,15 @@ class Arm:
 
     @property
     def host(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-        """What two arms must share to share a host."""
+        """The key of the environment: arms with equal keys may share a host process."""
         return self.python, str(self.package), tuple(sorted(self.variables.items()))
 
     def again(self) -> Arm:
-        """Return the same arm as its own control."""
+        """Return the control: a second copy of this arm."""
         return replace(self, label=f"{self.label} again", control=True)
 
 
-def parse_all(specs: Sequence[str], settings: Sequence[str]) -> list[Arm]:
+def parse_arms(specs: Sequence[str], settings: Sequence[str]) -> list[Arm]:
     """Turn the command line into arms; the first is what the others are compared with.
 
     With two arms or more, ``settings`` (those of ``--set``) hold for all of them. With one or none, each ``--set`` is
@@ -72,18 +72,18 @@ def parse_all(specs: Sequence[str], settings: Sequence[str]) -> list[Arm]:
         UserError: an arm that is not there, a setting that is not known, fewer than two arms, or two of one kind.
     """
     if len(specs) >= 2:
-        arms = [parse(spec, ",".join(settings)) for spec in specs]
+        arms = [parse_arm(spec, ",".join(settings)) for spec in specs]
     else:
         (spec,) = specs or [HERE]
         parts = [""] * (len(settings) == 1) + list(settings)
-        arms = [parse(spec, part) for part in parts]
+        arms = [parse_arm(spec, part) for part in parts]
         arms = [replace(arm, label=part or arm.label) for arm, part in zip(arms, parts, strict=True)]
     if len(arms) < 2:
         raise UserError(f"one arm found ({arms[0].label if arms else HERE}), expected two or more, such as {EXAMPLES}")
     return _told_apart(arms)
 
 
-def parse(spec: str, settings: str = "") -> Arm:
+def parse_arm(spec: str, settings: str = "") -> Arm:
     """Turn ``ENVIRONMENT``, ``ENVIRONMENT:SETTINGS`` or ``SETTINGS`` into an arm; ``settings`` hold where it says none.
 
     Raises:
@@ -158,7 +158,7 @@ def _value(name: str, text: str) -> int | float | str:
 
 
 def _told_apart(arms: list[Arm]) -> list[Arm]:
-    """Give arms that were named alike labels that differ."""
+    """Number equal labels, so that no two arms have the same."""
     labels = [arm.label for arm in arms]
     return [
         replace(arm, label=f"{arm.label} ({labels[: index + 1].count(arm.label)})")

@@ -1,4 +1,4 @@
-"""A comparison at work: the arms take turns, block by block, until the verdict is certain or the budget is spent."""
+"""One comparison: the arms are measured in alternating blocks until all verdicts are certain or the budget is spent."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from mnist_loop.compare.arms import Arm
 from mnist_loop.compare.crew import Crew
 from mnist_loop.compare.journal import Journal
 from mnist_loop.compare.plan import BLOCK_S, LOOKS, LOOKS_AT, Plan
-from mnist_loop.compare.processes import Peer
 from mnist_loop.compare.worker import lower_quartile
 from mnist_loop.errors import UserError
 from mnist_loop.statistics.judgement import Judged, judge
 from mnist_loop.statistics.pairing import BLOCKS_A_ROUND, Block, rounds
 from mnist_loop.statistics.steady import steady_from
 from mnist_loop.support.limits import LARGEST_FILE, MIB, MOST_RESTARTS, MOST_WARM_UP_BLOCKS
+from mnist_loop.support.wire import Peer
 
 FIRST, CONFIRMING = 1, 2
 CERTAIN, BUDGET, FULL = "certain", "budget", "full"
 LAST_GENERATION = 8 * MIB  # of the file, kept for one more generation and the end
-LEAD_IN = 2  # steps before the first block: they make gradients and buffers
-# Steps of a training before it starts anew: so few that its rounding stays within what a loss may differ by. In float32
-# that is 1e-8 after 100 steps, but 1e-5 after 3,000, when a ReLU or two has flipped; the tolerance is 7e-6.
+LEAD_IN = 2  # steps before the first block, which allocate gradients and buffers
+# Steps of one training. Rounding accumulates over them and must stay within the tolerance of the loss, 7e-6: in float32
+# it reaches 1e-8 after 100 steps and 1e-5 after 3,000, when the sign of a ReLU's input or two has changed.
 MOST_STEPS = 256
 LONGEST_CALIBRATION_S = 0.5
-CALIBRATIONS = 32  # steps; by the lower quartile of their times the length of a block is chosen
-WARM_UP_BLOCKS = 40  # at a time: fewer tell no change-point from noise
+CALIBRATIONS = 32  # steps; the lower quartile of their times sets the number of steps in a block
+WARM_UP_BLOCKS = 40  # at a time: in fewer, a change-point cannot be told from noise
 LONGEST_WARM_UP = 1 / 6  # of the budget, for all arms of a cell together
-# In the restarts that follow: threads, caches and pages of a forked process, which take some 50 ms where it was looked
-# at; what else the first series has for a beginning, a compiler or a clock that rises, is over then.
+# In later restarts: a forked process warms up threads, caches and pages in about 50 ms (measured). Compilation and the
+# rise of the CPU's clock belong to the first generation alone.
 LATER_WARM_UP_BLOCKS = range(4, 13)
-APART = 1.5  # arms whose steps differ by more have blocks of their own numbers of steps
-FIRST_SHARE = 0.6  # of the budget after which a red is confirmed rather than the rest measured
+APART = 1.5  # where the steps' times differ by a larger factor, each arm's block has its own number of steps
+FIRST_SHARE = 0.6  # of the budget; after it the second run begins, though some cells are undecided
 
 
 class LossesDiffer(Exception):
-    """Two arms do not compute the same: to time them against each other would mean nothing."""
+    """Two arms do not compute the same, so that a ratio of their times means nothing."""
 
 
 @dataclass
@@ -78,20 +78,20 @@ class Cell:
 
 @dataclass
 class Comparison:
-    """A run.
+    """One run of a comparison.
 
     Attributes:
         arms: what is compared; the last is the control.
         plan: how.
         crew: their processes.
         journal: where every block goes at once.
-        tell: told how far it has come: seconds spent, and what is judged so far.
+        tell: called with the seconds spent and the present verdicts.
         blocks: those measured.
         spent: seconds of the budget that they took.
         cells: how each batch size is measured.
-        judged: what could be said when it was last asked.
-        served: the batch sizes that the hosts have measured. Hosts that differ for life must not serve one twice: each
-            restart that its interval counts has hosts of its own.
+        judged: the verdicts at the last look.
+        served: the batch sizes that the present hosts have measured. Where arms have separate hosts, each batch size is
+            measured once per host: its interval counts each restart as independent.
     """
 
     arms: Sequence[Arm]
@@ -129,7 +129,7 @@ class Comparison:
         return why
 
     def judge(self) -> list[Judged]:
-        """Say what can be said by now, of each arm at each batch size."""
+        """Return the present verdict on each arm at each batch size."""
         found = rounds(self.blocks, len(self.arms))
         plan = self.plan
         self.judged = judge(found, len(self.arms), plan.batch_sizes, plan.margin, plan.confidence, LOOKS)
@@ -164,7 +164,7 @@ class Comparison:
             self.tell(self.spent, self.judged)
 
     def _due(self, run: int, open_: Sequence[int]) -> int:
-        """Return how many looks are due, by the restarts of the batch size that has the fewest."""
+        """Return how many looks are due, by the fewest restarts of any batch size."""
         restarts = {size: {block.generation for block in self._of(run, size)} for size in open_}
         fewest = min(len(of_size) for of_size in restarts.values())
         return sum(fewest >= at for at in LOOKS_AT)
@@ -187,7 +187,7 @@ class Comparison:
         if most < BLOCKS_A_ROUND:
             raise UserError(f"batch size {batch_size}: an epoch has one batch, expected two or more to take turns with")
         at_once = max(one["at_once"] for one in prepared)
-        lead_in = LEAD_IN if at_once == 1 else 1 + at_once  # engines make the first step alone
+        lead_in = LEAD_IN if at_once == 1 else 1 + at_once  # an engine takes the first step by itself
         if at_once > 1 and most < lead_in + BLOCKS_A_ROUND * at_once:
             raise UserError(
                 f"batch size {batch_size}: {most} steps are too few for an engine that makes {at_once} at once"
@@ -212,7 +212,7 @@ class Comparison:
             self.journal.write(event)
 
     def _warm_up(self, batch_size: int) -> None:
-        """Find out after how many blocks each arm of a new generation is steady, and how long a generation is to be."""
+        """Find the blocks that each arm of a new generation takes to be steady, and set the length of a generation."""
         cell = self.cells[batch_size]
         generation = self._next()
         prepared = self.crew.generation(batch_size, self._order())
@@ -247,7 +247,7 @@ class Comparison:
         self._count()
 
     def _generation(self, cell: Cell, run: int) -> None:
-        """Restart all workers, warm them up, and let them take turns."""
+        """Restart all workers, warm them up, and measure them in turn."""
         if self.crew.apart and cell.batch_size in self.served:
             self._pause(self.crew.restart)
             self.served.clear()
@@ -261,7 +261,7 @@ class Comparison:
         self.crew.dismiss()
 
     def _training(self, cell: Cell, run: int, generation: int, first_round: int) -> None:
-        """Let all arms train from the same state, by turns; it counts only if each computed what it had to."""
+        """Measure all arms in turn in one training from the same state; it counts if all computed the right result."""
         workers = self.crew.workers
         for index in self._order():
             self._begin(cell, index)
@@ -286,7 +286,7 @@ class Comparison:
             self.journal.write({"event": "block", **vars(block), "steps": cell.steps[block.arm]})
 
     def _unchecked(self, cell: Cell, index: int, blocks: int) -> list[float]:
-        """Let one arm work for some blocks that do not count; return their seconds."""
+        """Run blocks of one arm that do not count; return their seconds."""
         seconds: list[float] = []
         worker = self.crew.workers[index]
         while len(seconds) < blocks:
@@ -301,7 +301,7 @@ class Comparison:
         self.crew.workers[index].ask("begin", lead_in=cell.lead_in, steps=steps, most=most)
 
     def _rule(self) -> None:
-        """Measure the ruler in a worker of each arm but the control, which would say the same again."""
+        """Measure the ruler in a worker of each arm but the control, whose environment is the first arm's."""
         if not self.plan.ruler:
             return
         self.crew.generation(self.plan.batch_sizes[0], range(len(self.arms)))
@@ -320,14 +320,14 @@ class Comparison:
         return time.perf_counter() - self.zero
 
     def _count(self) -> None:
-        """Count the time since the last call as spent."""
+        """Add the time since the last call to what is spent."""
         now = time.perf_counter()
         self.spent += now - self.since
         self.since = now
         self.journal.write({"event": "spent", "seconds": self.spent})
 
     def _pause(self, work: Callable[[], object]) -> None:
-        """Do what is not measuring: the budget does not pay for it."""
+        """Do work that is not part of the budget."""
         began = time.perf_counter()
         work()
         self.since += time.perf_counter() - began
@@ -337,7 +337,7 @@ def check_losses(first: str, expected: dict[str, Any], label: str, found: dict[s
     """Compare what two arms compute, step by step.
 
     Raises:
-        LossesDiffer: they part by more than the roundings of both explain.
+        LossesDiffer: they differ by more than the rounding of both.
     """
     tolerance = expected["tolerance"] + found["tolerance"]
     for step, (one, other) in enumerate(zip(expected["losses"], found["losses"], strict=False)):
@@ -350,7 +350,7 @@ def check_losses(first: str, expected: dict[str, Any], label: str, found: dict[s
 
 
 def _step_s(worker: Peer, most: int, at_once: int) -> float:
-    """Return the seconds of a step that nothing disturbs, as near as a few of them tell."""
+    """Return the lower quartile of the seconds of a few steps."""
     lead_in = min(LEAD_IN, most - 1) if at_once == 1 else 1 + at_once
     calls = min((most - lead_in) // at_once, CALIBRATIONS)
     worker.ask("begin", lead_in=lead_in, steps=at_once, most=lead_in + calls * at_once)

@@ -1,4 +1,4 @@
-"""The workers of a comparison: one host an environment, and in each generation one worker an arm."""
+"""The processes of a comparison: one host for each environment, and in each generation one worker for each arm."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mnist_loop.compare.arms import Arm
+from mnist_loop.compare.hosts import HostProcess
 from mnist_loop.compare.plan import Plan
-from mnist_loop.compare.processes import Host, Peer
 from mnist_loop.compare.worker import CAN_FORK
+from mnist_loop.support.wire import Peer
 
 
 class Crew:
@@ -21,25 +22,29 @@ class Crew:
     Args:
         arms: the first, the others, and the control.
         plan: what holds where an arm sets nothing.
-        say: told what is going on.
+        say: called with what is being done.
     """
 
     def __init__(self, arms: Sequence[Arm], plan: Plan, say: Callable[[str], object]) -> None:
         self.arms, self.plan, self.say = arms, plan, say
         self.folder = Path(tempfile.mkdtemp(prefix="mnist-loop-"))
-        self.hosts: dict[Any, Host] = {}
+        self.hosts: dict[Any, HostProcess] = {}
         self.workers: list[Peer] = []
         self.devices: dict[int, str] = {}
-        self.data = plan.data  # where the first host found them
+        self.data = plan.data  # after the start: where the first host found them
         self.data_name = self.note = ""
 
     @property
     def apart(self) -> bool:
-        """Whether the arms run in hosts of their own, which differ by what an import left where in memory."""
+        """Whether the arms run in separate host processes, whose memory layouts differ."""
         return len({arm.host for arm in self.arms}) > 1
 
     def key(self, arm: Arm) -> Any:
-        """Return what two arms share where they share a host; the control is to the first arm as the others are."""
+        """Return the key of an arm's host: arms with equal keys share one.
+
+        Where the other arms have hosts of their own, the control has too, so that it differs from the first arm no less
+        than they do.
+        """
         return arm.host, arm.control and self.apart, () if CAN_FORK else self.arms.index(arm)
 
     def start(self) -> None:
@@ -51,7 +56,7 @@ class Crew:
         """
         for arm in self.arms:
             if self.key(arm) not in self.hosts:
-                self.hosts[self.key(arm)] = Host(arm, self.folder)
+                self.hosts[self.key(arm)] = HostProcess(arm, self.folder)
         for number, host in enumerate(self.hosts.values(), start=1):
             self.say(f"starting {host.arm.label} ({number} of {len(self.hosts)})")
             host.connect()
@@ -83,7 +88,9 @@ class Crew:
         for index in order:
             arm = self.arms[index]
             asked = {"part": self.plan.part, **self.settings(arm, batch_size)}
-            asked["device"] = self.devices.get(index, asked["device"])  # what "auto" came to: a host must not ask CUDA
+            asked["device"] = self.devices.get(
+                index, asked["device"]
+            )  # "auto" as resolved before: a host that uses CUDA cannot fork
             asked["cpus"] = self.cpus(int(asked["threads"]))
             self.hosts[self.key(arm)].connect().ask("stock", **asked)
             workers[index] = worker = self.hosts[self.key(arm)].worker(arm.label)
@@ -106,10 +113,10 @@ class Crew:
         return {**chosen, "batch_size": batch_size, **arm.settings}
 
     def cpus(self, threads: int) -> list[int]:
-        """Return the CPUs that an arm with so many threads is held to: the same for all such arms.
+        """Return the CPUs that arms with this number of threads are pinned to; empty where the system cannot pin.
 
-        Each core of a shared machine has neighbours of its own: left to themselves, identical workers that happened to
-        run on different ones differed by 1 to 3% for as long as they lived. Empty where that cannot be chosen.
+        Cores of a shared machine differ in load: without pinning, identical workers on different cores differed by 1 to
+        3% until they ended.
         """
         allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         return allowed[-threads:]
@@ -128,6 +135,6 @@ class Crew:
         self.hosts = {}
 
     def close(self) -> None:
-        """End all processes, and leave nothing behind."""
+        """End all processes, and delete the temporary folder."""
         self.close_hosts()
         shutil.rmtree(self.folder, ignore_errors=True)

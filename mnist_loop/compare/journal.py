@@ -122,22 +122,22 @@ def reopen(path: Path) -> tuple[Journal, dict[str, Any], list[dict[str, Any]]]:
     Raises:
         UserError: it is not there, is no comparison of this version, or another process writes it.
     """
-    stored_head(path)  # before it is opened for writing
+    read_head(path)  # before it is opened for writing
     journal = Journal(path)
     try:
-        return journal, *stored(path)
+        return journal, *read_journal(path)
     except BaseException:
         journal.close()
         raise
 
 
-def stored(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read what a comparison has stored: its head, and its events. A last record that was cut short is left out.
 
     Raises:
         UserError: it is not there, or no comparison of this version.
     """
-    head = stored_head(path)
+    head = read_head(path)
     try:
         content = path.read_bytes()
         (_, *events), _ = records(content)
@@ -150,7 +150,7 @@ def stored(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return head, events
 
 
-def stored_head(path: Path) -> dict[str, Any]:
+def read_head(path: Path) -> dict[str, Any]:
     """Read the first line of a comparison.
 
     Raises:

@@ -17,21 +17,21 @@ from mnist_loop.support.limits import (
     SMALLEST_MARGIN,
 )
 
-# Shorter than what comes and goes on a shared machine, so that both arms get the same of it. Measured on one, the ratio
-# of identical code scattered within a second by 3.1% with blocks of 58 ms, 1.9% with 29 ms, 1.0% with 7 ms and 0.7%
+# Shorter than the disturbances of a shared machine, so that they affect both arms alike. On one, the ratio of identical
+# code scattered within a second by 3.1% with blocks of 58 ms, 1.9% with 29 ms, 1.0% with 7 ms and 0.7%
 # with 4 ms; and by 0.5% with 4 ms and the lower quartile of the steps' times in place of their mean.
 BLOCK_S = 0.005
-# The restarts of a run after which a verdict is looked for, beside the end of the budget. Each look costs some of the
-# confidence; each of these comes when the run is about 1.6 times as long as at the one before.
+# The numbers of restarts of a run at which the verdicts are looked at; one more look is at the end of the budget. Each
+# look costs some of the confidence, so the run is about 1.6 times as long at each as at the one before.
 LOOKS_AT = (5, 8, 13, 21, 34, 55, 89)
-LOOKS = 2 * (len(LOOKS_AT) + 1)  # in the first run and in the one that confirms
-# Restarts that a budget is divided into, enough to tell what they differ by, and the shortest generation: beside the
-# 0.3 s that a fork takes, or the several seconds of new processes that import torch. The longest is beside a drift.
+LOOKS = 2 * (len(LOOKS_AT) + 1)  # in the first run and in the second, which confirms it
+# Restarts that a budget is divided into: enough to know by how much restarts differ. The shortest generation is set by
+# the 0.3 s of a fork, or by the several seconds of new processes that import torch; the longest by drift.
 GENERATIONS, SHORTEST_GENERATION_S = 50, 0.2
 GENERATIONS_APART, SHORTEST_GENERATION_APART_S = 10, 0.5
 LONGEST_GENERATION_S = 3.0
 PLANNED_RESTARTS = MOST_RESTARTS // 2  # at most: generations are longer where a budget has room for more
-GENERATIONS_A_CELL = 10  # of a sweep, at least: half of them for the run that confirms
+GENERATIONS_A_CELL = 10  # of a sweep, at least: half of them for the second run
 
 
 @dataclass(frozen=True)

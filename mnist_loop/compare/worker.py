@@ -1,9 +1,8 @@
-"""A worker: one arm's side of a comparison. This file is started by the arm's own Python.
+"""The program of a host process and its workers: one arm's side of a comparison, run by the arm's own Python.
 
-The process that is started is a *host*: it imports torch and what training needs, runs nothing, and forks a *worker*
-each time it is told to, so that a restart costs hundredths of a second and not the seconds of an import. Where there
-is no fork the host is its only worker, and a restart is a new host. Host and workers each talk with the comparison
-over a connection of their own, one JSON object a request and one an answer, until it is closed.
+A *host* imports torch and what training needs, trains nothing, and forks a *worker* for each generation: a restart
+takes hundredths of a second instead of the seconds of an import. Where fork is missing the host is its only worker, and
+a restart is a new host. Host and workers answer requests over connections of their own (`mnist_loop.support.wire`).
 
 The package ``mnist_loop`` is the arm's (its loop, model, data, engines); ``mnist_loop.bench`` and
 ``mnist_loop.support`` are those of the comparison, so that the same code measures two checkouts.
@@ -12,13 +11,11 @@ The package ``mnist_loop`` is the arm's (its loop, model, data, engines); ``mnis
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from multiprocessing.connection import Client, Connection
@@ -28,13 +25,13 @@ from typing import Any
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
-PADDINGS, PADDING = 16, range(64, 300_000)  # pieces and bytes: up to beyond the lesson's largest tensor
+PADDINGS, PADDING = 16, range(64, 300_000)  # blocks, and bytes of each: the largest exceeds any tensor of the lesson
 LOSSES = 10  # steps whose losses must be the same in each arm
-CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's libraries do not survive it
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's libraries do not work after a fork
 
 
 def take_packages(package: Path, ours: Path) -> None:
-    """Make ``package`` the ``mnist_loop`` that is imported here, with the rooms that measure from ``ours``."""
+    """Import ``mnist_loop`` from ``package``, but its subpackages ``bench`` and ``support`` from ``ours``."""
     rooms = (("mnist_loop.support", ours / "support"), ("mnist_loop.bench", ours / "bench"))
     for name, folder in (("mnist_loop", package), *rooms):
         file = folder / "__init__.py"
@@ -46,41 +43,22 @@ def take_packages(package: Path, ours: Path) -> None:
         spec.loader.exec_module(module)
 
 
-def answer(connection: Connection, handle: Callable[[Request], Answer]) -> None:
-    """Answer requests until the other end closes the connection or asks to quit."""
-    while True:
-        try:
-            request = json.loads(connection.recv_bytes())
-        except (EOFError, OSError):
-            return
-        if request["do"] == "quit":
-            return
-        try:
-            reply = handle(request)
-        except EOFError:  # the other end has gone in the middle of a training
-            return
-        except Exception as error:  # noqa: BLE001  # whatever it is, the comparison must hear of it
-            reply = {"error": _sentence(error), "traceback": traceback.format_exc()}
-        try:
-            connection.send_bytes(json.dumps(reply).encode())
-        except OSError:  # the comparison has gone
-            return
-
-
-class Host:
-    """Holds what is slow to import, and forks workers."""
+class ForkServer:
+    """Imports what is slow to import once, and forks workers."""
 
     def __init__(self, connection: Connection) -> None:
         import torch
 
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-        torch.set_num_threads(1)  # threads that run at a fork are lost in it, and the child would wait for them
+        torch.set_num_threads(1)  # the child of a fork lacks the other threads, and would wait for them
         parameter = torch.nn.Parameter(torch.zeros(1))
-        torch.optim.SGD([parameter], lr=1.0).zero_grad()  # the first optimizer of a process imports much
-        self.worker = Worker(connection)
+        torch.optim.SGD([parameter], lr=1.0).zero_grad()  # the first optimizer of a process imports many modules
+        self.worker = ArmWorker(connection)
 
     def handle(self, request: Request) -> Answer:
-        """Fork a worker, or be one."""
+        """Fork a worker; where there is no fork, answer as one."""
+        from mnist_loop.support.wire import answer_requests
+
         if request["do"] != "fork":
             return self.worker.handle(request)
         if not CAN_FORK:
@@ -91,15 +69,15 @@ class Host:
         if process == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
-                random.seed()  # or all workers of a host would draw the same
+                random.seed()  # otherwise all workers of a host draw the same numbers
                 self.worker.connection = connection = Client(request["address"])
-                answer(connection, self.worker.handle)
+                answer_requests(connection, self.worker.handle)
             finally:
-                os._exit(0)  # nothing of the host's is ended twice
+                os._exit(0)  # without the host's exit handlers
         return {"forked": True, "process": process}
 
 
-class Worker:
+class ArmWorker:
     """Does one arm's work in one generation."""
 
     def __init__(self, connection: Connection) -> None:
@@ -126,7 +104,7 @@ class Worker:
         return do[request["do"]](request)
 
     def facts(self, request: Request) -> Answer:
-        """Say what this environment is made of; starts threads, and is not for a host that is yet to fork."""
+        """Return machine, software and state. This starts threads: a host that still forks must not be asked."""
         from mnist_loop.bench import machine
         from mnist_loop.support.device import resolve_device
 
@@ -137,14 +115,14 @@ class Worker:
         }
 
     def load(self, request: Request) -> Answer:
-        """Load the data; in a host, for all of its workers."""
+        """Load the data; a host loads them for all its workers."""
         from mnist_loop.data import load_data
 
         self.data = load_data(request["data"], download=request["download"])
         return {"data": self.data.name, "note": self.data.note, "root": str(self.data.root)}
 
     def stock(self, request: Request) -> Answer:
-        """Make the batches that wait in the CPU's memory, and compile; in a host, for all of its workers."""
+        """Make the batches in the CPU's memory, and compile; a host does this for all its workers."""
         key = request["part"], request["batch_size"], request["dtype"], request["engine"]
         if request["device"] == "cpu" and key not in self.stocked:
             self.stocked[key] = workload = self._make(request)
@@ -189,7 +167,7 @@ class Worker:
         return kinds[request["part"]](self.data, request["batch_size"], device, dtype, request["engine"])
 
     def losses(self, _: Request) -> Answer:
-        """Return what the first steps compute, one number a prefix of them, and by how much each may be off."""
+        """Return the mean loss after 1, 2, ... steps, and the relative tolerance of each."""
         from mnist_loop.bench.workloads import loss_tolerance
 
         steps = min(LOSSES, self.workload.most_steps)
@@ -197,29 +175,29 @@ class Worker:
         return {"losses": found, "tolerance": loss_tolerance(self.workload.device, self.workload.dtype)}
 
     def expected(self, request: Request) -> Answer:
-        """Return what a training of ``steps`` steps must compute, in float64 or by other means."""
+        """Return what a training of ``steps`` steps must compute, found in float64 or by other means."""
         return {"expected": self._number(self.workload.expected(request["steps"]))}
 
     def begin(self, request: Request) -> Answer:
-        """Train from fresh state, in turns: each "go" is a block of ``steps`` steps, until "end".
+        """Train from a fresh state, block by block: each "go" trains ``steps`` steps, "end" ends the training.
 
-        ``most`` is how many steps there are to be at most, the lead-in of ``lead_in`` included. The answer comes in
-        parts: one when the lead-in is done, one for each block, and one at the end with what was computed.
+        The training has at most ``most`` steps, its ``lead_in`` first steps included. There is an answer after the
+        lead-in, after each block, and at the end, with what was computed.
         """
-        # Where tensors lie changes how fast they are: let chance decide it anew for each training, so that it is part
-        # of the noise, and no difference between the arms (Curtsinger and Berger, "Stabilizer", 2013).
+        # The memory addresses of tensors affect speed. Random padding changes them for each training, so that their
+        # effect is noise and not a difference between arms (Curtsinger and Berger, "Stabilizer", 2013).
         self.padding = [bytearray(size) for size in random.choices(PADDING, k=PADDINGS)]  # noqa: S311  # no secret
         turns = Turns(self, request["lead_in"], request["steps"], request["most"])
         return {"found": self._number(self.workload.work_on(iter(turns))())}
 
     def wait(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device has finished its work."""
         from mnist_loop.support.device import synchronise
 
         synchronise(self.workload.device)
 
     def ruler(self, _: Request) -> Answer:
-        """Measure what the machine itself can do."""
+        """Measure the ruler."""
         import dataclasses
 
         from mnist_loop.bench import ruler
@@ -228,34 +206,38 @@ class Worker:
 
     @staticmethod
     def _number(found: Any) -> float:
-        """Turn what a block computed, a loss or a batch of images and labels, into one number."""
+        """Return what a block computed, a loss or a batch of images and labels, as one number."""
         return found if isinstance(found, float) else float(sum(tensor.double().sum().item() for tensor in found))
 
 
 class Turns:
-    """The batches of a training that goes on block by block, each when it is this arm's turn.
+    """The batches of a training that pauses between blocks.
 
-    Between two blocks the training loop waits for its next batch, and here that is until the comparison says go.
+    After a block the training loop waits for its next batch until the comparison sends "go".
     """
 
-    def __init__(self, worker: Worker, lead_in: int, steps: int, most: int) -> None:
+    def __init__(self, worker: ArmWorker, lead_in: int, steps: int, most: int) -> None:
         self.worker, self.lead_in, self.steps = worker, lead_in, steps
         self.batches = worker.workload.batches(most)
 
     def __iter__(self) -> Iterator[Any]:
+        from mnist_loop.support.wire import receive, send
+
         yield from islice(self.batches, self.lead_in)
         self.worker.wait()
-        self._send({"ready": True})
-        while json.loads(self.worker.connection.recv_bytes())["do"] == "go":
+        send(self.worker.connection, {"ready": True})
+        while receive(self.worker.connection)["do"] == "go":
             yield from self._block()
 
     def _block(self) -> Iterator[Any]:
         """Yield the batches of a block, and send its times.
 
-        ``seconds`` is all of it. ``undisturbed`` is what it would be if each step took what the fastest quarter takes
-        at most: the lower quartile of the steps' times, where the CPU does the work itself and knows when a step ends.
-        Three quarters of the steps take no less, so it is 4/3 of ``seconds`` at most.
+        ``seconds`` is the time of the block. ``undisturbed`` is the number of steps times the lower quartile of their
+        times, on the CPU; on other devices, where single steps cannot be timed, it is ``seconds``. Three quarters of
+        the steps take the quartile or longer, so it is at most 4/3 of ``seconds``.
         """
+        from mnist_loop.support.wire import send
+
         slowdown = self.worker.slowdown
         times = [time.perf_counter()]
         for batch in islice(self.batches, self.steps):
@@ -267,13 +249,10 @@ class Turns:
         times[-1] = time.perf_counter()
         seconds = undisturbed = times[-1] - times[0]
         if self.worker.workload.device.type == "cpu":
-            at_once = self.worker.workload.at_once  # the first of them come at once, and the last when all are done
+            at_once = self.worker.workload.at_once  # these steps run in one call
             calls = [end - start for start, end in pairwise(times[::at_once])]
             undisturbed = len(calls) * lower_quartile(calls)
-        self._send({"seconds": seconds, "undisturbed": undisturbed})
-
-    def _send(self, answer: Answer) -> None:
-        self.worker.connection.send_bytes(json.dumps(answer).encode())
+        send(self.worker.connection, {"seconds": seconds, "undisturbed": undisturbed})
 
 
 def lower_quartile(values: list[float]) -> float:
@@ -282,20 +261,10 @@ def lower_quartile(values: list[float]) -> float:
 
 
 def _spin(seconds: float) -> None:
-    """Keep the CPU busy: sleeping would be rounded up to the next tick of the system's clock."""
+    """Wait busily: a sleep is rounded up to the next tick of the system's clock."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
-
-
-def _sentence(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    return (lines[0] if kind.endswith("Error") and _is_ours(error) else f"{kind}: {lines[0]}") if lines else kind
-
-
-def _is_ours(error: BaseException) -> bool:
-    return type(error).__module__ == "mnist_loop.errors"
 
 
 def main(address: str, package: str, ours: str) -> None:
@@ -303,15 +272,17 @@ def main(address: str, package: str, ours: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the comparison's to answer
     if CAN_FORK:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no worker stays behind as a zombie
+    take_packages(Path(package), Path(ours))
+    from mnist_loop.support.wire import answer_requests, failure, send
+
     connection = Client(address)
     try:
-        take_packages(Path(package), Path(ours))
-        host = Host(connection)
-    except Exception as error:  # noqa: BLE001  # whatever is wrong with that environment, the comparison must hear of it
-        connection.send_bytes(json.dumps({"error": _sentence(error), "traceback": traceback.format_exc()}).encode())
+        server = ForkServer(connection)
+    except Exception as error:  # noqa: BLE001  # the comparison reports it, whatever is wrong with the environment
+        send(connection, failure(error))
         return
-    connection.send_bytes(json.dumps({"ready": True, "python": sys.version.split()[0]}).encode())
-    answer(connection, host.handle)
+    send(connection, {"ready": True})
+    answer_requests(connection, server.handle)
 
 
 if __name__ == "__main__":

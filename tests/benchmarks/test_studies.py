@@ -13,6 +13,7 @@ from benchmarks.studies import study as study_module
 from benchmarks.studies.background_load import background_load
 from benchmarks.studies.study import Study
 from benchmarks.studies.verdict_counts import read_studies, studies_markdown
+from mnist_loop.compare.arms import parse_arms
 
 PLAIN = {"slowdown": 0.0, "comparisons": 4, "budget_s": 10.0, "margin": 0.01, "threads": 1, "loaded": False}
 
@@ -97,8 +98,8 @@ def test_studies_of_different_kinds_have_files_of_their_own():
 
 def test_arms_are_as_two_environments_are_or_as_two_settings():
     """With hosts of their own, or one; and with the slowdown in either."""
-    together = study_module.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms, [])
-    apart = study_module.session.parse_all(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1, apart=True).arms, [])
+    together = parse_arms(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms, [])
+    apart = parse_arms(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1, apart=True).arms, [])
     assert together[0].host == together[1].host
     assert apart[0].host != apart[1].host
     assert [arm.settings.get("slowdown", 0.0) for arm in (*together, *apart)] == [0.0, 0.03] * 2

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mnist_loop.cli import main
-from mnist_loop.compare.journal import blocks, stored
+from mnist_loop.compare.journal import blocks, read_journal
 
 QUICK = ["--data", "digits", "--device", "cpu", "--threads", "1", "--budget", "3s"]
 
@@ -33,7 +33,7 @@ def test_a_comparison_says_what_it_found_and_where_it_is(compared):
     assert done.returncode == 0, done.stderr
     assert ".:slowdown=1" in done.stdout
     assert f"stored in {file.name}" in done.stdout
-    head, events = stored(file)
+    head, events = read_journal(file)
     assert [arm["label"] for arm in head["arms"]] == [".", ".:slowdown=1", ". again"]
     assert events[-1]["event"] == "end"
     measured = blocks(events)
@@ -46,9 +46,9 @@ def test_a_comparison_says_what_it_found_and_where_it_is(compared):
 def test_a_comparison_goes_on(compared, capsys):
     """With more of the budget: what was measured stays, and more is added; what it is of comes from the file."""
     _, file = compared
-    before = blocks(stored(file)[1])
+    before = blocks(read_journal(file)[1])
     assert main(["compare", "--continue", str(file), "--budget", "4s"]) == 0
-    after = blocks(stored(file)[1])
+    after = blocks(read_journal(file)[1])
     assert after[: len(before)] == before
     assert len(after) > len(before)
     assert ".:slowdown=1" in capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert process.returncode == 130, error
     assert "mnist-loop compare --continue run.jsonl goes on" in out
     assert "Traceback" not in out + error
-    assert blocks(stored(file)[1])
+    assert blocks(read_journal(file)[1])
     assert len(workers) > 2
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []

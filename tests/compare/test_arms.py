@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnist_loop.compare import arms
-from mnist_loop.compare.arms import PACKAGE, parse, parse_all
+from mnist_loop.compare.arms import PACKAGE, parse_arm, parse_arms
 from mnist_loop.errors import UserError
 
 
@@ -32,7 +32,7 @@ def make_checkout(path):
 
 def test_this_environment():
     """A dot is the Python that runs the comparison, and the loop that came with it."""
-    arm = parse(".")
+    arm = parse_arm(".")
     assert (arm.python, arm.package, arm.settings, arm.variables) == (sys.executable, PACKAGE, {}, {})
     assert (PACKAGE / "loop.py").is_file()
 
@@ -41,16 +41,16 @@ def test_this_environment():
 def test_an_environment_by_its_folder_or_its_python(folder, spec):
     """Symbolic links stay: what they point to is a Python outside of the environment."""
     python = make_python(folder / "env" / "bin" / "python")
-    assert parse(spec).python == python
+    assert parse_arm(spec).python == python
     Path(python).unlink()
     Path(python).symlink_to(sys.executable)
-    assert parse(spec).python == python
+    assert parse_arm(spec).python == python
 
 
 @pytest.mark.parametrize("spec", ["py312-torch214", ".tox/py312-torch214"])
 def test_a_tox_environment_by_its_name(folder, spec):
     """With .tox before it or without."""
-    assert parse(spec).python == make_python_once(folder / ".tox" / "py312-torch214" / "bin" / "python")
+    assert parse_arm(spec).python == make_python_once(folder / ".tox" / "py312-torch214" / "bin" / "python")
 
 
 def make_python_once(path):
@@ -66,32 +66,32 @@ def tox_environment(folder):
 def test_a_checkout_by_its_folder(folder, spec):
     """Its loop runs in the Python that compares."""
     package = make_checkout(folder / "branch")
-    arm = parse(spec)
+    arm = parse_arm(spec)
     assert (arm.python, arm.package) == (sys.executable, package)
 
 
 def test_settings_follow_a_colon_or_stand_alone():
     """In capitals they are environment variables."""
-    arm = parse("py312-torch214:threads=2,dtype=bfloat16,OMP_WAIT_POLICY=active")
+    arm = parse_arm("py312-torch214:threads=2,dtype=bfloat16,OMP_WAIT_POLICY=active")
     assert (arm.settings, arm.variables) == ({"threads": 2, "dtype": "bfloat16"}, {"OMP_WAIT_POLICY": "active"})
-    alone = parse("threads=2,device=cuda:0")
+    alone = parse_arm("threads=2,device=cuda:0")
     assert (alone.python, alone.settings) == (sys.executable, {"threads": 2, "device": "cuda:0"})
-    assert parse(".:slowdown=3%").settings == parse(".:slowdown=0.03").settings == {"slowdown": 0.03}
-    assert parse(".:batch-size=16").settings == {"batch_size": 16}
+    assert parse_arm(".:slowdown=3%").settings == parse_arm(".:slowdown=0.03").settings == {"slowdown": 0.03}
+    assert parse_arm(".:batch-size=16").settings == {"batch_size": 16}
 
 
 def test_common_settings_hold_where_an_arm_sets_none():
     """With two arms, --set is for both."""
-    first, second = parse_all([".", ".:threads=4"], ["threads=1", "dtype=float64"])
+    first, second = parse_arms([".", ".:threads=4"], ["threads=1", "dtype=float64"])
     assert first.settings == {"threads": 1, "dtype": "float64"}
     assert second.settings == {"threads": 4, "dtype": "float64"}
 
 
 def test_each_set_is_an_arm_where_fewer_than_two_are_named():
     """A single one is compared with the environment as it is."""
-    labels = [arm.label for arm in parse_all([], ["threads=1", "threads=2", "threads=3"])]
+    labels = [arm.label for arm in parse_arms([], ["threads=1", "threads=2", "threads=3"])]
     assert labels == ["threads=1", "threads=2", "threads=3"]
-    plain, changed = parse_all(["py312-torch214"], ["threads=1"])
+    plain, changed = parse_arms(["py312-torch214"], ["threads=1"])
     assert (plain.label, plain.settings) == ("py312-torch214", {})
     assert (changed.label, changed.settings) == ("threads=1", {"threads": 1})
     assert plain.python == changed.python != sys.executable
@@ -99,15 +99,15 @@ def test_each_set_is_an_arm_where_fewer_than_two_are_named():
 
 def test_arms_that_are_named_alike_are_told_apart():
     """A comparison of something with itself is a fair question."""
-    assert [arm.label for arm in parse_all([".", "."], [])] == [". (1)", ". (2)"]
+    assert [arm.label for arm in parse_arms([".", "."], [])] == [". (1)", ". (2)"]
 
 
 def test_arms_share_a_host_where_they_share_an_environment():
     """Settings are set in the worker; variables must be there from its start."""
-    arm = parse(".")
-    assert arm.host == parse("threads=2").host
-    assert arm.host != parse("OMP_NUM_THREADS=2").host
-    assert arm.host != parse("py312-torch214").host
+    arm = parse_arm(".")
+    assert arm.host == parse_arm("threads=2").host
+    assert arm.host != parse_arm("OMP_NUM_THREADS=2").host
+    assert arm.host != parse_arm("py312-torch214").host
     assert arm.host == arm.again().host
     assert arm.again().label == ". again"
 
@@ -135,7 +135,7 @@ def test_a_slip_of_the_fingers_is_one_sentence(folder, specs, settings, message)
     """It says what was found, and what was expected."""
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=message) as raised:
-        parse_all(specs, settings)
+        parse_arms(specs, settings)
     assert "\n" not in str(raised.value)
 
 
@@ -150,10 +150,10 @@ def test_tox_makes_the_environments_that_it_is_asked_to_compare(folder, monkeypa
 
     monkeypatch.setattr(arms.subprocess, "run", run)
     with pytest.raises(UserError, match=r"torch29: not there"):
-        parse("torch29")
+        parse_arm("torch29")
     monkeypatch.setenv("TOX_ENV_NAME", "compare")
-    assert parse("torch29").python == os.path.abspath(".tox/torch29/bin/python")  # noqa: PTH100
-    assert parse("torch29").label == "torch29"
+    assert parse_arm("torch29").python == os.path.abspath(".tox/torch29/bin/python")  # noqa: PTH100
+    assert parse_arm("torch29").label == "torch29"
     assert ran == [(["-m", "tox", "run", "--notest", "-e", "torch29"], False)]
 
 
@@ -162,4 +162,4 @@ def test_what_tox_cannot_make_is_not_there(monkeypatch):
     monkeypatch.setenv("TOX_ENV_NAME", "compare")
     monkeypatch.setattr(arms.subprocess, "run", lambda command, **_: arms.subprocess.CompletedProcess(command, 1))
     with pytest.raises(UserError, match=r"torch1: not there, nor in .tox"):
-        parse("torch1")
+        parse_arm("torch1")

@@ -19,13 +19,13 @@ from mnist_loop.compare.comparison import (
     LossesDiffer,
     spent,
 )
-from mnist_loop.compare.journal import Journal, blocks, stored, unused
+from mnist_loop.compare.journal import Journal, blocks, read_journal, unused
 from mnist_loop.compare.plan import Plan
-from mnist_loop.compare.processes import WorkerLost
-from mnist_loop.compare.session import stored as stored_session
+from mnist_loop.compare.request import continued_request
 from mnist_loop.errors import UserError
 from mnist_loop.statistics.pairing import rounds
 from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.support.wire import WorkerLost
 
 TOLERANCE = 1e-6
 START_S = 0.02  # seconds that a restart takes
@@ -139,7 +139,7 @@ def compare(clock, tmp_path):
 
 
 def events(run):
-    return stored(run.journal.path)[1]
+    return read_journal(run.journal.path)[1]
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_a_file_that_can_hold_no_more_ends_the_run(compare, monkeypatch, limit, 
     assert [one.verdict for one in run.judged] == [Verdict.INCONCLUSIVE]
     lines = run.journal.path.read_bytes()
     with pytest.raises(UserError, match="holds as much as a comparison may; start a new one"):
-        stored_session(run.journal.path)
+        continued_request(run.journal.path)
     assert run.journal.path.read_bytes() == lines
 
 
@@ -428,9 +428,9 @@ def test_what_is_no_comparison_is_not_gone_on_with(tmp_path, text):
     path = tmp_path / "file.jsonl"
     path.write_text(text)
     with pytest.raises(UserError, match=r"file\.jsonl: .*, expected a comparison that mnist-loop compare stored$"):
-        stored(path)
+        read_journal(path)
     with pytest.raises(UserError, match=r"nowhere: cannot be read \(No such file or directory\), expected"):
-        stored(tmp_path / "nowhere")
+        read_journal(tmp_path / "nowhere")
 
 
 def test_a_full_disk_is_one_sentence(compare):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mnist_loop.cli import compare, main
-from mnist_loop.compare import session
 from mnist_loop.compare.plan import Plan
+from mnist_loop.compare.request import new_request
 from mnist_loop.errors import UserError
 from mnist_loop.report.model import Comparison
 from mnist_loop.report.reading import read_one
@@ -53,7 +53,7 @@ class FakeCrew:
 
 def begun(arms: int, plan: Plan, path: Path) -> Path:
     """Return the file of a comparison that has begun, with its head alone."""
-    asked = session.new(["."] * arms, [], replace(plan, ruler=False))
+    asked = new_request(["."] * arms, [], replace(plan, ruler=False))
     asked.begin(FakeCrew(), path, path.parent, lambda *_: None).journal.close()  # type: ignore[arg-type]
     return path
 

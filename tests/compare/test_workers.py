@@ -14,21 +14,22 @@ import torch
 
 from mnist_loop.bench.workloads import Step
 from mnist_loop.compare import crew as crew_module
-from mnist_loop.compare.arms import PACKAGE, parse
+from mnist_loop.compare.arms import PACKAGE, parse_arm
 from mnist_loop.compare.comparison import LEAD_IN
 from mnist_loop.compare.crew import Crew
+from mnist_loop.compare.hosts import HostProcess
 from mnist_loop.compare.plan import Plan
-from mnist_loop.compare.processes import Host, WorkerLost
 from mnist_loop.compare.worker import Turns, lower_quartile
 from mnist_loop.data import load_data
 from mnist_loop.errors import UserError
+from mnist_loop.support.wire import WorkerLost
 
 STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def crew():
-    arm = parse(".")
+    arm = parse_arm(".")
     made = Crew([arm, arm], Plan(data="digits", device="cpu"), lambda _: None)
     made.start()
     yield made
@@ -73,7 +74,7 @@ def test_arms_of_one_environment_share_a_host(crew):
 
 def test_the_control_is_to_the_first_arm_as_the_others_are():
     """In its host where they are settings of one environment; else in one of its own; without fork each has its own."""
-    arm, other, elsewhere = parse("."), parse("threads=2"), parse(".:OMP_NUM_THREADS=2")
+    arm, other, elsewhere = parse_arm("."), parse_arm("threads=2"), parse_arm(".:OMP_NUM_THREADS=2")
     settings = Crew([arm, other, arm.again()], Plan(), lambda _: None)
     assert not settings.apart
     assert len({settings.key(one) for one in settings.arms}) == 1
@@ -85,7 +86,7 @@ def test_the_control_is_to_the_first_arm_as_the_others_are():
 def test_without_fork_each_arm_has_a_process_of_its_own(monkeypatch):
     """Which ends with the generation; the others live on."""
     monkeypatch.setattr(crew_module, "CAN_FORK", False)
-    arm, other = parse("."), parse("threads=2")
+    arm, other = parse_arm("."), parse_arm("threads=2")
     made = Crew([arm, other, arm.again()], Plan(), lambda _: None)
     assert len({made.key(one) for one in made.arms}) == 3
 
@@ -238,13 +239,13 @@ def test_a_python_that_cannot_do_it_is_one_sentence(tmp_path):
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho this is no Python >&2\nexit 3\n")
     broken.chmod(0o755)
-    host = Host(parse(str(broken)), tmp_path)
+    host = HostProcess(parse_arm(str(broken)), tmp_path)
     with pytest.raises(WorkerLost, match=r"python ended with exit code 3; its last words: this is no Python$"):
         host.connect()
     host.close()
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('No module named torch')")
-    host = Host(parse(f".:PYTHONPATH={tmp_path}"), tmp_path)
+    host = HostProcess(parse_arm(f".:PYTHONPATH={tmp_path}"), tmp_path)
     with pytest.raises(UserError, match=r": ImportError: No module named torch$"):
         host.connect()
     host.close()
@@ -255,7 +256,7 @@ def test_a_checkout_brings_its_own_loop(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "mnist_loop", ignore=shutil.ignore_patterns("bench", "support", "__pycache__"))
     loop = tmp_path / "mnist_loop" / "loop.py"
     loop.write_text(loop.read_text().replace("        optimizer.step()\n", ""))
-    arm = parse(str(tmp_path))
+    arm = parse_arm(str(tmp_path))
     checkout = Crew([arm], Plan(data="digits", device="cpu"), lambda _: None)
     try:
         checkout.start()

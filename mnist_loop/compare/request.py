@@ -1,4 +1,4 @@
-"""A comparison from its beginning, or from where it was interrupted."""
+"""What a comparison was asked to do, at its start or when an interrupted one goes on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from mnist_loop import __version__
-from mnist_loop.compare.arms import Arm, parse_all
+from mnist_loop.compare.arms import Arm, parse_arms
 from mnist_loop.compare.comparison import Comparison, is_full, restarts, spent
 from mnist_loop.compare.crew import Crew
 from mnist_loop.compare.journal import Journal, blocks, reopen, unused
 from mnist_loop.compare.plan import Plan
 from mnist_loop.errors import UserError
 
-TELLING = ("torch", "python", "numpy")  # versions that must be as they were where a comparison goes on
+SAME_VERSIONS = ("torch", "python", "numpy")  # must be unchanged when a comparison goes on
 
 
 @dataclass(frozen=True)
-class Session:
-    """What was asked for, and what of it is there already.
+class ComparisonRequest:
+    """A comparison as it was asked for, and what of it is already stored.
 
     Attributes:
         specs: the arms, as typed.
@@ -85,7 +85,7 @@ class Session:
 
     def _check(self, facts: Sequence[dict[str, Any]], path: Path) -> None:
         for arm, now, then in zip(self.arms, facts, self.head["arms"], strict=True):
-            for name in TELLING:
+            for name in SAME_VERSIONS:
                 before, here = then["software"].get(name), now["software"].get(name)
                 if before != here:
                     raise UserError(
@@ -96,19 +96,19 @@ class Session:
             raise UserError(f"{path}: measured on another machine ({before}; this one is {here})")
 
 
-def new(specs: Sequence[str], settings: Sequence[str], plan: Plan) -> Session:
+def new_request(specs: Sequence[str], settings: Sequence[str], plan: Plan) -> ComparisonRequest:
     """Prepare a comparison of what was typed.
 
     Raises:
         UserError: an arm that is not there, a setting that is not known, or more than a file can hold.
     """
-    arms = parse_all(specs, settings)
+    arms = parse_arms(specs, settings)
     arms.append(arms[0].again())
     plan.check(len(arms))
-    return Session(specs, settings, plan, arms)
+    return ComparisonRequest(specs, settings, plan, arms)
 
 
-def stored(path: Path, budget_s: float | None = None) -> Session:
+def continued_request(path: Path, budget_s: float | None = None) -> ComparisonRequest:
     """Prepare to go on with the comparison in ``path``, for ``budget_s`` seconds in all where that is said.
 
     Raises:
@@ -120,11 +120,11 @@ def stored(path: Path, budget_s: float | None = None) -> Session:
         if is_full(journal, restarts(blocks(events))):
             raise UserError(f"{path}: holds as much as a comparison may; start a new one")
         asked, plan = head["asked"], {**head["plan"], "data": head["asked"]["data"]}
-        again = new(asked["arms"], asked["set"], Plan.of({**plan, "budget_s": budget_s or plan["budget_s"]}))
+        again = new_request(asked["arms"], asked["set"], Plan.of({**plan, "budget_s": budget_s or plan["budget_s"]}))
     except (KeyError, TypeError) as error:
         journal.close()
         raise UserError(f"{path}: not complete ({error} is missing), expected a comparison") from error
     except UserError:
         journal.close()
         raise
-    return Session(again.specs, again.settings, again.plan, again.arms, journal, head, events)
+    return ComparisonRequest(again.specs, again.settings, again.plan, again.arms, journal, head, events)
