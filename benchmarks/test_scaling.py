@@ -82,7 +82,7 @@ def test_scaling(benchmark, data):
         "threads": 1,
         "cpus": cpus,
         "data": data.name,
-        "state": machine.state(),
+        "state": machine.current_state(),
         "batch_sizes": {
             size: _summary(steps[size] * size, [one["seconds"][size] for one in rounds]) for size in BATCH_SIZES
         },

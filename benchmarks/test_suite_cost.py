@@ -68,7 +68,7 @@ KINDS = ("seconds", "cpu_s", "before_s")
 @pytest.fixture
 def facts():
     """What is noted of every benchmark here."""
-    return {"device": "cpu", "data": "none", "state": machine.state()}
+    return {"device": "cpu", "data": "none", "state": machine.current_state()}
 
 
 def test_import(benchmark, facts):

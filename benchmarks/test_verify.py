@@ -42,7 +42,7 @@ def compiler():
 @pytest.fixture
 def facts(threads):
     """What is noted of every benchmark here."""
-    return {"device": "cpu", "threads": threads, "data": "made up for each case", "state": machine.state()}
+    return {"device": "cpu", "threads": threads, "data": "made up for each case", "state": machine.current_state()}
 
 
 def test_verification(benchmark, facts):

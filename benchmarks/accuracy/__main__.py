@@ -92,7 +92,9 @@ def _name(asked: argparse.Namespace) -> str:
     engine = f"_{asked.engine}" if asked.engine else ""
     which = "-".join(map(str, asked.targets))
     suffix = "_validation" * asked.validation
-    return f"{machine.name()}_torch-{torch.__version__}_{which}_threads-{torch.get_num_threads()}{engine}{suffix}.jsonl"
+    return (
+        f"{machine.label()}_torch-{torch.__version__}_{which}_threads-{torch.get_num_threads()}{engine}{suffix}.jsonl"
+    )
 
 
 def _say(text: str) -> None:

@@ -89,7 +89,7 @@ class AccuracyBenchmark:
             "recipes": [recipe.facts() for recipe in self.recipes],
             "machine": machine.identity(),
             "software": machine.software(),
-            "state": machine.state(),
+            "state": machine.current_state(),
         }
 
     def run(self, path: Path, say: Say) -> None:

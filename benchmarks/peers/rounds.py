@@ -83,7 +83,7 @@ class PeersRun:
             for worker in self.workers.values():
                 worker.close()
             with suppress(UserError):  # where nothing can be written, the first line that could not be said so
-                self.write({"event": "end", "why": why, "time": machine.state()["time"]})
+                self.write({"event": "end", "why": why, "time": machine.current_state()["time"]})
 
     def write(self, line: Line) -> None:
         """Keep a line of the result, and hand it on."""
@@ -96,9 +96,9 @@ class PeersRun:
             KIND: SCHEMA,
             "plan": asdict(self.plan),
             "task": asdict(self.task.settings),
-            "machine": {"name": machine.name(), **machine.identity()},
+            "machine": {"name": machine.label(), **machine.identity()},
             "software": machine.software(),
-            "state": machine.state(),
+            "state": machine.current_state(),
         }
 
     def ruler(self) -> None:

@@ -101,7 +101,7 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
         "warm_up_s": warm.seconds,
         "peak_memory_mib": peak.mib,
         "peak_memory_how": peak.how,
-        "state": machine.state(),
+        "state": machine.current_state(),
     }
 
 

@@ -109,7 +109,7 @@ class Sweep:
     @pytest.hookimpl(tryfirst=True)
     def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
         """Say what pytest-benchmark asks of a machine, without its host name."""
-        return {"node": machine.name(), **machine.identity(), "software": machine.software()}
+        return {"node": machine.label(), **machine.identity(), "software": machine.software()}
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Write the files that pytest-benchmark was asked for as we write our own."""
@@ -140,14 +140,14 @@ class Sweep:
         facts = {
             "identity": machine.identity(),
             "software": software,
-            "state": machine.state(),
+            "state": machine.current_state(),
             "devices": devices,
             "data": benchmark.extra_info.get("data"),
             "threads": benchmark.extra_info.get("threads"),
             "dtype": DTYPE,
             "ruler": {device: asdict(measure_ruler(device)) for device in devices},
         }
-        stem = f"{machine.name(devices[-1])}_{'+'.join(devices)}_torch-{software['torch']}"
+        stem = f"{machine.label(devices[-1])}_{'+'.join(devices)}_torch-{software['torch']}"
         return ResultFile(self._folder(), stem, facts, [item.name for item in self.to_do])
 
     def _folder(self) -> Path:

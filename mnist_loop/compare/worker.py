@@ -109,9 +109,9 @@ class ArmWorker:
         from mnist_loop.support.device import resolve_device
 
         return {
-            "machine": {"name": machine.name(str(resolve_device(request["device"]))), **machine.identity()},
+            "machine": {"name": machine.label(str(resolve_device(request["device"]))), **machine.identity()},
             "software": machine.software(),
-            "state": machine.state(),
+            "state": machine.current_state(),
         }
 
     def load(self, request: Request) -> Answer:

@@ -97,7 +97,7 @@ def test_the_file_is_named_for_machine_device_and_torch(sweep, pytester):
     (file,) = pytester.path.glob(".benchmarks/*.json")
     from mnist_loop.bench import machine
 
-    assert re.fullmatch(rf"{machine.name('cpu')}_cpu_torch-[\w.+-]+_\d{{8}}-\d{{6}}\.json", file.name)
+    assert re.fullmatch(rf"{machine.label('cpu')}_cpu_torch-[\w.+-]+_\d{{8}}-\d{{6}}\.json", file.name)
 
 
 def test_no_host_name_is_stored(sweep, pytester):

@@ -53,7 +53,7 @@ class PeerEntry(Protocol):
 class EngineEntry:
     """An engine of `mnist_loop.engines` as an entry."""
 
-    NEEDS = ("torch",)
+    NEEDS: tuple[str, ...] = ("torch",)
 
     def __init__(self, name: str) -> None:
         self.name = name
