@@ -1,7 +1,7 @@
-"""The MNIST training loop that can be trusted, its property tests and its benchmarks.
+"""A correct MNIST training loop, a verifier for training loops, and benchmarks. All public names are here.
 
-The public names are loaded when they are first used, so that ``mnist-loop --help`` does not wait for torch. There are
-no asserts for pytest to rewrite here (PYTEST_DONT_REWRITE), whether the plugin is loaded before or after.
+They are loaded at first use, so that ``mnist-loop --help`` does not import torch. PYTEST_DONT_REWRITE: this file has no
+asserts, and pytest would warn that the plugin imports it before it can be rewritten.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What goes wrong by the user's hand: one sentence, no traceback, exit code 2."""
+"""Errors of the user. They are printed as one sentence, without a traceback, and give exit code 2."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Bad input. The message says what was found, what was expected and what to do."""
+    """Bad input. The message says what was wrong, what was expected and what to do."""
 
 
 class DataError(UserError):

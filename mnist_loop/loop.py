@@ -1,8 +1,10 @@
 """The training loop: forward, loss, backward, step; train mode and eval mode.
 
-This file is the lesson and the reference. It prints nothing and reads no options. It works with any
-model, any loss that is a mean over the batch, any optimizer whose step needs no closure, and any loader
-of ``(images, labels)`` pairs, on any device.
+This file is the lesson and the reference. It works with any model, any loss that is a mean over the batch, any
+optimizer whose step needs no closure, and any loader of ``(images, labels)`` pairs, on any device.
+
+Measured: 10.7k images/s end to end at batch size 64, of which the input pipeline takes 91 % (Intel Xeon, 2 threads,
+torch 2.15.0; the README's table).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss per image, and the share of images whose label was predicted (0 to 1)."""
+    """Mean loss per image, and the share of images that were classified correctly (0 to 1)."""
 
     loss: float
     accuracy: float
@@ -30,7 +32,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a history: losses per image and test accuracy (0 to 1). ``epoch`` counts from 1."""
+    """One entry of a history: mean losses per image, and test accuracy (0 to 1). ``epoch`` counts from 1."""
 
     epoch: int
     train_loss: float
@@ -49,16 +51,16 @@ def train_one_epoch(
     """Train ``model`` once on each batch of ``loader``.
 
     Args:
-        model: is on ``device``; where it has an ``input_shape``, each image is given that shape.
+        model: on ``device``. If it has an ``input_shape``, each image gets that shape.
         loader: yields pairs of images (N, ...) and labels (N,).
         loss_fn: maps outputs and labels to a scalar, the mean loss over the batch.
-        optimizer: holds the parameters of ``model``.
-        device: where the batches go.
-        on_batch: called after each step with the batch's number, from 0, and its loss, a scalar on
-            ``device``. To read the loss there is to wait for the device.
+        optimizer: has the parameters of ``model``.
+        device: where the batches are moved.
+        on_batch: called after each step with the batch's number, from 0, and its loss, a scalar on ``device``.
+            Reading the loss waits for the device.
 
     Returns:
-        The mean training loss per image, that of each batch taken before the step it led to.
+        The mean training loss per image. The loss of each batch is the one before its step.
 
     Raises:
         ValueError: ``loader`` yields no batch.
@@ -84,11 +86,11 @@ def train_one_epoch(
 def evaluate(model: nn.Module, loader: Loader, loss_fn: LossFunction, device: torch.device | str) -> Evaluation:
     """Evaluate ``model`` on each batch of ``loader``, in eval mode and without gradients.
 
-    Parameters, buffers, gradients, the mode of every submodule and the state of the random number
-    generators are afterwards as they were. The arguments are those of `train_one_epoch`.
+    Parameters, buffers, gradients, the mode of every submodule and the random number generators are left unchanged. The
+    arguments are those of `train_one_epoch`.
 
     Returns:
-        Loss and accuracy per image, whatever the batch size and however small the last batch.
+        Mean loss and accuracy per image. They do not depend on the batch size.
 
     Raises:
         ValueError: ``loader`` yields no batch.
@@ -120,24 +122,24 @@ def fit(
     train_one_epoch: Callable[..., float] = train_one_epoch,
     evaluate: Callable[..., Evaluation] = evaluate,
 ) -> list[Epoch]:
-    """Train and evaluate in turn, from ``first_epoch`` up to and with ``epochs``.
+    """Train and evaluate in turn, from epoch ``first_epoch`` to epoch ``epochs``.
 
     Args:
-        model: what is trained; it, the loss, the optimizer and the device are as in `train_one_epoch`.
-        train_loader: what it is trained on.
-        test_loader: what it is evaluated on.
+        model: the model to train, as in `train_one_epoch`.
+        train_loader: the training data.
+        test_loader: the data for the evaluation after each epoch.
         loss_fn: mean loss over a batch.
-        optimizer: holds the parameters of ``model``.
-        device: where the batches go.
+        optimizer: has the parameters of ``model``.
+        device: where the batches are moved.
         epochs: number of the last epoch.
-        first_epoch: number of the first one; above 1 where training goes on from a checkpoint.
+        first_epoch: number of the first epoch; above 1 if training continues from a checkpoint.
         on_batch: called after each step with the epoch's number, the batch's number and its loss.
-        on_epoch: called after each evaluation with the line that it adds to the history.
-        train_one_epoch: how an epoch is trained; an engine has its own way.
-        evaluate: how the model is evaluated.
+        on_epoch: called after each evaluation with the new entry of the history.
+        train_one_epoch: trains an epoch; an engine has its own function.
+        evaluate: evaluates the model; an engine has its own function.
 
     Returns:
-        The history, one line an epoch.
+        The history, one entry an epoch.
     """
     history = []
     for epoch in range(first_epoch, epochs + 1):
@@ -151,24 +153,24 @@ def fit(
 
 
 def shape_input(images: Tensor, model: nn.Module) -> Tensor:
-    """Give each image the ``input_shape`` of ``model``, pixels in order: N x 1 x 28 x 28 to N x 784 for the MLP.
+    """Reshape each image to the ``input_shape`` of ``model``: N x 1 x 28 x 28 to N x 784 for the MLP.
 
-    A model that names no ``input_shape`` takes the images as they are.
+    The pixels keep their order. A model without ``input_shape`` gets the images as they are.
     """
     input_shape = getattr(model, "input_shape", images.shape[1:])
     return images.reshape(len(images), *input_shape)
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Move ``tensor`` to ``device``, where it is not there already."""
-    # From pinned memory a CUDA copy need not wait: the kernels that read it are queued behind it. MPS
-    # gives no such promise.
+    """Move ``tensor`` to ``device``, unless it is there."""
+    # A CUDA copy from pinned memory need not be waited for: kernels that read it are queued after it. MPS does not
+    # guarantee that order.
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 def zero(device: torch.device | str) -> Tensor:
-    """Return the beginning of a sum on ``device``."""
-    # Sums stay on the device, so that no step waits for them; in float64, but on MPS, which has none.
+    """Return a sum of nothing on ``device``."""
+    # Sums stay on the device, so that no step waits for them. They are float64, except on MPS, which lacks it.
     dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
     return torch.zeros((), dtype=dtype, device=device)
 
@@ -177,7 +179,7 @@ def mean(total: Tensor, count: int) -> float:
     """Divide a sum over images by their number.
 
     Raises:
-        ValueError: there were none.
+        ValueError: the number is 0.
     """
     if count == 0:
         raise ValueError(
@@ -198,6 +200,6 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _same_randomness(device: torch.device | str) -> AbstractContextManager[None]:
-    # Starting a DataLoader draws from the global generator: evaluating must not change the training to come.
+    # Iterating over a DataLoader draws from the global generator, and evaluation must not change later training.
     device = torch.device(device)
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -1,4 +1,4 @@
-"""The models: the lesson's MLP, and a probe in which train and eval mode differ."""
+"""The models: the lesson's MLP, and a small network in which train and eval mode differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class MLP(nn.Module):
     """The lesson's network: Linear, ReLU, Linear.
 
-    ``input_shape`` is what the training loop shapes each image to.
+    The training loop reshapes each image to ``input_shape``.
 
     Args:
         input_size: values of one flattened image, 784 for MNIST.
@@ -29,10 +29,10 @@ class MLP(nn.Module):
 
 
 class ProbeNet(nn.Module):
-    """A small network that behaves otherwise in train mode than in eval mode.
+    """A small network that computes different things in train and in eval mode.
 
-    BatchNorm moves its running statistics and Dropout draws random numbers in train mode alone, so
-    that a loop that sets the wrong mode ends in another state. On a plain MLP it would not show.
+    Only in train mode does BatchNorm update its running statistics and Dropout draw random numbers. So a loop that sets
+    the wrong mode ends in a different state; with a plain MLP it would not.
 
     Args:
         input_size: values of one flattened image.

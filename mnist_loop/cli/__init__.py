@@ -16,16 +16,16 @@ from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.errors import UserError
 
 MISUSED = 2
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended: 128 + SIGINT
-READER_GONE = 141  # and of one whose pipe was closed: 128 + SIGPIPE
+INTERRUPTED = 130  # after Ctrl-C, by convention: 128 + SIGINT
+READER_GONE = 141  # after a closed pipe: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    It is 0 done, 1 a missed target or a bug that was found, 2 misuse, 130 Ctrl-C, 141 closed pipe.
+    Exit codes: 0 done, 1 a missed target or a bug that was found, 2 misuse, 130 Ctrl-C, 141 closed pipe.
 
-    Without ``argv`` this is the program itself, which no longer listens to Ctrl-C once the command has ended.
+    Without ``argv`` this is the program itself, which ignores Ctrl-C after the command has ended.
     """
     parser: argparse.ArgumentParser = _Parser(
         prog="mnist-loop", description="The MNIST training loop that can be trusted, and how fast it is here."
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     finally:
-        if argv is None:  # a second Ctrl-C would cut torch's clearing up short, with a traceback
+        if argv is None:  # a second Ctrl-C would interrupt torch's cleanup, with a traceback
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         with sigterm_as_ctrl_c():
             exit_code: int = arguments.run(arguments)
-            if sys.stdout is not None:  # None in a program that is started with its stdout closed
+            if sys.stdout is not None:  # it is None in a program that is started with stdout closed
                 sys.stdout.flush()
     except UserError as error:
         return _end(str(error), MISUSED)
@@ -57,21 +57,21 @@ def _run(arguments: argparse.Namespace) -> int:
         return _end("interrupted", INTERRUPTED)
     except BrokenPipeError:  # `| head`: quiet
         return _end("", READER_GONE)
-    except OSError as error:  # a full disk behind `>`, say: none of ours, whose errors are sentences already
+    except OSError as error:  # such as a full disk behind `>`; expected errors are UserErrors
         return _end(f"stopped by the operating system: {error}", MISUSED)
     return exit_code
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without ten lines of usage before it."""
+    """Prints an error as one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def _end(message: str, exit_code: int) -> int:
-    """Say why the command ended, where that can be said; return ``exit_code``."""
-    with suppress(OSError, AttributeError):  # stderr may be as full, gone or closed as stdout
+    """Print why the command ended, if that is possible; return ``exit_code``."""
+    with suppress(OSError, AttributeError):  # stderr may be full or closed too
         if message:
             sys.stderr.write(f"mnist-loop: {message}\n")
     for stream in (sys.stdout, sys.stderr):
@@ -79,7 +79,7 @@ def _end(message: str, exit_code: int) -> int:
             if stream is not None:
                 stream.flush()
         except OSError:
-            # The interpreter will try once more as it exits, and complain: let that text go nowhere.
+            # The interpreter flushes again at exit and would report an error: the text goes to the null device.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: when they are answered, and how."""
+"""How Ctrl-C and SIGTERM are handled."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from types import FrameType
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end what runs within as Ctrl-C does: with its summary, and with no file half written."""
+    """Let SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does, so that it ends in good order."""
     with _handled_by(signal.default_int_handler, signal.SIGTERM):
         yield
 
 
 @contextmanager
 def held_back(tell: Callable[[], object]) -> Iterator[None]:
-    """Answer Ctrl-C and SIGTERM when what runs within is over; call ``tell`` as they come.
+    """Delay Ctrl-C and SIGTERM until the end of the block; call ``tell`` when they arrive.
 
-    For importing torch: where the exception is raised below its C++ part, it is lost, or a module stays half loaded.
+    This is for importing torch: an exception below its C++ code is lost, or leaves a module half loaded.
     """
     came: list[int] = []
 
@@ -36,7 +36,7 @@ def held_back(tell: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], object], *numbers: signal.Signals) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # no other may set a handler, nor is it interrupted
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set handlers
         yield
         return
     before = {number: signal.signal(number, handler) for number in numbers}

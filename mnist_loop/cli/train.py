@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from mnist_loop.training.checkpoint import Checkpoint
-    from mnist_loop.training.session import Session
+    from mnist_loop.training.run import TrainingRun
 
 LESSON = {"batch_size": 64, "lr": 0.01, "seed": 0}
 FINISHED, MISSED, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add = parser.add_argument
     add("--epochs", type=positive_int, default=5, metavar="N", help="number of the last epoch (default 5)")
-    # Without a default: what is not given comes from the checkpoint that --resume names, else from the lesson.
+    # These have no default: a value that is not given comes from the checkpoint of --resume, else from the lesson.
     add("--batch-size", type=positive_int, metavar="N", help="images in a batch (default 64)")
     add("--lr", type=positive_float, metavar="X", help="learning rate of SGD (default 0.01)")
     add("--seed", type=seed, metavar="N", help="seed of the weights and of the shuffling (default 0)")
@@ -61,21 +61,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train as the options say; return the exit code."""
+    """Train with the options; return the exit code."""
     if _speaks(arguments):
         _check_save(arguments.save, arguments.resume)
     with Progress(to_stderr=arguments.json, silent=not _speaks(arguments)) as progress:
-        progress.status("loading torch")  # only now: --help and a mistyped option need not wait for it
+        progress.status("loading torch")  # only here, so that --help does not wait for it
         with held_back(lambda: progress.status("interrupted: ending as soon as torch is loaded")):
             import torch
 
-            import mnist_loop.training.session  # noqa: F401  # loads torchvision
+            import mnist_loop.training.run  # noqa: F401  # loads torchvision
             from mnist_loop.support.device import resolve_device
 
         device = _own(resolve_device(arguments.device), arguments)
         threads = torch.get_num_threads()
         try:
-            # The device is named, or each CUDA device there is would be woken up.
+            # Without the name of the device, fork_rng would initialise every CUDA device.
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 result = _train(arguments, device, progress)
         finally:
@@ -87,31 +87,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> dict[str, Any]:
-    from mnist_loop.training.session import LossNotFinite
+    from mnist_loop.training.run import LossNotFinite
 
-    session, prepare_s = _start(arguments, device, progress)
+    training_run, prepare_s = _start(arguments, device, progress)
     started = time.perf_counter()
     exit_code, ended, reason, can_go_on = FINISHED, "finished", None, False
     try:
-        session.train(arguments.epochs, progress)
+        training_run.train(arguments.epochs, progress)
     except KeyboardInterrupt:
         exit_code, ended, can_go_on = INTERRUPTED, "interrupted", True
     except LossNotFinite as error:
         exit_code, ended = MISSED, "stopped"
-        reason = f"{error}; a lower --lr than {session.settings.lr} may help"
+        reason = f"{error}; a lower --lr than {training_run.settings.lr} may help"
     except CheckpointError as error:
         exit_code, ended, reason, can_go_on = FAILED, "stopped", str(error), True
     seconds = time.perf_counter() - started
 
-    done, last = len(session.history), session.history[-1] if session.history else None
+    done, last = len(training_run.history), training_run.history[-1] if training_run.history else None
     if reason is not None:
         progress.line(reason)
     reached = "" if last is None else f", test accuracy {last.test_accuracy:.4f}"
-    data = session.settings.data
+    data = training_run.settings.data
     progress.line(f"{ended}: {done} of {arguments.epochs} epochs in {seconds:.1f} s on {data}{reached}")
-    if session.saved is not None:
-        hint = f"; go on from it with {_resume_options(arguments, session)}" if can_go_on else ""
-        progress.line(f"checkpoint: {session.save_to}, after epoch {session.saved}{hint}")
+    if training_run.saved is not None:
+        hint = f"; go on from it with {_resume_options(arguments, training_run)}" if can_go_on else ""
+        progress.line(f"checkpoint: {training_run.save_to}, after epoch {training_run.saved}{hint}")
     target = arguments.target_accuracy
     if exit_code == FINISHED and target is not None and last is not None:
         missed = last.test_accuracy < target
@@ -123,22 +123,22 @@ def _train(arguments: argparse.Namespace, device: torch.device, progress: Progre
         "exit_code": exit_code,
         "ended": ended,
         "reason": reason,
-        "settings": asdict(session.settings),
+        "settings": asdict(training_run.settings),
         "epochs": arguments.epochs,
-        "history": [asdict(epoch) for epoch in session.history],
+        "history": [asdict(epoch) for epoch in training_run.history],
         "prepare_seconds": prepare_s,
         "seconds": seconds,
         "target_accuracy": target,
-        "checkpoint": None if session.saved is None else str(session.save_to),
+        "checkpoint": None if training_run.saved is None else str(training_run.save_to),
     }
 
 
-def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> tuple[Session, float]:
+def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> tuple[TrainingRun, float]:
     import torch
 
     from mnist_loop.bench.machine import available_cpus
     from mnist_loop.data import load_data
-    from mnist_loop.training.session import Session, Settings
+    from mnist_loop.training.run import TrainingRun, TrainingSettings
 
     checkpoint, save_to = _checkpoint(arguments)
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if arguments.engine == "distributed" else 1
@@ -146,19 +146,19 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
     progress.status("looking for the data")
     data = load_data(arguments.data)
     progress.line(data.note)
-    settings = Settings(
+    settings = TrainingSettings(
         **{name: _choose(name, arguments, checkpoint) for name in LESSON},
         data=data.name,
         device=device.type,
         threads=torch.get_num_threads(),
-        torch=str(torch.__version__),  # its own type is not one that weights_only reads
+        torch=str(torch.__version__),  # weights_only cannot read its own type
         engine=arguments.engine,
     )
     progress.line(f"device: {device} | CPU threads: {settings.threads} | torch: {settings.torch}")
-    session = Session(settings, data, device, arguments.workers, save_to)
+    training_run = TrainingRun(settings, data, device, arguments.workers, save_to)
     if checkpoint is not None:
-        session.resume(checkpoint)
-        done = len(session.history)
+        training_run.resume(checkpoint)
+        done = len(training_run.history)
         if done > arguments.epochs:
             raise CheckpointError(
                 f"{arguments.resume}: {done} epochs are done, expected --epochs {done} or more, not {arguments.epochs}"
@@ -168,13 +168,13 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
             there, here = checkpoint.settings.get(name), getattr(settings, name)
             if there != here:
                 progress.line(f"{name} was {there} and is {here}: the result may differ in its last bits")
-    prepare_s = session.prepare(progress)
-    session.save()  # the time to learn that the file cannot be written is now
-    return session, prepare_s
+    prepare_s = training_run.prepare(progress)
+    training_run.save()  # fails now, not after an epoch, if the file cannot be written
+    return training_run, prepare_s
 
 
 def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path | None]:
-    """Return the checkpoint to go on from, and the file to save to."""
+    """Return the checkpoint to continue from, and the file to save to."""
     from mnist_loop.training.checkpoint import Checkpoint
 
     save, resume = arguments.save, arguments.resume
@@ -182,7 +182,7 @@ def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path 
 
 
 def _check_save(save: Path | None, resume: Path | None) -> None:
-    """Refuse to save where a file would be lost: that of a run which goes on is kept up to date."""
+    """Refuse to overwrite a file, except the checkpoint of the run that is resumed."""
     if save is None or (resume is not None and save.resolve() == resume.resolve()):
         return
     check_output(save, instead=f"go on from it with --resume {save}, or save to a new file")
@@ -191,12 +191,12 @@ def _check_save(save: Path | None, resume: Path | None) -> None:
 
 
 def _speaks(arguments: argparse.Namespace) -> bool:
-    """Tell whether this process prints and saves: of several that train together, the first one does for all."""
+    """Return whether this process prints and saves. Of several that train together, only the first one does."""
     return arguments.engine != "distributed" or os.environ.get("RANK", "0") == "0"
 
 
 def _own(device: torch.device, arguments: argparse.Namespace) -> torch.device:
-    """Return this process's own GPU, of several that train together."""
+    """Return the GPU of this process, if several train together."""
     import torch
 
     if arguments.engine != "distributed" or device.type != "cuda" or device.index is not None:
@@ -211,7 +211,7 @@ def _choose(name: str, arguments: argparse.Namespace, checkpoint: Checkpoint | N
     return LESSON[name] if checkpoint is None else checkpoint.settings.get(name, LESSON[name])
 
 
-def _resume_options(arguments: argparse.Namespace, session: Session) -> str:
-    """Return the options that take up this run where it ended. What they leave out is in the checkpoint."""
-    options = ["--resume", str(session.save_to), "--epochs", str(arguments.epochs)]
+def _resume_options(arguments: argparse.Namespace, training_run: TrainingRun) -> str:
+    """Return the options that continue this run. All other settings are in the checkpoint."""
+    options = ["--resume", str(training_run.save_to), "--epochs", str(arguments.epochs)]
     return shlex.join(options if arguments.data is None else [*options, "--data", arguments.data])

@@ -1,4 +1,4 @@
-"""MNIST, or its stand-in `Digits`: found on disk, downloaded or drawn, and loaded in batches."""
+"""MNIST from disk or download, or the stand-in `Digits`, and the lesson's DataLoaders."""
 
 from mnist_loop.data.mnist import MNIST, Data, download_mnist, load_data, make_loaders, normalisation, normalise
 

@@ -1,4 +1,4 @@
-"""Digits, the built-in stand-in for MNIST: digits that look handwritten, drawn from a fixed seed.
+"""Digits, the built-in stand-in for MNIST: images that look like handwritten digits, drawn from a fixed seed.
 
 It is as hard as MNIST for the lesson. Test accuracy after each epoch, mean of seeds 0 to 2:
 
@@ -6,13 +6,13 @@ It is as hard as MNIST for the lesson. Test accuracy after each epoch, mean of s
     MNIST       0.892    0.908    0.914    0.921    0.926
     Digits      0.890    0.911    0.916    0.925    0.930
 
-Its pixels have mean 0.131 and standard deviation 0.307; MNIST's have 0.131 and 0.308. All 70,000 images
-are drawn in 2.5 to 4 seconds on 2 cores of a 2023 Xeon.
+Its pixels have mean 0.131 and standard deviation 0.307; MNIST's have 0.131 and 0.308. All 70,000 images are drawn in
+2.5 to 4 seconds on 2 cores of a 2023 Xeon.
 
-Every machine draws the same bits, and a stored checksum holds it to that. So random numbers come from
-`RandomState.random_sample` alone, whose stream numpy has frozen, and arithmetic is what IEEE 754 rounds
-exactly (+, -, *, /, sqrt, comparisons), one array operation at a time: no sine, no power, no matrix product
-and no sum of numpy's own, whose last bits vary between builds.
+Every machine draws the same bits, which a stored checksum verifies. For this, random numbers come only from
+`RandomState.random_sample`, whose stream numpy has frozen. The arithmetic is only what IEEE 754 rounds exactly
+(+, -, *, /, sqrt, comparisons), one array operation at a time. Sines, powers, matrix products and numpy's sums are not
+used: their last bits differ between builds.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Span = tuple[int, int, int, int]
 Weights = tuple[float, float, float, float]
 
 SIZES = {"train": 60_000, "test": 10_000}
-# Of the four files, one after the other in the order of ALL_FILES.
+# Of the four files, concatenated in the order of ALL_FILES.
 SHA256 = "b071fff97ca58b15abf5ff5b46d86f550705260df7007e87f002681e1ae5a356"
 
-# Each picture shows one way to write a digit. The pen runs through the letters in alphabetical order,
-# turns sharply at a capital, and is lifted where the alphabet has a gap.
+# Each picture shows one way to write a digit. The pen moves through the letters in alphabetical order. It turns sharply
+# at a capital, and is lifted where a letter of the alphabet is missing.
 PICTURES = {
     0: """
         . . . h a . .     . . h a .     . . . b a . .
@@ -161,22 +161,22 @@ PICTURES = {
 }
 
 SEEDS = {"train": 1, "test": 2}
-CHUNK = 250  # images drawn at a time, each chunk from its own seed: their pixels fit a core's cache
-DOTS = 72  # an image's line is this many dots of the pen, close enough to look like one
+CHUNK = 250  # images drawn at a time, with a seed of their own; their pixels fit into the cache of a core
+DOTS = 72  # dots of the pen in an image, close enough to look like a line
 
-# How hands differ: standard deviations, where a digit is 2 high. With these the lesson learns Digits as
-# fast, and as far, as MNIST, and the pixels have MNIST's mean and standard deviation.
-JITTER = 0.085  # of each letter's place
-BEND = 0.13  # of the coefficients of x^2, xy and y^2 that bow the whole digit
-WIDTH = 0.14  # of its width, in parts of itself
+# How handwriting varies: standard deviations, for a digit of height 2. They were chosen so that the lesson learns
+# Digits as fast and as well as MNIST, and the pixels have MNIST's mean and standard deviation.
+JITTER = 0.085  # of the place of each letter
+BEND = 0.13  # of the coefficients of x^2, xy and y^2 that bend the whole digit
+WIDTH = 0.14  # of its width, relative
 SHEAR = 0.26  # of its slant, as x over y
 SLANT = 0.1  # the mean slant: most people lean to the right
 TURN = 0.12  # of its rotation, in radians
-CAREFUL, HASTY = 0.65, 1.85  # all these times the first for a careful hand, up to the second for a hasty one
+CAREFUL, HASTY = 0.65, 1.85  # factors on all of these, from a careful to a hasty writer
 
-# The page, in pixels. Like MNIST's, a digit fills a box of 20 x 20 and has its centre of mass in the middle.
+# The image, in pixels. As in MNIST, a digit fills a box of 20 x 20 and has its centre of mass in the middle.
 BOX = 20.0
-SIZE = 0.05  # standard deviation of the box, in parts of itself
+SIZE = 0.05  # standard deviation of the box, relative
 SHIFT = 0.27  # standard deviation of the centre of mass
 PEN = (1.28, 0.3)  # radius of the pen: mean and standard deviation
 FINEST_PEN = 0.75
@@ -184,18 +184,18 @@ EDGE = 1.1  # width of the grey edge of a line
 
 
 class Digits(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: MNIST is Any
-    """The stand-in as a data set: used like ``torchvision.datasets.MNIST``, read by the same code.
+    """The stand-in as a data set. It is used like ``torchvision.datasets.MNIST``, and read by the same code.
 
     Args:
-        root: the files lie in ``root/Digits/raw``, unpacked, under MNIST's own names.
-        train: the 60,000 images to train on, else the 10,000 to test on.
+        root: the files are in ``root/Digits/raw``, unpacked, with the names of MNIST's files.
+        train: the 60,000 training images, else the 10,000 test images.
         transform: applied to each PIL image.
         target_transform: applied to each label.
-        download: draws them when they are not there, or not intact.
+        download: draw them if they are missing or damaged.
 
     Raises:
-        DataError: no intact files, and not asked to draw them; or they cannot be written; or this
-            machine draws other bits than every other.
+        DataError: the files are missing or damaged and ``download`` is false; or they cannot be written; or this
+            machine draws wrong bits.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Digits(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: M
 def draw(split: str, threads: int | None = None) -> tuple[Bytes, Bytes]:
     """Draw ``"train"`` or ``"test"``: images (N, 28, 28), white on black, and labels (N,).
 
-    ``threads`` changes how long it takes, never what is drawn.
+    ``threads`` changes the time, not the images.
     """
     images = np.empty((SIZES[split], *IMAGE_SHAPE), np.uint8)
     labels = np.empty(SIZES[split], np.uint8)
@@ -228,16 +228,16 @@ def draw(split: str, threads: int | None = None) -> tuple[Bytes, Bytes]:
         rng = np.random.RandomState([SEEDS[split], start])
         images[chunk], labels[chunk] = _draw_images(rng, chunk.stop - start)
 
-    _alphabet()  # read once, before the threads ask for it
+    _alphabet()  # fills the cache before the threads need it
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(draw_chunk, range(0, SIZES[split], CHUNK)))
     return images, labels
 
 
 def _draw_into(folder: Path) -> None:
-    """Draw all four files and put them into ``folder`` once they are whole and right.
+    """Draw all four files and move them into ``folder`` when they are complete and checked.
 
-    Another process may do the same: both move the same bytes to the same place.
+    Another process may do so at the same time: both move the same bytes to the same place.
     """
     try:
         with staging_folder(folder.parent) as staging:
@@ -274,7 +274,7 @@ def _draw_images(rng: np.random.RandomState, count: int) -> tuple[Bytes, Bytes]:
     """Draw ``count`` images (count, 28, 28) and their labels (count,)."""
     labels, glyphs = _choose(rng, count)
     haste = rng.random_sample(count)
-    careless = CAREFUL + (HASTY - CAREFUL) * haste * haste * haste  # most hands are careful
+    careless = CAREFUL + (HASTY - CAREFUL) * haste * haste * haste  # most writers are careful
     x, y = _write(rng, glyphs, careless)
     x, y = _lean(rng, x, y, careless)
     pen = np.maximum(PEN[0] + PEN[1] * _bell(rng, count), FINEST_PEN)
@@ -283,14 +283,14 @@ def _draw_images(rng: np.random.RandomState, count: int) -> tuple[Bytes, Bytes]:
 
 
 def _choose(rng: np.random.RandomState, count: int) -> tuple[Ints, Ints]:
-    """Choose labels (count,), and for each one way to write it, as indices (count,) into the alphabet."""
+    """Choose labels (count,), and a glyph for each, as indices (count,) into the alphabet."""
     first, ways = _alphabet().first, _alphabet().ways
     labels = np.floor(rng.random_sample(count) * CLASSES).astype(np.int64)
     return labels, first[labels] + np.floor(rng.random_sample(count) * ways[labels]).astype(np.int64)
 
 
 def _write(rng: np.random.RandomState, glyphs: Ints, careless: Floats) -> tuple[Floats, Floats]:
-    """Write ``glyphs``, each letter a little off its place: x and y of the dots, each (DOTS, count)."""
+    """Write ``glyphs`` with each letter moved a little; return x and y of the dots, each (DOTS, count)."""
     alphabet = _alphabet()
     spans, weights = alphabet.spans[..., glyphs], alphabet.weights[..., glyphs]
     letters = alphabet.letters[..., glyphs]
@@ -303,7 +303,7 @@ def _write(rng: np.random.RandomState, glyphs: Ints, careless: Floats) -> tuple[
 
 
 def _lean(rng: np.random.RandomState, x: Floats, y: Floats, careless: Floats) -> tuple[Floats, Floats]:
-    """Bow, widen, slant and turn each digit as a whole."""
+    """Bend, widen, slant and rotate each digit as a whole."""
     count = len(careless)
     bend = careless * BEND * _bell(rng, 6, count)
     x, y = (
@@ -312,13 +312,15 @@ def _lean(rng: np.random.RandomState, x: Floats, y: Floats, careless: Floats) ->
     )
     x = x * (1 + careless * WIDTH * _bell(rng, count))
     x = x - (SLANT + careless * SHEAR * _bell(rng, count)) * y
-    half = careless * TURN * _bell(rng, count) / 2  # the tangent of half the angle: it gives both by division
+    half = (
+        careless * TURN * _bell(rng, count) / 2
+    )  # tangent of half the angle, from which sine and cosine follow by division
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     return cosine * x - sine * y, sine * x + cosine * y
 
 
 def _place(rng: np.random.RandomState, x: Floats, y: Floats, pen: Floats) -> tuple[Floats, Floats]:
-    """Scale each digit to the box and move its centre of mass to the middle: pixels from here on."""
+    """Scale each digit to the box, and move its centre of mass to the middle; return pixels."""
     count = len(pen)
     longest = np.maximum(x.max(axis=0) - x.min(axis=0), y.max(axis=0) - y.min(axis=0))
     scale = (BOX - 2 * pen) * (1 + SIZE * _bell(rng, count)) / longest
@@ -330,9 +332,11 @@ def _place(rng: np.random.RandomState, x: Floats, y: Floats, pen: Floats) -> tup
 
 
 def _ink(x: Floats, y: Floats, pen: Floats) -> Bytes:
-    """Ink each pixel by its distance to the nearest dot: images (count, 28, 28)."""
+    """Colour each pixel by its distance to the nearest dot; return images (count, 28, 28)."""
     grid = np.arange(IMAGE_SHAPE[0], dtype=np.float32)[:, np.newaxis]
-    nearest = np.full((*IMAGE_SHAPE, len(pen)), np.inf, np.float32)  # images last: long rows for numpy
+    nearest = np.full(
+        (*IMAGE_SHAPE, len(pen)), np.inf, np.float32
+    )  # images are the last axis: numpy is fast with long rows
     distance = np.empty_like(nearest)
     for dot_x, dot_y in zip(x.astype(np.float32), y.astype(np.float32), strict=True):
         right, down = grid - dot_x, grid - dot_y
@@ -345,7 +349,7 @@ def _ink(x: Floats, y: Floats, pen: Floats) -> Bytes:
 
 
 def _bell(rng: np.random.RandomState, *shape: int) -> Floats:
-    """Draw numbers with mean 0 and standard deviation 1, none beyond 3, nearly normal."""
+    """Draw nearly normal numbers with mean 0 and standard deviation 1; none is beyond 3."""
     return 2 * (rng.random_sample(shape) + rng.random_sample(shape) + rng.random_sample(shape)) - 3
 
 
@@ -358,8 +362,8 @@ def _sum(terms: Iterable[Floats]) -> Floats:
 class Glyph(NamedTuple):
     """One way to write a digit: the letters of its picture, and the pen's dots between them.
 
-    A dot lies on the curve between the second and the third of the four letters of its span. Its place
-    is the sum of theirs, each times a weight.
+    A dot is on the curve between the second and the third of the four letters of its span. Its place is the weighted
+    sum of theirs.
     """
 
     letters: list[Point]  # x to the right, y down, from the middle; y from -1 to 1
@@ -394,7 +398,7 @@ def _alphabet() -> Alphabet:
 
 
 def _side_by_side(pictures: str) -> Iterable[Sequence[str]]:
-    """Split pictures that stand side by side, five spaces apart, into the lines of each."""
+    """Split pictures that are side by side, five spaces apart, into the lines of each."""
     return zip(*(line.strip().split(5 * " ") for line in pictures.strip().splitlines()), strict=True)
 
 
@@ -420,7 +424,7 @@ def _read(picture: Sequence[str]) -> Glyph:
 
 
 def _spans(curve: list[int]) -> list[Span]:
-    """Cut a curve between its letters; before the first and after the last, that one stands again."""
+    """Return the four letters of each piece of a curve; at both ends the outermost letter is repeated."""
     padded = [curve[0], *curve, curve[-1]]
     return list(zip(padded, padded[1:], padded[2:], padded[3:], strict=False))
 
@@ -439,7 +443,7 @@ def _dots(letters: list[Point], spans: list[Span]) -> Iterator[tuple[Span, Weigh
 
 
 def _catmull_rom(t: float) -> Weights:
-    """Weigh four points for the place ``t``, from 0 at the second to 1 at the third."""
+    """Return the weights of four points at ``t``, which goes from 0 at the second to 1 at the third."""
     return (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,

@@ -1,8 +1,8 @@
-"""IDX files, the format of MNIST: written, and checked before anything reads them.
+"""IDX files, the format of MNIST: writing and checking them.
 
-torchvision reads them; what it says of a broken one is of little help, so the check comes first.
-The format: two zero bytes, the code of the element type, the number of dimensions, each
-dimension as a big-endian 32-bit integer, then the elements.
+torchvision reads them. They are checked first, because its errors for broken files help little. The format: two zero
+bytes, the code of the element type, the number of dimensions, each dimension as a big-endian 32-bit integer, then the
+elements.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPLITS = {"train": "train", "test": "t10k"}
 
 
 def file_names(split: str) -> tuple[str, str]:
-    """Names of the images file and the labels file of ``"train"`` or ``"test"``."""
+    """Return the names of the images file and the labels file of ``"train"`` or ``"test"``."""
     prefix = SPLITS[split]
     return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
 
@@ -39,7 +39,7 @@ def encode(array: npt.NDArray[np.uint8]) -> bytes:
 
 
 def check_folder(folder: Path) -> dict[str, str]:
-    """Check the four files in ``folder``; return the MD5 of each by its name.
+    """Check the four files in ``folder``; return the MD5 of each, by name.
 
     Raises:
         DataError: a file is missing, unreadable, truncated, too long or not IDX, images and labels
@@ -66,7 +66,7 @@ def check_folder(folder: Path) -> dict[str, str]:
 
 
 def _read(file: Path, dimensions: int) -> tuple[tuple[int, ...], npt.NDArray[np.uint8], str]:
-    """Return the shape that the header tells, the elements in a row, and the MD5 of the whole file."""
+    """Return the shape in the header, the elements as a flat array, and the MD5 of the whole file."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def _read(file: Path, dimensions: int) -> tuple[tuple[int, ...], npt.NDArray[np.
     if len(content) < start:
         raise DataError(f"{file}: {len(content)} bytes, expected a header of {start}")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
-    expected = start + math.prod(shape)  # in Python's integers: numpy's would overflow
+    expected = start + math.prod(shape)  # Python's integers do not overflow
     if len(content) != expected:
         what = "truncated" if len(content) < expected else "too long"
         raise DataError(f"{file}: {what}, {len(content)} bytes found, {expected} expected from its header")

@@ -1,4 +1,4 @@
-"""The data: MNIST from disk or downloaded, else the stand-in `Digits`; and the lesson's DataLoaders."""
+"""The data: MNIST from disk or download, else the stand-in `Digits`; and the lesson's DataLoaders."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mnist_loop.support.files import publish, staging_folder
 
 ENVIRONMENT_VARIABLE = "MNIST_LOOP_DATA"
 DEFAULT_ROOT = Path("data")
-DOWNLOAD_TIMEOUT_S = 5.0  # of silence, for each of two mirrors: a server that answers does so within one second
+DOWNLOAD_TIMEOUT_S = 5.0  # without data, for each of two mirrors; a server that works answers within one second
 
-# Published with the data set: the MD5 of the four files, unpacked.
+# The published MD5 of the four unpacked files.
 MNIST_CHECKSUMS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -37,34 +37,34 @@ PairLoader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
 
 
 def normalisation() -> transforms.Compose:
-    """The lesson's transform: a PIL image of 0 to 255 becomes a float tensor 1 x 28 x 28 of -1 to 1."""
+    """Return the lesson's transform: a PIL image (0 to 255) becomes a float tensor 1 x 28 x 28 (-1 to 1)."""
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Do to images (N, 28, 28) of uint8 what `normalisation` does to each, to the bit; return floats (N, 1, 28, 28).
+    """Apply `normalisation` to uint8 images (N, 28, 28) at once; return floats (N, 1, 28, 28), bitwise the same.
 
-    Its (x / 255 - 0.5) / 0.5 is rounded as x / 127.5 - 1 is, for a product with 2 has no rounding.
+    (x / 255 - 0.5) / 0.5 is rounded like x / 127.5 - 1, because doubling a float is exact.
     """
     return images.unsqueeze(1).float().div_(127.5).sub_(1)
 
 
 class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped: MNIST is Any
-    """torchvision's MNIST, read from the files in ``raw`` alone: those are the ones that were checked."""
+    """torchvision's MNIST, read only from the files in ``raw``, which were checked."""
 
     def _check_legacy_exist(self) -> bool:
-        return False  # or torchvision would prefer what its old releases left in ``processed``
+        return False  # else torchvision prefers files of its old releases in ``processed``
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, and what every result says of it.
+    """A data set, with the name and the note that results carry.
 
     Attributes:
-        name: ``"MNIST"``, ``"Digits"``, or ``"MNIST (modified)"`` for files in MNIST's place that are not MNIST.
+        name: ``"MNIST"``, ``"Digits"``, or ``"MNIST (modified)"`` if the checksums are not those of MNIST.
         root: the folder that torchvision reads from.
         train, test: the two splits, as torchvision's data sets with the lesson's transform.
-        note: one line for the user: which data, from where, and what was passed over.
+        note: one line for the user: which data, from where, and which places had none.
     """
 
     name: str
@@ -77,15 +77,15 @@ class Data:
 def load_data(where: str | Path | None = None, *, download: bool = True) -> Data:
     """Find MNIST, download it, or fall back to `Digits`.
 
-    MNIST is looked for in ``where``, then in ``$MNIST_LOOP_DATA``, then in ``./data``. A download goes to
-    the first of these that is named. The note of the result says what was found.
+    MNIST is looked for in ``where``, then in ``$MNIST_LOOP_DATA``, then in ``./data``. A download is written to the
+    first of these that is given. The note of the result says what was found.
 
     Args:
-        where: a folder that holds ``MNIST/raw``; ``"mnist"`` to refuse the stand-in; ``"digits"`` to ask for it.
-        download: whether a missing MNIST may be downloaded.
+        where: a folder with ``MNIST/raw`` in it; or ``"mnist"``: never the stand-in; or ``"digits"``: the stand-in.
+        download: whether MNIST may be downloaded.
 
     Raises:
-        DataError: a folder that is not there, a broken file, or no MNIST where the stand-in is refused.
+        DataError: the folder does not exist, a file is broken, or there is no MNIST and ``where`` is ``"mnist"``.
     """
     if where == "digits":
         return _digits(DEFAULT_ROOT, "")
@@ -116,17 +116,17 @@ def make_loaders(
     workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[PairLoader, PairLoader]:
-    """Build the lesson's two DataLoaders: train shuffled anew each epoch, test in its own order.
+    """Make the lesson's two DataLoaders: train is shuffled in each epoch, test keeps its order.
 
     Args:
-        data: what they load.
+        data: the data set.
         batch_size: images in a batch; the last one may be smaller.
         generator: shuffles the training data; by default torch's global one, as in the lesson.
-        workers: processes that load data; 0 loads in this one.
-        device: where the batches will go; for CUDA they lie in pinned memory.
+        workers: processes that load data; 0 loads in this process.
+        device: where the batches will be moved; for CUDA they are in pinned memory.
 
     Returns:
-        The loaders of train and test. Iterating the latter draws from no generator of others.
+        The loaders of train and test. Iterating over the second one does not draw from the global generator.
     """
     pin_memory = torch.device(device).type == "cuda"
     train_loader: PairLoader = DataLoader(
@@ -141,7 +141,7 @@ def make_loaders(
         data.test,
         batch_size=batch_size,
         shuffle=False,
-        generator=torch.Generator(),  # or starting an iteration would draw from the global one
+        generator=torch.Generator(),  # else iterating would draw from the global generator
         num_workers=workers,
         pin_memory=pin_memory,
     )
@@ -149,13 +149,13 @@ def make_loaders(
 
 
 def download_mnist(root: Path) -> None:
-    """Download MNIST through torchvision into ``root``; its checksums decide. A part of it never stays.
+    """Download MNIST with torchvision into ``root``, completely or not at all, and check its checksums.
 
     Raises:
         DataError: no mirror answered, the checksums differ, or ``root`` cannot be written.
     """
     try:
-        # Some releases of torchvision print what they download; stdout is for results.
+        # Some releases of torchvision print to stdout, which is for results.
         with staging_folder(root) as folder, _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
             _fetch(folder)
             publish([folder / name for name in idx.ALL_FILES], root / "MNIST" / "raw")
@@ -164,10 +164,12 @@ def download_mnist(root: Path) -> None:
 
 
 def _fetch(folder: Path) -> None:
-    """Download and unpack the four files. A mirror that fails once is not asked again.
+    """Download and unpack the four files. A mirror that fails once is not tried again.
+
+    torchvision's own download does not try the second mirror after some errors of the first.
 
     Raises:
-        OSError: with what became of each mirror. torchvision's own download gives up at some errors of the first.
+        OSError: says how each mirror failed.
     """
     reasons = []
     for mirror in datasets.MNIST.mirrors:
@@ -197,8 +199,8 @@ def _places(where: str | Path | None) -> list[tuple[Path, str]]:
 
 
 def _expand_user(path: str | Path) -> Path:
-    # As torchvision does it, or the two would mean different folders.
-    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser fails where there is no such user
+    # As torchvision does, so that both mean the same folder.
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser fails for an unknown user
 
 
 def _has_mnist(root: Path) -> bool:
@@ -209,7 +211,7 @@ def _has_mnist(root: Path) -> bool:
         return False
     except OSError as error:
         raise DataError(f"{raw}: cannot be read ({error.strerror}), expected the four files of MNIST") from error
-    # One file is enough to be looked at: a half-copied folder is an error to be told, not to be passed over.
+    # One file is enough: a half-copied folder is an error, not a folder without MNIST.
     return not found.isdisjoint(idx.ALL_FILES)
 
 

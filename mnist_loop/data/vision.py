@@ -1,4 +1,4 @@
-"""torchvision, or one sentence on why it does not load."""
+"""torchvision, or an error that says why it does not load."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from importlib import metadata
 
 from mnist_loop.errors import DataError
 
-# Each torch release has its torchvision; https://github.com/pytorch/vision#installation lists the pairs.
+# Each torch release needs its own torchvision: https://github.com/pytorch/vision#installation has the pairs.
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def explain(error: Exception) -> str:
-    """Turn what torchvision raises at import into a sentence with what to install."""
+    """Turn an error of torchvision's import into a sentence that says what to install."""
     found = f"torch {_version('torch')} beside torchvision {_version('torchvision')}"
-    # The second is what older releases say of the same.
+    # Older releases have the second message for the same problem.
     if "torchvision::nms" in str(error) or "has no attribute 'extension'" in str(error):
         return (
             f"torchvision does not load: {found} come from different builds "

@@ -1,7 +1,7 @@
-"""Engines: ways to run the lesson's loop, each the same training as `mnist_loop.loop`, most of them faster.
+"""Engines: other ways to run the lesson's loop, with the same result; most are faster.
 
-An engine is a module with what `mnist_loop.engines.contract.Engine` lists. Their names are here, where torch is not
-imported: ``mnist-loop --help`` must not wait for it.
+An engine is a module with the functions of `mnist_loop.engines.contract.Engine`. This file has only their names, so
+that ``mnist-loop --help`` does not import torch.
 """
 
 IN_ONE_PROCESS = ("reference", "resident", "handwritten", "native", "compiled", "graphed")

@@ -1,9 +1,12 @@
 """Several whole steps (input, forward, loss, backward, update) as one compiled function, on resident data.
 
-The steps are recorded as they run: autograd and the optimizer are torch's own, and what they compute is written down
-by `make_fx` and given to torch's compiler, Inductor. What was compiled is tried against the lesson's loop before it is
-used. The first batch of an epoch, a last one that is smaller, and what is left over are trained by the lesson's loop:
-so the optimizer's state is there, and nothing is compiled in the middle of training.
+Measured: 317k images/s at batch size 64, 14.6 times as fast as `reference` (AMD EPYC, 2 threads, torch 2.15.0, 20
+epochs; docs/engines.md).
+
+`make_fx` records the steps while torch's own autograd and optimizer run them. Inductor, torch's compiler, compiles the
+record. The result is compared with the lesson's loop before it is used. The first batch of an epoch, a smaller last
+one, and batches that do not fill a call are trained by the lesson's loop. So the optimizer's state exists before a
+call, and nothing is compiled during training.
 """
 
 from __future__ import annotations
@@ -33,18 +36,18 @@ from mnist_loop.support.device import synchronise
 
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
-STEPS = range(8, 17)  # in one call; of these, what leaves the fewest batches of an epoch over
-AT_ONCE = STEPS[0]  # of batches that come one by one, whose number is not known
+STEPS = range(8, 17)  # steps in one call: the number that leaves the fewest batches of an epoch over is chosen
+AT_ONCE = STEPS[0]  # steps in a call if the loader yields its batches one by one, so that their number is unknown
 LEAD = 1  # batches at the beginning of an epoch that the lesson's loop trains
-CHECKED = 2  # calls whose result is compared with the lesson's: a second one shows what depends on the number of calls
-# By which share of its norm a result may differ from the lesson's, in units of the dtype's roundoff. A sum of n terms
-# that is taken in another order differs by about sqrt(n) units, here 28 of the forward product and 8 to 40 of the
-# others; each of up to 32 steps adds its own, and Adam divides by roots of what is near zero. What is computed wrongly
-# differs by the first digits.
+CHECKED = 2  # calls whose result is compared with the lesson's; the second shows what depends on the call's number
+# How far a result may differ from the lesson's, relative to its norm, in units of the dtype's roundoff. A sum of n
+# terms in another order differs by about sqrt(n) units: here 28 for the forward product and 8 to 40 for the others.
+# Each of up to 32 steps adds its own difference, and Adam divides by roots of values near zero. A wrong result differs
+# in its first digits.
 ROUNDINGS = 2**14
-# Where a result differs by more, the lesson's loop is asked how far its own result goes when the parameters that it
-# starts from are moved by some roundings, for max-pooling and ReLU jump where two near numbers change places. What was
-# compiled may differ by FACTOR times that.
+# Max-pooling and ReLU can amplify rounding when two inputs are nearly equal. So if a result differs by more, the
+# lesson's loop runs again from parameters that are moved by some roundings, and the compiled result may differ by
+# FACTOR times as much as these runs do.
 MOVES = 4
 MOVED_BY = 2**6  # roundings
 FACTOR = 4
@@ -52,14 +55,14 @@ FACTOR = 4
 
 @dataclass(frozen=True)
 class Compiled:
-    """Steps that were compiled, and how they are run.
+    """Compiled steps, and how to run them.
 
     Attributes:
-        function: changes the state, and returns the losses.
-        of: the model and the loss function, which live as long as what was compiled for them: it is known by their ids.
+        function: changes the state and returns the losses.
+        of: the model and the loss function. They are kept alive, because the cache knows them by their ids.
         count: steps in a call.
-        seconds: that compiling and the first call took.
-        threads: that it was compiled for, the fastest number of those that were tried.
+        seconds: the time of compiling and of the first calls.
+        threads: the number of CPU threads it was compiled for, which was the fastest.
     """
 
     function: Function
@@ -71,17 +74,17 @@ class Compiled:
 
 _unsuitable = partial(contract.unsuitable, "compiled")
 
-# What was compiled for an optimizer, and so for its model, lives as long as the optimizer.
+# Compiled steps by optimizer; they live as long as the optimizer.
 _compiled: WeakKeyDictionary[Optimizer, dict[str, Compiled]] = WeakKeyDictionary()
 
 
 def prepare(
     model: nn.Module, loader: SizedLoader, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str
 ) -> str:
-    """Compile for the batches of ``loader``, and try with how many threads it is fastest, up to torch's present number.
+    """Compile for the batches of ``loader``, for the fastest number of threads up to torch's current number.
 
     Raises:
-        Unsuitable: no compiler, or a model, loss or optimizer that cannot be compiled to do what the loop does.
+        Unsuitable: there is no compiler, or model, loss or optimizer cannot be compiled with the same result.
     """
     _check(model, optimizer, device)
     if not isinstance(loader, ResidentLoader):
@@ -104,9 +107,10 @@ def train_one_epoch(
     device: torch.device | str,
     on_batch: Callable[[int, Tensor], None] | None = None,
 ) -> float:
-    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called for some steps after all of them.
+    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called after a group of steps, once for each.
 
-    The parameters are left without gradients. Where the loader is no `ResidentLoader`, its batches are gathered.
+    The parameters are left without gradients. If the loader is not a `ResidentLoader`, batches are collected into
+    groups.
 
     Raises:
         Unsuitable: as in `prepare`.
@@ -129,7 +133,7 @@ def train_one_epoch(
 
 @dataclass(frozen=True)
 class _Call:
-    """Images and labels of one batch, or of several of one size."""
+    """Images and labels of one batch, or of several batches of equal size."""
 
     images: Tensor
     labels: Tensor
@@ -146,7 +150,7 @@ Trained = Iterator[tuple[Tensor, Tensor]]  # the losses of the steps (steps,), a
 def _one(
     calls: Iterable[_Call], model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str
 ) -> Trained:
-    """Train a batch at a time, by the lesson's loop."""
+    """Train one batch at a time, with the lesson's loop."""
     for call in calls:
         yield _losses(model, [(_as_floats(call.images), call.labels)], loss_fn, optimizer, device), call.labels
 
@@ -158,14 +162,14 @@ def _losses(
     optimizer: Optimizer,
     device: torch.device | str,
 ) -> Tensor:
-    """Train by the lesson's loop; return the loss of each batch (steps,)."""
+    """Train with the lesson's loop; return the loss of each batch (steps,)."""
     losses: list[Tensor] = []
     loop.train_one_epoch(model, batches, loss_fn, optimizer, device, lambda _, loss: losses.append(loss))
     return torch.stack(losses)
 
 
 def _many(calls: Iterable[_Call], model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Trained:
-    """Train several batches at a time, by a compiled function."""
+    """Train several batches at a time, with a compiled function."""
     with state_of(model, optimizer) as state:
         for call in calls:
             compiled = _get(call, model, loss_fn, optimizer)
@@ -175,7 +179,7 @@ def _many(calls: Iterable[_Call], model: nn.Module, loss_fn: LossFunction, optim
 
 
 def _calls(loader: Loader, device: torch.device | str) -> Iterator[_Call]:
-    """Yield the batches of an epoch: one, then some at a time, then one at a time."""
+    """Yield the batches of an epoch: one alone, then several at a time, then the rest one at a time."""
     if isinstance(loader, ResidentLoader):
         size = loader.batch_size
         steps = _best_steps(len(loader.labels) // size - LEAD) or 1
@@ -196,14 +200,14 @@ def _calls(loader: Loader, device: torch.device | str) -> Iterator[_Call]:
 
 
 def _best_steps(batches: int) -> int:
-    """Return how many steps a call makes, so that the fewest of ``batches`` are left over; 0 where they are few."""
+    """Return the steps in a call that leave the fewest of ``batches`` over; 0 if there are too few batches."""
     if batches < STEPS[0]:
         return batches if batches > 1 else 0
     return min(STEPS, key=lambda steps: (batches % steps, steps))
 
 
 def _get(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Compiled:
-    """Return what was compiled for such a call; compile it where that was not done yet."""
+    """Return the compiled steps for such a call; compile them at the first one."""
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     trained = [parameter.requires_grad for parameter in model.parameters()]
     shape = call.steps, tuple(call.images.shape), call.images.dtype, call.images.device
@@ -215,12 +219,12 @@ def _get(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimi
 
 
 def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Compiled:
-    """Compile, on copies, for as many threads as are fastest; try the result against the lesson's loop."""
+    """Compile on copies for the fastest number of threads; compare the result with the lesson's loop."""
     batches = list(zip(_as_floats(call.images).chunk(call.steps), call.labels.chunk(call.steps), strict=True))
     device = call.images.device
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a compiler about itself
+        warnings.simplefilter("ignore")  # the compiler's own warnings
         one, one_optimizer = copy.deepcopy((model, optimizer))
         one.train()
         if not optimizer.state:
@@ -255,7 +259,7 @@ def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Op
 
 
 def _fastest_threads(function: Function, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> int:
-    """Run ``function`` on copies with each number of threads that halves torch's present one; return the fastest."""
+    """Time ``function`` on copies with torch's number of threads, half of it, and so on; return the fastest."""
     most = torch.get_num_threads()
     if images.device.type != "cpu" or most == 1:
         return most
@@ -266,13 +270,13 @@ def _fastest_threads(function: Function, state: Sequence[Tensor], images: Tensor
         with _threads(threads):
             return trials.seconds(partial(function, copies, images, labels))
 
-    # By turns, so that what disturbs one disturbs the others. A disturbance makes none faster: the fastest time counts.
+    # They take turns, so that a disturbance affects all. Disturbances only slow down, so the smallest time counts.
     rounds = [[seconds(threads) for threads in numbers] for _ in range(trials.COUNT)]
     return min(zip(map(min, zip(*rounds, strict=True)), numbers, strict=True))[1]
 
 
 def _results(losses: Tensor, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return copies of all that training changes, by name."""
+    """Return copies of everything that training changes, by name."""
     of_model = dict((*model.named_parameters(), *model.named_buffers()))
     with state_of(model, optimizer) as state:
         names = [*of_model, *(f"state {index} of the optimizer" for index in range(len(state) - len(of_model)))]
@@ -280,14 +284,14 @@ def _results(losses: Tensor, model: nn.Module, optimizer: Optimizer) -> dict[str
 
 
 def _move(model: nn.Module) -> None:
-    """Change each parameter at random, by a share that is some roundings of its dtype."""
+    """Change each parameter at random, by some roundings of its dtype."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1 + MOVED_BY * _unit(parameter) * torch.randn_like(parameter))
 
 
 def _compare(found: dict[str, Tensor], lesson: Callable[[int], dict[str, Tensor]]) -> None:
-    """Compare what was compiled with what the lesson's loop does, from the same parameters (0) or moved ones.
+    """Compare the compiled result with the lesson's, from the same parameters (0) and, if needed, from moved ones.
 
     Raises:
         Unsuitable: they differ by more than rounding explains.

@@ -1,4 +1,4 @@
-"""What an engine is: four functions, so that each engine is a module that reads from top to bottom."""
+"""What an engine is: a module with four functions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mnist_loop.loop import Evaluation, Loader, LossFunction
 
 
 class Unsuitable(UserError):
-    """An engine cannot train this model with this loss and optimizer here; the message says why, and what can."""
+    """The engine cannot train this model with this loss and optimizer here. The message says why, and which can."""
 
 
 def unsuitable(engine: str, why: str) -> Unsuitable:
-    """Return the error of ``engine``: why it cannot, and which engines can."""
+    """Return the error of ``engine``, which says why it cannot train this, and which engines can."""
     return Unsuitable(f"engine {engine}: {why}; the engines resident and reference train it")
 
 
 class SizedLoader(Protocol):
-    """Batches of images (N, ...) and labels (N,), over and over."""
+    """Batches of images (N, ...) and labels (N,). It can be iterated over repeatedly."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -34,12 +34,12 @@ class SizedLoader(Protocol):
 
 
 class Engine(Protocol):
-    """One way to run the loop. Same seed, same data, same batches, and the same parameters in the end.
+    """One way to run the loop. With the same seed and data it uses the same batches and ends with the same parameters.
 
-    How nearly the same: `resident` to the bit, on the CPU; the others to what rounding explains.
+    `resident` gives bitwise the same parameters on the CPU; the others give the same up to rounding.
 
     Attributes:
-        AT_ONCE: steps that are made together of batches that come one by one.
+        AT_ONCE: steps that are made together when a loader yields its batches one by one.
     """
 
     AT_ONCE: int
@@ -64,10 +64,10 @@ class Engine(Protocol):
         optimizer: Optimizer,
         device: torch.device | str,
     ) -> str:
-        """Do what must be done once, before training; parameters, state and random numbers stay as they are.
+        """Prepare once, before training. Parameters, state and random numbers do not change.
 
         Returns:
-            A sentence for the user on what was prepared; empty where there is nothing to say.
+            A sentence for the user on what was prepared, or "".
 
         Raises:
             Unsuitable: the engine cannot train this.
@@ -98,7 +98,7 @@ class Engine(Protocol):
 
 
 def load(name: str) -> Engine:
-    """Return the engine of that name.
+    """Return the engine with this name.
 
     Raises:
         UserError: there is none.
@@ -109,7 +109,7 @@ def load(name: str) -> Engine:
 
 
 def hooked(model: nn.Module, optimizer: Optimizer) -> str | None:
-    """Name something whose hooks an engine that runs neither as written would not call; None where there is none."""
+    """Return the first object with hooks, in words, or None. An engine with its own steps would not call the hooks."""
     for name, module in model.named_modules():
         if any(
             getattr(module, f"_{kind}", None)

@@ -1,9 +1,11 @@
-"""CUDA: the steps of a whole epoch are captured as one CUDA graph, and the CPU starts them all with a single call.
+"""CUDA: the steps of a whole epoch are captured as one CUDA graph, which the CPU starts with a single call.
 
-A step of the lesson's MLP is some thirty kernels of a few microseconds each, and to start one takes the CPU as long as
-it runs. A graph is started once. Within it the batches are cut out of resident data by an order that lies on the device
-too, so nothing waits for the CPU until the epoch's loss is read. The loss, the backward pass and the optimizer are
-torch's own, run once while they are recorded. Of a loader that yields its batches one by one, each step is a graph.
+Not measured: it has not been run on CUDA.
+
+A step of the lesson's MLP is some thirty kernels of a few microseconds each, and starting one takes the CPU as long as
+it runs. A graph is started once. Inside it, batches are taken from resident data by an order that is on the device too,
+so nothing waits for the CPU until the epoch's loss is read. The loss, the backward pass and the optimizer are torch's
+own; they run once, while they are captured. If a loader yields its batches one by one, each step is a graph.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, t
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
 AT_ONCE = 1
-LEAD = 3  # batches before a capture: they make gradients, the optimizer's state and the libraries' work spaces
+LEAD = 3  # batches before a capture, which create gradients, the optimizer's state and the libraries' work spaces
 DEVICE = "cuda"
 
 _unsuitable = partial(contract.unsuitable, "graphed")
@@ -36,13 +38,13 @@ _unsuitable = partial(contract.unsuitable, "graphed")
 
 @dataclass
 class Graph:
-    """Steps that were captured, with the tensors that they read and write wherever they are started.
+    """Captured steps, with the tensors that they read and write at each start.
 
     Attributes:
-        images: as in the data set, or as the loader yields them.
+        images: the whole data set, or one batch.
         labels: of the images.
-        order: positions of the images, batch after batch; None where ``images`` are one batch.
-        losses: of the steps (steps,), after each start.
+        order: positions of the images, batch after batch; None if ``images`` are one batch.
+        losses: the losses (steps,) of the last start.
         start: starts the steps.
     """
 
@@ -54,18 +56,18 @@ class Graph:
 
     @property
     def steps(self) -> int:
-        """How many there are."""
+        """The number of steps."""
         return len(self.losses)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels of a step, on the device."""
+        """Return the images and labels of a step, on the device."""
         if self.order is None:
             return self.images, self.labels
         positions = self.order.chunk(self.steps)[step]
         return normalise(self.images.index_select(0, positions)), self.labels.index_select(0, positions)
 
 
-# What was captured for an optimizer, and so for its model, lives as long as the optimizer.
+# Captured steps by optimizer; they live as long as the optimizer.
 _captured: WeakKeyDictionary[Optimizer, dict[str, Graph]] = WeakKeyDictionary()
 
 
@@ -76,10 +78,10 @@ def prepare(
     optimizer: Optimizer,
     device: torch.device | str,
 ) -> str:
-    """Check that it can be captured: that itself is done after the first batches of the first epoch.
+    """Check that the steps can be captured. They are captured after the first batches of the first epoch.
 
     Raises:
-        Unsuitable: no CUDA, hooks, or an optimizer that reads from the device.
+        Unsuitable: the device is not CUDA, there are hooks, or the optimizer reads from the device.
     """
     _check(model, optimizer, device)
     steps = len(loader.labels) // loader.batch_size - LEAD if isinstance(loader, ResidentLoader) else 1
@@ -94,7 +96,7 @@ def train_one_epoch(
     device: torch.device | str,
     on_batch: Callable[[int, Tensor], None] | None = None,
 ) -> float:
-    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called for the steps of a graph after all.
+    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called after all steps of a graph, for each.
 
     The first batches and a smaller last one are trained by the lesson's loop. The parameters are left without
     gradients.
@@ -120,7 +122,7 @@ def train_one_epoch(
 def _trained(
     model: nn.Module, loader: Loader, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str
 ) -> Iterator[tuple[Tensor, int]]:
-    """Train; yield the losses of steps of one size, and how many images they had."""
+    """Train; yield the losses of one or more steps with equal batch sizes, and their number of images."""
 
     def alone(images: Tensor, labels: Tensor) -> tuple[Tensor, int]:
         losses: list[Tensor] = []
@@ -156,7 +158,7 @@ def _trained(
 
 
 def _sizes(images: int, batch_size: int, steps: int) -> Iterator[int]:
-    """Yield how many images there are in each lead batch, in the graph's batches together, and in what is left."""
+    """Yield the number of images in each lead batch, in the graph, and in each remaining batch."""
     done = 0
     while done < images:
         in_graph = steps > 0 and done == LEAD * batch_size
@@ -166,7 +168,7 @@ def _sizes(images: int, batch_size: int, steps: int) -> Iterator[int]:
 
 
 def _get(wanted: Graph, steps: int, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> Graph:
-    """Return the graph of such steps; capture it where that was not done yet."""
+    """Return the graph of such steps; capture it at the first call."""
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     trained = [parameter.requires_grad for parameter in model.parameters()]
     where = wanted.images.data_ptr() if wanted.order is not None else wanted.images.shape
@@ -186,7 +188,7 @@ def _get(wanted: Graph, steps: int, model: nn.Module, loss_fn: LossFunction, opt
 
 
 def _steps(graph: Graph, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> None:
-    """Make the lesson's steps."""
+    """Run the lesson's steps."""
     for step in range(graph.steps):
         images, labels = graph.batch(step)
         optimizer.zero_grad()
@@ -197,7 +199,7 @@ def _steps(graph: Graph, model: nn.Module, loss_fn: LossFunction, optimizer: Opt
 
 
 def capture(work: Callable[[], None]) -> Callable[[], object]:
-    """Record the kernels that ``work`` starts, without running them; return what starts them all."""
+    """Capture the kernels of ``work`` without running them; return a function that starts them all."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()
@@ -206,7 +208,7 @@ def capture(work: Callable[[], None]) -> Callable[[], object]:
 
 @contextmanager
 def _beside(device: torch.device | str) -> Iterator[None]:
-    """Work on a stream of its own, as what comes before a capture has to, and wait for it in the end."""
+    """Run the block on a stream of its own, as a capture requires, and wait for it at the end."""
     if torch.device(device).type != "cuda":
         yield
         return

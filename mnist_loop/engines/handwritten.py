@@ -1,8 +1,10 @@
 """The lesson's MLP with its backward pass written out by hand: the chain rule, in twelve calls a step.
 
-No graph is recorded and no gradient is stored: the product that would be the gradient of a weight is added to the
-weight as it is computed. The data are resident. It is for reading and for speed where there is no compiler; what is
-right is decided by the lesson's loop alone.
+Measured: 246k images/s at batch size 64, 11.1 times as fast as `reference` (AMD EPYC, 2 threads, torch 2.15.0, 20
+epochs; docs/engines.md).
+
+No graph is recorded and no gradient is stored: the product that is the gradient of a weight is added to the weight
+while it is computed. The data are resident. This engine is for reading, and for speed without a compiler.
 
 With x the images, h = relu(x W1' + b1) and p = softmax(h W2' + b2), the mean loss L over n images has
 
@@ -39,7 +41,7 @@ def prepare(
     optimizer: Optimizer,
     device: torch.device | str,  # noqa: ARG001
 ) -> str:
-    """Check that it is the lesson's model, loss and optimizer."""
+    """Check that model, loss and optimizer are the lesson's."""
     check(NAME, model, loss_fn, optimizer)
     return ""
 
@@ -73,7 +75,7 @@ def train_one_epoch(
         log_p = torch.log_softmax(z2, dim=1)
         loss = functional.nll_loss(log_p, labels)
 
-        dz2 = log_p.exp_().scatter_add_(1, labels.unsqueeze(1), minus_ones)  # times n, as is dz1
+        dz2 = log_p.exp_().scatter_add_(1, labels.unsqueeze(1), minus_ones)  # n times dz2; dz1 too
         torch.mm(dz2, w2, out=dz1).masked_fill_(torch.le(h, 0, out=dead), 0)
         w2.addmm_(dz2.t(), h, alpha=-lr / n)
         b2.addmv_(dz2.t(), ones, alpha=-lr / n)
@@ -88,7 +90,7 @@ def train_one_epoch(
 
 
 class _Buffers:
-    """Room for what a step computes for up to ``size`` images, used again in each step."""
+    """Memory for the intermediate results of a step with up to ``size`` images; each step reuses it."""
 
     def __init__(self, size: int, w1: Tensor, w2: Tensor) -> None:
         self.size = size
@@ -103,5 +105,5 @@ class _Buffers:
         )
 
     def first(self, n: int) -> Sequence[Tensor]:
-        """Return the room for ``n`` images."""
+        """Return the memory for ``n`` images."""
         return self.all if n == self.size else [buffer[:n] for buffer in self.all]

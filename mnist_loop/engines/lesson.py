@@ -1,4 +1,4 @@
-"""What engines that are written for the lesson alone can train."""
+"""The check of engines that train only the lesson's model, loss and optimizer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PLAIN = {"momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False, "m
 
 
 def check(engine: str, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> None:
-    """Check that it is the lesson's model, loss and optimizer.
+    """Check that model, loss and optimizer are the lesson's.
 
     Raises:
-        Unsuitable: it is not; the message is that of ``engine``.
+        Unsuitable: they are not. The message names ``engine``.
     """
     group = optimizer.param_groups[0]
     where = hooked(model, optimizer)

@@ -1,18 +1,18 @@
-/* The lesson's MLP and its step of SGD, for some batches in one call.
+/* The lesson's MLP and SGD: the training steps of several batches in one call.
 
-With x the images of a batch (n, pixels), W1 (hidden, pixels) and W2 (classes, hidden) the weights, a step is
+Let x be the images of a batch (n, pixels), and W1 (hidden, pixels) and W2 (classes, hidden) the weights. A step is
 
     h   = relu(x W1' + b1)         dz2 = softmax(h W2' + b2) - onehot(labels)     (n times the gradient of the mean loss)
     dz1 = dz2 W2 where h > 0       W -= lr / n * (dz' input)                      b -= lr / n * (sum of dz over images)
 
-Each thread owns some columns of the hidden layer, with all weights that lead to them and away from them. So no weight
-moves from one core to another; what the threads share is a batch of images, before, and the n x classes scores, between
-the forward and the backward pass. All products but that of the scores have the owned columns as their last dimension,
-which is what a vector goes along, and a tile of them is summed in registers.
+Each thread owns some columns of the hidden layer, with all weights into and out of them, so no weight moves between
+cores. The threads share only the images of a batch, before the forward pass, and the n x classes scores, between the
+forward and the backward pass. All products except that of the scores have the owned columns as their last dimension.
+Vectors run along this dimension, and a tile of a product is summed in registers.
 
-The columns come in blocks as wide as a tile, and padded with zeros to whole blocks: a padded column has weights and bias
-zero, is zero, and stays so. The first layer's weights lie block by block, (blocks, pixels, WIDTH), so that a tile reads
-them one after the other; all else with hidden columns lies row by row. */
+The columns are in blocks as wide as a tile, padded with zeros: a padded column has zero weights and bias, and stays
+zero. The first layer's weights are stored block by block, (blocks, pixels, WIDTH), so that a tile reads consecutive
+memory. All other arrays with hidden columns are stored row by row. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -25,7 +25,8 @@ them one after the other; all else with hidden columns lies row by row. */
 #define real float
 #endif
 
-/* As wide as a register, and as many rows of two vectors as leave some of the registers (32, or 16) for the factors. */
+/* The bytes of a vector register, and the rows of a tile: two vectors a row, and some of the 32 or 16 registers are left
+   for the factors. */
 #if defined(__AVX512F__)
 enum { BYTES = 64, ROWS = 8 };
 #elif defined(__AVX__)
@@ -40,26 +41,26 @@ typedef __typeof__((vec){0} <= (vec){0}) mask;
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* What is trained, on what. */
+/* One call: the data and the model. */
 struct job {
-    const uint8_t *bytes;          /* images as they lie in the file, of which `order` names some; or neither */
-    const real *floats;            /* otherwise: images as the model takes them, one after the other */
-    const int64_t *order, *labels; /* of `bytes`: which images, and the labels of all; of `floats`: none, and theirs */
-    long count, batch;             /* images in all, and in a batch; the last one may be smaller */
+    const uint8_t *bytes;          /* all images, a byte a pixel, of which `order` gives the positions; or NULL */
+    const real *floats;            /* if `bytes` is NULL: the images of this call, as the model takes them */
+    const int64_t *order, *labels; /* with `floats`, `order` is NULL; labels of all `bytes` or `floats` */
+    long count, batch;             /* images in this call, and in a batch; the last batch may be smaller */
     long pixels, hidden, classes;  /* `hidden` is a multiple of WIDTH */
     real *w1, *b1, *w2, *b2;       /* (hidden / WIDTH, pixels, WIDTH), (hidden), (classes, hidden), (classes) */
     real lr;
-    long threads;                  /* at most one a block */
-    double *losses;                /* of each batch, the mean */
+    long threads;                  /* at most the number of blocks */
+    double *losses;                /* mean loss of each batch */
 };
 
-/* What the threads share besides. */
+/* What else the threads share. */
 struct team {
     const struct job *job;
-    real *x, *h, *dz1, *dz2, *scores; /* of a batch, x of two; scores: (threads, n, classes), each thread's part of the sums */
-    double *sums;                     /* (threads, batches): of the losses of a thread's images */
+    real *x, *h, *dz1, *dz2, *scores; /* of one batch, x of two; scores (threads, n, classes): each thread's part */
+    double *sums;                     /* (threads, batches): sums of the losses of a thread's images */
     atomic_long waiting, round;
-    atomic_int begun; /* 1: all threads are there; -1: they are not, and nothing is to be done */
+    atomic_int begun; /* 1: all threads have started; -1: some could not, and all return */
 };
 
 struct member {
@@ -67,7 +68,7 @@ struct member {
     long index;
 };
 
-/* Wait until all threads have come here. */
+/* Wait until all threads are here. */
 static void meet(struct team *team) {
     long round = atomic_load(&team->round);
     if (atomic_fetch_add(&team->waiting, 1) + 1 == team->job->threads) {
@@ -79,17 +80,17 @@ static void meet(struct team *team) {
         if (spins > PATIENCE) sched_yield();
 }
 
-/* `values` where `of` is above 0 or not a number, and 0 elsewhere. */
+/* `values` where `of` is positive or NaN, else 0. */
 INLINE vec where_positive(vec of, vec values) { return (vec)(~(of <= (vec){0}) & (mask)values); }
 
-/* sums[i] = sum over k of a[i * down + k * along] * b[k * stride], where b has WIDTH values at a time. */
+/* sums[i] = sum over k of a[i * down + k * along] * b[k * stride], where b has rows of WIDTH values. */
 INLINE void multiply(vec sums[ROWS][VECTORS], int rows, const real *a, long down, long along, const real *b, long stride,
                      long depth) {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < VECTORS; j++) sums[i][j] = (vec){0};
     for (long k = 0; k < depth; k++) {
         const vec *factor = (const vec *)(b + k * stride);
-#pragma GCC unroll 8 /* the most rows there are; with 16 clang's code takes 2.4 times as long */
+#pragma GCC unroll 8 /* the largest ROWS; with 16 clang's code takes 2.4 times as long */
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
             for (int j = 0; j < VECTORS; j++) sums[i][j] += a[i * down + k * along] * factor[j];
@@ -98,14 +99,14 @@ INLINE void multiply(vec sums[ROWS][VECTORS], int rows, const real *a, long down
 
 enum what { RELU, MASK, ADD };
 
-/* Rows of `columns` values, all of them or block by block. */
+/* A matrix stored row by row, or block by block. */
 struct matrix {
-    real *at;          /* the first block's first row */
-    long row, block;   /* from a row to the next, and from a block to the next */
+    real *at;          /* first row of the first block */
+    long row, block;   /* distance between rows, and between blocks */
 };
 
-/* Some rows of one block of a product, and what becomes of it: to = relu(sums + other), to = sums where other > 0,
-   to += scale * sums. `other` has one row for RELU, and a row for each of `to` for MASK. */
+/* Compute some rows of one block of a product and store them. RELU: to = relu(sums + other). MASK: to = sums where
+   other > 0, else 0. Otherwise: to += scale * sums. `other` has one row for RELU, and as many rows as `to` for MASK. */
 INLINE void tile(enum what what, int rows, real *to, long row, const real *a, long down, long along, const real *b,
                  long stride, long depth, const real *other, real scale) {
     vec sums[ROWS][VECTORS];
@@ -124,7 +125,7 @@ INLINE void tile(enum what what, int rows, real *to, long row, const real *a, lo
         }
 }
 
-/* to (rows, columns) from a (rows, depth) and b (depth, columns), tile by tile. */
+/* Compute a product of a (rows, depth) and b (depth, columns), tile by tile. */
 INLINE void product(enum what what, long rows, long columns, struct matrix to, const real *a, long down, long along,
                     struct matrix b, long depth, const real *other, real scale) {
     for (long block = 0; block < columns / WIDTH; block++) {
@@ -146,19 +147,19 @@ static real sum(vec values) {
     return total;
 }
 
-/* One thread's view of one batch. What has hidden columns begins with the first of its own. */
+/* One thread's view of one batch. Matrices with hidden columns begin with its own first one. */
 struct share {
-    long me, columns, batch, n, from, to; /* of n images it reads and judges those from `from` to before `to` */
+    long me, columns, batch, n, from, to; /* it reads and scores the images from `from` to `to` - 1, of n */
     const int64_t *order, *labels;
     const real *x;
     struct matrix h, dz1, w1, w2;
     real *b1;
 };
 
-/* The phases of a step are functions of their own, so that a profiler names them. */
+/* The phases of a step are separate functions, so that a profiler shows their names. */
 #define PHASE static __attribute__((noinline))
 
-/* Normalise images as `mnist_loop.data.normalise` does, to the bit. */
+/* Normalise images, bitwise as `mnist_loop.data.normalise` does. */
 PHASE void read_images(const struct job *job, const struct share *own) {
     for (long i = own->from; i < own->to; i++) {
         const uint8_t *bytes = job->bytes + own->order[i] * job->pixels;
@@ -171,7 +172,7 @@ PHASE void first_layer(const struct job *job, const struct share *own) {
     product(RELU, own->n, own->columns, own->h, own->x, job->pixels, 1, own->w1, job->pixels, own->b1, 0);
 }
 
-/* The part of the scores that the own hidden values make. */
+/* This thread's part of the scores: from its own hidden units. */
 PHASE void second_layer(const struct job *job, const struct share *own, real *scores) {
     for (long i = 0; i < own->n; i++)
         for (long c = 0; c < job->classes; c++) {
@@ -182,7 +183,7 @@ PHASE void second_layer(const struct job *job, const struct share *own, real *sc
         }
 }
 
-/* From the sums of all threads' scores to dz2; return the sum of the losses. */
+/* Add all threads' scores, and compute dz2 from them; return the sum of the losses. */
 PHASE double softmax(const struct job *job, const struct share *own, const struct team *team) {
     long classes = job->classes;
     double losses = 0;
@@ -207,7 +208,7 @@ PHASE void second_layer_back(const struct job *job, const struct share *own, con
     real scale = -job->lr / n;
     product(MASK, n, own->columns, own->dz1, dz2, classes, 1, own->w2, classes, own->h.at, 0);
     product(ADD, classes, own->columns, own->w2, dz2, 1, classes, own->h, n, own->h.at, scale);
-    for (long c = own->me; c < classes; c += job->threads) { /* nobody reads it before the threads have met again */
+    for (long c = own->me; c < classes; c += job->threads) { /* others read it only after the next barrier */
         real total = 0;
         for (long i = 0; i < n; i++) total += dz2[i * classes + c];
         job->b2[c] += scale * total;
@@ -247,7 +248,7 @@ static void *train_share(void *given) {
         own.n = n, own.from = n * me / threads, own.to = n * (me + 1) / threads;
         own.order = job->order ? job->order + begin : 0;
         own.labels = job->order ? job->labels : job->labels + begin;
-        /* Of two places for a batch's images, for a slower thread may still need the last one's. */
+        /* Two buffers for images: a slower thread may still use the last batch. */
         own.x = job->bytes ? team->x + own.batch % 2 * job->batch * job->pixels : job->floats + begin * job->pixels;
 
         if (job->bytes) read_images(job, &own);
@@ -269,7 +270,7 @@ static void *space(size_t values, size_t size) {
 
 long width(void) { return WIDTH; }
 
-/* Train; return 0, or -1 where there is no memory for it or no thread, and then nothing has changed. */
+/* Train and return 0; or return -1, with nothing changed, if there is no memory or no thread. */
 int train(const struct job *job) {
     long batches = (job->count + job->batch - 1) / job->batch, threads = job->threads, n = job->batch, there = 1;
     struct team team = {.job = job};

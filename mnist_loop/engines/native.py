@@ -1,8 +1,10 @@
-"""The lesson's MLP in C: a whole epoch's forward and backward passes and updates, in vectors, on all threads.
+"""The lesson's MLP in C: forward and backward passes and updates of a whole epoch, vectorised, on all threads.
 
-`native.c`, beside this file, says how. It is compiled for the very CPU it runs on, by the machine's C compiler, when it
-is first needed: in about a second. The data are resident. It is how fast this training can be on a CPU, for the other
-engines to be held against; what is right is decided by the lesson's loop alone.
+Measured: 590k images/s at batch size 64, 29.3 times as fast as `reference` (AMD EPYC, 2 threads, torch 2.15.0, 20
+epochs; docs/engines.md).
+
+`native.c`, in this folder, explains how. The machine's C compiler compiles it for this CPU when it is first needed, in
+about a second. The data are resident. It shows how fast this training can be on a CPU.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ AT_ONCE = 1
 NAME = "native"
 SOURCE = Path(__file__).with_suffix(".c")
 REAL = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
-# A product and a sum are rounded once, where the CPU can: torch's own products are computed so.
+# A product and the following sum are rounded once (FMA) if the CPU can, as in torch's own products.
 OPTIONS = ("-O3", "-ffp-contract=fast", "-pthread", "-shared", "-fPIC")
-FOR_THIS_CPU = ("-march=native", "-mcpu=native")  # the second where the first is not known, as on some ARMs
-IMAGES_AT_ONCE = 2**14  # in a call: some tens of milliseconds, after which Ctrl-C is heard
+FOR_THIS_CPU = ("-march=native", "-mcpu=native")  # the second if the first is unknown, as on some ARMs
+IMAGES_AT_ONCE = 2**14  # in a call, which takes some tens of milliseconds; between calls Ctrl-C works
 
 _unsuitable = partial(contract.unsuitable, NAME)
 
@@ -52,10 +54,10 @@ def prepare(
     optimizer: Optimizer,
     device: torch.device | str,
 ) -> str:
-    """Check that it is the lesson's model, loss and optimizer, and compile.
+    """Check that model, loss and optimizer are the lesson's, and compile.
 
     Raises:
-        Unsuitable: it is not; or it is not on the CPU, or there is no C compiler.
+        Unsuitable: they are not; or the device is not the CPU, or there is no C compiler.
     """
     began = time.perf_counter()
     library = _check(model, loss_fn, optimizer, device)
@@ -72,15 +74,15 @@ def train_one_epoch(
     device: torch.device | str,
     on_batch: Callable[[int, Tensor], None] | None = None,
 ) -> float:
-    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called for some steps after all of them.
+    """Train as `mnist_loop.loop.train_one_epoch` does; ``on_batch`` is called after a group of steps, once for each.
 
     The parameters are left without gradients.
 
     Raises:
         Unsuitable: as in `prepare`.
-        IndexError: a label is none of the classes.
-        ValueError: there are other numbers of images and labels.
-        RuntimeError: images or labels of another dtype, or images of another size.
+        IndexError: a label is not one of the classes.
+        ValueError: the numbers of images and labels differ.
+        RuntimeError: images or labels have the wrong dtype, or images the wrong size.
     """
     library = _check(model, loss_fn, optimizer, device)
     assert isinstance(model, MLP)
@@ -107,10 +109,10 @@ class _Piece:
     """Batches for one call.
 
     Attributes:
-        images: of uint8, all there are, of which ``order`` says the positions; or (count, pixels) as the model's.
-        labels: of all images.
-        order: positions (count,); None where the images are these and no others.
-        count: of images.
+        images: the whole data set as uint8, if there is an ``order``; else the images (count, pixels) of this call.
+        labels: of ``images``.
+        order: positions (count,) of the images of this call; None if ``images`` are all of this call.
+        count: number of images in this call.
         batch: images in a batch; the last one may be smaller.
     """
 
@@ -122,7 +124,7 @@ class _Piece:
 
 
 def _pieces(loader: Loader, model: MLP, device: torch.device | str) -> Iterator[_Piece]:
-    """Cut an epoch into pieces; each is checked, for C does not check."""
+    """Cut an epoch into pieces, and check each, because the C code does not."""
     dtype, classes = model.fc1.weight.dtype, model.fc2.out_features
     if isinstance(loader, ResidentLoader):
         images, labels, size = loader.images.contiguous(), loader.labels.contiguous(), loader.batch_size
@@ -131,7 +133,7 @@ def _pieces(loader: Loader, model: MLP, device: torch.device | str) -> Iterator[
         if images.dtype != torch.uint8:
             raise RuntimeError(f"resident images of {images.dtype} found, expected torch.uint8")
         _check_labels(labels, len(images), classes)
-        shape_input(images[:1], model)  # or says that they do not fit
+        shape_input(images[:1], model)  # raises if they do not fit
         for order in loader.draw().split(max(1, IMAGES_AT_ONCE // size) * size):
             yield _Piece(images, labels, order, len(order), size)
         return
@@ -154,7 +156,7 @@ def _check_labels(labels: Tensor, images: int, classes: int) -> None:
 
 
 class _Weights:
-    """A model's parameters as C has them: hidden values in blocks of ``width``, the last one padded with zeros."""
+    """A model's parameters in the layout of the C code: hidden units in blocks of ``width``, padded with zeros."""
 
     def __init__(self, model: MLP, width: int) -> None:
         self.model = model
@@ -169,7 +171,7 @@ class _Weights:
         self.b1[: self.hidden], self.w2[:, : self.hidden] = model.fc1.bias, model.fc2.weight
 
     def write_back(self) -> None:
-        """Give the parameters the values that they have here."""
+        """Copy these values back into the model's parameters."""
         self.model.fc1.weight.copy_(self.w1.transpose(1, 2).reshape(self.padded, self.pixels)[: self.hidden])
         self.model.fc1.bias.copy_(self.b1[: self.hidden])
         self.model.fc2.weight.copy_(self.w2[:, : self.hidden])
@@ -182,7 +184,7 @@ def _weights(model: MLP, width: int) -> Iterator[_Weights]:
     try:
         yield weights
     finally:
-        weights.write_back()  # of all steps that were made, whatever has ended them
+        weights.write_back()  # also after an exception
 
 
 class _Library:

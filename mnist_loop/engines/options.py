@@ -1,4 +1,4 @@
-"""Types of command-line options that name engines."""
+"""Types of command-line options for engines."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def engine(text: str) -> str:
 
 
 def engines(text: str) -> list[str]:
-    """Read names of engines separated by commas, each once."""
+    """Read names of engines separated by commas; repetitions are dropped."""
     return list(dict.fromkeys(engine(part) for part in text.split(",")))

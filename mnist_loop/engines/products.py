@@ -1,8 +1,8 @@
-"""Matrix products in a recorded step: which of torch's two libraries computes them, and what is summed in them.
+"""Matrix products in a recorded step: choose the faster library for each, and fold sums into them.
 
-torch's products of float32 are those of its BLAS, MKL in the wheels for x86, which on an AMD EPYC with AVX-512 reaches
-119 GFLOP/s a core. oneDNN, which torch brings for other work, reaches 264 there (large products, torch 2.15). Which is
-faster depends on the machine and the shape: it is measured.
+torch computes float32 products with its BLAS, which is MKL in the wheels for x86. On an AMD EPYC with AVX-512 MKL
+reaches 119 GFLOP/s a core; oneDNN, which torch has for other work, reaches 264 (large products, torch 2.15). Which one
+is faster depends on the machine and the shape, so it is measured.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.fx import Graph, Node
 
 from mnist_loop.engines import trials
 
-GAIN = 0.9  # of the time of BLAS, which oneDNN must stay below: what is summed in a product costs it a pass of its own
+GAIN = 0.9  # oneDNN is used only below 90 % of BLAS's time, because it needs a second pass to add a sum
 
 aten = torch.ops.aten
 
-# The compiler knows neither a product that is added to a matrix in its place (it copies the matrix first), nor one that
-# oneDNN computes of matrices that change: these it must call as they are.
+# The compiler has no in-place addmm (it copies the matrix first), and no oneDNN product of matrices that change. As
+# custom operators it calls them unchanged.
 _operators = torch.library.Library("mnist_loop", "DEF")
 _operators.define("addmm_(Tensor(a!) input, Tensor mat1, Tensor mat2, Scalar alpha) -> ()")
 _operators.define("onednn_mm(Tensor mat1, Tensor mat2, Tensor? bias) -> Tensor")
@@ -46,7 +46,7 @@ _operators.impl("onednn_mm", _shape_of_mm, "Meta")
 
 
 def take_faster(graph: Graph) -> None:
-    """Let oneDNN compute those products of ``graph`` that it is faster at, with torch's present number of threads."""
+    """Let oneDNN compute the products of ``graph`` for which it is faster, with torch's current number of threads."""
     for node in list(graph.nodes):
         if node.target is aten.mm.default:
             factors, bias = node.args, None
@@ -65,7 +65,7 @@ def take_faster(graph: Graph) -> None:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the time of a product depends on, for one of its factors."""
+    """The properties of a factor on which the time of a product depends."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -82,14 +82,14 @@ class _Layout:
 
 @cache
 def _onednn_is_faster(one: _Layout, other: _Layout, threads: int) -> bool:  # noqa: ARG001  # a part of the cache's key
-    """Measure a product by both libraries, by turns."""
+    """Time a product with both libraries, which take turns."""
     if one.device.type != "cpu" or {one.dtype, other.dtype} != {torch.float32} or not torch.backends.mkldnn.enabled:
         return False
     factors = one.example(), other.example()
     blas, onednn = partial(torch.mm, *factors), partial(torch.ops.mnist_loop.onednn_mm.default, *factors, None)
     try:
         onednn()
-    except (RuntimeError, NotImplementedError):  # this torch is without it, or it does not take such factors
+    except (RuntimeError, NotImplementedError):  # this torch has no oneDNN, or oneDNN refuses such factors
         return False
     rounds = [(trials.seconds(blas), trials.seconds(onednn)) for _ in range(trials.COUNT)]
     of_blas, of_onednn = map(median, zip(*rounds, strict=True))
@@ -97,11 +97,11 @@ def _onednn_is_faster(one: _Layout, other: _Layout, threads: int) -> bool:  # no
 
 
 def sum_in_products(graph: Graph) -> None:
-    """Let the product that is a weight's gradient be added to something as it is computed.
+    """Fold sums into matrix products: W += alpha (A B), and A B + beta W.
 
-    What SGD does to a weight of a linear layer, W += alpha (A B), is one matrix product with that sum in it, so that
-    the gradient is neither stored nor read; and so is what weight decay does, A B + beta W. The compilers of torch 2.4
-    to 2.9 know the second too, and forget its beta: here nothing is left for them to find.
+    The first is SGD's update of a linear layer's weight; with the sum in the product, the gradient is neither stored
+    nor read. The second is weight decay. The compilers of torch 2.4 to 2.9 fold the second too, but drop beta; after
+    this function they find nothing to fold.
     """
     own = torch.ops.mnist_loop
     for node in list(graph.nodes):

@@ -1,4 +1,4 @@
-"""Several training steps written down as one function without Python in it, and compiled."""
+"""Several training steps, recorded as one graph and compiled."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Function = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Steps:
-    """A number of steps on batches of one size.
+    """A number of training steps on batches of one size.
 
     Args:
-        model: is in train mode.
+        model: a model in train mode.
         loss_fn: mean loss over a batch.
-        optimizer: has made a step, so that its state is there.
-        count: how many steps.
+        optimizer: an optimizer that has made a step, so that its state exists.
+        count: number of steps.
     """
 
     model: nn.Module
@@ -43,12 +43,12 @@ class Steps:
     count: int
 
     def record(self, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> GraphModule:
-        """Return the steps as one function: it changes ``state`` in place and returns the losses (count,).
+        """Return the steps as one function, which changes ``state`` in place and returns the losses (count,).
 
         Args:
-            state: as `state_of` makes it; is not changed here.
-            images: of all batches, in order: uint8 as they lie in the file, or as the model takes them.
-            labels: of all batches.
+            state: as `state_of` yields it; it is not changed here.
+            images: of all batches in order, as uint8 or as the model takes them.
+            labels: of all batches in order.
         """
         with torch.no_grad():
             graph = make_fx(lambda *given: self._run(*given))([tensor.clone() for tensor in state], images, labels)
@@ -79,7 +79,7 @@ class Steps:
         return torch.stack(losses)
 
     def _shadow(self, values: Sequence[Tensor], moments: Sequence[Tensor]) -> Optimizer:
-        """Return an optimizer like this one, which holds ``values`` in place of the parameters."""
+        """Return a copy of the optimizer that has ``values`` instead of the parameters."""
         of = dict(zip(map(id, self.model.parameters()), values, strict=True))
         shadow = copy.copy(self.optimizer)
         shadow.param_groups = [
@@ -100,25 +100,25 @@ class Steps:
 
 
 def _plain(group: dict[str, Any]) -> dict[str, Any]:
-    """Ask for one operation a tensor, with the number of steps in a tensor rather than in Python."""
+    """Return options for one operation per tensor, with the step count in a tensor instead of a Python number."""
     wanted = {"foreach": False, "fused": False, "differentiable": "betas" in group, "capturable": False}
     return {name: value for name, value in wanted.items() if name in group}
 
 
 def compile_for(threads: int, graph: GraphModule, state: Sequence[Tensor], images: Tensor, labels: Tensor) -> Function:
-    """Compile what `Steps.record` has returned, and which this changes, to run with so many CPU threads."""
-    from torch import _inductor as inductor  # takes as long to import as torch
+    """Compile a graph of `Steps.record` for a number of CPU threads. The graph is changed."""
+    from torch import _inductor as inductor  # its import takes as long as torch's
 
     products.take_faster(graph.graph)
     products.sum_in_products(graph.graph)
     graph.recompile()
-    # What torch.compile would do, without its guards: the engine knows when another function is needed. The compiler
-    # looks into its cache only where it is shown tensors without data, in a mode that knows shapes.
+    # This is torch.compile without its guards: the engine knows when another function is needed. The compiler uses its
+    # cache only with fake tensors, in a mode with a ShapeEnv.
     mode = FakeTensorMode(shape_env=ShapeEnv())
     fake = partial(mode.from_tensor, static_shapes=True)
     example: list[Any] = [list(map(fake, state)), fake(images), fake(labels)]
     options: dict[str, str | int | bool | Callable[..., Any]] = {
-        "fallback_random": True,  # random numbers as the uncompiled step draws them
+        "fallback_random": True,  # the same random numbers as without compiling
         "cpp.threads": threads,
     }
     with torch.no_grad():
@@ -126,7 +126,7 @@ def compile_for(threads: int, graph: GraphModule, state: Sequence[Tensor], image
 
 
 def _drop_profiler_marks(graph: Graph) -> None:
-    """Take out what an optimizer tells torch.profiler: the compiler does not know it."""
+    """Remove the optimizer's calls of torch.profiler, which the compiler does not support."""
     for node in reversed(graph.nodes):
         if str(node.target).startswith("profiler"):
             graph.erase_node(node)
@@ -134,10 +134,10 @@ def _drop_profiler_marks(graph: Graph) -> None:
 
 @contextmanager
 def state_of(model: nn.Module, optimizer: Optimizer) -> Iterator[list[Tensor]]:
-    """Hand out what a step changes: parameters, buffers, and the tensors of the optimizer's state.
+    """Yield everything that a step changes: parameters, buffers, and the tensors of the optimizer's state.
 
-    The optimizer counts its steps in float32, which what is computed from it in float64 must not suffer from: here
-    they are counted in float64, and written back in the end.
+    The optimizer counts its steps in a float32 tensor, which would limit float64 arithmetic to its precision. Here the
+    count is float64; it is written back at the end.
     """
     moments = [
         (name, value) for of_one in optimizer.state.values() for name, value in of_one.items() if _is_tensor(value)

@@ -1,4 +1,7 @@
-"""The lesson as it is written: its loop, and a DataLoader that prepares one image at a time."""
+"""The lesson as written: its loop, and a DataLoader that prepares one image at a time.
+
+Measured: 21.1k images/s at batch size 64 (AMD EPYC, 2 threads, torch 2.15.0, 20 epochs; docs/engines.md).
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,5 @@ def prepare(
     optimizer: Optimizer,  # noqa: ARG001
     device: torch.device | str,  # noqa: ARG001
 ) -> str:
-    """There is nothing to prepare."""
+    """Do nothing: there is nothing to prepare."""
     return ""

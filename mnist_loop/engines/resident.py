@@ -1,7 +1,10 @@
-"""The data lie on the device as they are in the file, a byte a pixel, and batches are cut out of them.
+"""The data are on the device, one byte a pixel, and batches are taken from them; the loop is the lesson's.
 
-What the lesson does to each image on its own (PIL, ToTensor, Normalize) is done here to many at once, to the same bits.
-The loop is the lesson's.
+Measured: 175k images/s at batch size 64, 7.889 times as fast as `reference` (AMD EPYC, 2 threads, torch 2.15.0, 20
+epochs; docs/engines.md).
+
+The lesson prepares each image on its own (PIL, ToTensor, Normalize). Here many images are prepared at once, with
+bitwise the same values.
 """
 
 from __future__ import annotations
@@ -22,19 +25,19 @@ __all__ = ["ResidentLoader", "evaluate", "make_loaders", "prepare", "train_one_e
 
 AT_ONCE = 1
 
-# Images that are gathered and normalised at once: as floats 3 MiB, which stays in the caches of most CPUs, and enough
-# that what the calls cost is shared by many.
+# Images that are gathered and normalised at once. As floats they take 3 MiB, which fits into the caches of most CPUs,
+# and they are enough to make the cost of the calls negligible.
 IMAGES_AT_ONCE = 1024
 
 
 class ResidentLoader:
-    """Batches of a data set that lies on the device, in the order in which the lesson's DataLoader would yield them.
+    """Batches of a data set on the device, in the order of the lesson's DataLoader.
 
     Args:
-        images: of uint8, (N, 28, 28), on the device.
+        images: uint8 (N, 28, 28), on the device.
         labels: (N,), on the device.
         batch_size: images in a batch; the last one may be smaller.
-        shuffle: whether each epoch has an order of its own.
+        shuffle: whether each epoch has a new order.
         generator: draws the order; by default torch's global one.
     """
 
@@ -59,11 +62,11 @@ class ResidentLoader:
             yield from zip(*batches, strict=True)
 
     def chunks(self, batches: int, lead: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images, of uint8, and labels of so many batches at a time; at the end, of what is left.
+        """Yield the uint8 images and the labels of several batches at a time; the last chunk may be smaller.
 
         Args:
-            batches: in a chunk.
-            lead: batches that come before them, in a chunk of their own.
+            batches: batches in a chunk.
+            lead: batches at the beginning, which are a chunk of their own.
         """
         images = len(self.labels)
         sizes = [min(lead * self.batch_size, images)] if lead else []
@@ -78,8 +81,9 @@ class ResidentLoader:
     def draw(self) -> Tensor:
         """Return the positions of the images in the order of the next epoch, on the device.
 
-        This draws what the lesson's DataLoader draws: a seed for its workers; without a generator of its own a seed for
-        the order; the order; and at the end of the epoch another one, of which torch's sampler takes nothing.
+        The generators advance as with the lesson's DataLoader. It draws a seed for its workers; without a generator of
+        its own, a seed for the order; the order; and at the end of the epoch one more order, which torch's sampler
+        does not use.
         """
         images = len(self.labels)
         if not self.shuffle:
@@ -100,10 +104,10 @@ def make_loaders(
     batch_size: int = 64,
     *,
     generator: torch.Generator | None = None,
-    workers: int = 0,  # noqa: ARG001  # there is nothing for them to do
+    workers: int = 0,  # noqa: ARG001  # not needed
     device: torch.device | str = "cpu",
 ) -> tuple[ResidentLoader, ResidentLoader]:
-    """Put both splits on ``device``; on the CPU they are where they were, without a copy."""
+    """Move both splits to ``device``; on the CPU they are not copied."""
     train, test = ((split.data.to(device), split.targets.to(device)) for split in (data.train, data.test))
     return (
         ResidentLoader(*train, batch_size, shuffle=True, generator=generator),
@@ -118,7 +122,7 @@ def prepare(
     optimizer: Optimizer,  # noqa: ARG001
     device: torch.device | str,  # noqa: ARG001
 ) -> str:
-    """There is nothing to prepare."""
+    """Do nothing: there is nothing to prepare."""
     return ""
 
 
@@ -130,16 +134,16 @@ def train_one_epoch(
     device: torch.device | str,
     on_batch: Callable[[int, Tensor], None] | None = None,
 ) -> float:
-    """Run the lesson's loop, with an update of all parameters in one call where that gives the same bits."""
+    """Run the lesson's loop, with a fused update of the parameters if that gives the same bits."""
     with _fused(optimizer):
         return loop.train_one_epoch(model, loader, loss_fn, optimizer, device, on_batch)
 
 
 @contextmanager
 def _fused(optimizer: Optimizer) -> Iterator[None]:
-    """Let SGD update all parameters in one call, where nothing else was asked for.
+    """Let SGD use its fused update, if the user has not chosen.
 
-    Without momentum it computes to the bit what the unfused one does, on the CPU. No other of torch's optimizers does.
+    Without momentum, on the CPU, it gives bitwise the same result as the usual update. torch's other optimizers do not.
     """
     groups = [group for group in optimizer.param_groups if type(optimizer) is SGD and _can_be_fused(group)]
     for group in groups:

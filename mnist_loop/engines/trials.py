@@ -1,4 +1,4 @@
-"""Trials, by which an engine chooses among ways to do the same: they take turns, ``COUNT`` times each."""
+"""Timing trials, by which an engine chooses the fastest way. The candidates take turns, ``COUNT`` times each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ COUNT = 15
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return what the second of two calls takes: the first one wakes threads, and fills the caches anew."""
+    """Return the seconds of the second of two calls. The first one wakes threads and fills the caches."""
     work()
     began = time.perf_counter()
     work()

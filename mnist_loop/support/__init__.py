@@ -1,1 +1,1 @@
-"""What every room needs and that knows none of them: files, progress, devices, command-line values."""
+"""Helpers for all other packages: files, progress, devices, values of command-line options."""

@@ -1,4 +1,4 @@
-"""Devices: chosen by name, and waited for."""
+"""Devices: selection by name, and synchronisation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mnist_loop.errors import UserError
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Turn ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"`` into a device that is there.
+    """Return the device named ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 
-    ``"auto"`` is CUDA where it is, else MPS, else the CPU.
+    ``"auto"`` is CUDA if available, else MPS if available, else the CPU.
 
     Raises:
-        UserError: no such device, or not on this machine.
+        UserError: the name is unknown, or this machine has no such device.
     """
     if name == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
-    # Before torch reads it: torch keeps eight bits of the index, so that to it cuda:256 is cuda:0.
+    # torch keeps eight bits of the index, so it would take cuda:256 for cuda:0.
     known = re.fullmatch(r"cpu|mps|cuda(?::([0-9]+))?", name)
     if known is None:
         raise UserError(f"device {name!r}: not supported, expected auto, cpu, cuda, cuda:N or mps")
@@ -37,7 +37,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until ``device`` has done all that it was given; the CPU has already."""
+    """Wait until ``device`` has finished its work. The CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from uuid import uuid4
 from mnist_loop.errors import UserError
 
 STAGING_PREFIX = ".mnist-loop-staging-"
-STALE_AFTER_S = 3600.0  # nothing here is staged for longer than minutes: an older folder was left by a killed process
+STALE_AFTER_S = 3600.0  # staging takes minutes at most: an older folder was left by a killed process
 
-LARGEST_LOOKED_AT = 64 * 2**20  # bytes of a file that are read to learn whose it is; ours are smaller
+LARGEST_LOOKED_AT = 64 * 2**20  # bytes that are read to recognise a file that mnist_loop wrote; such files are smaller
 
 
 def check_output(
@@ -26,16 +26,16 @@ def check_output(
     ours: Callable[[bytes], bool] | None = None,
     instead: str = "name another file",
 ) -> None:
-    """Refuse to write where something would be lost. A new file may be written, and an empty one.
+    """Refuse to overwrite a file that would be lost. A new or an empty file can be written.
 
     Args:
-        path: where the output goes.
+        path: the output.
         inputs: files that are read.
-        ours: tells by its content whether a file is an earlier output, which may be replaced; None: none may be.
-        instead: what to do where the file is an earlier output, or may be one.
+        ours: returns, from its content, whether a file is an earlier output, which may be replaced; None: never replace.
+        instead: what the user can do instead.
 
     Raises:
-        UserError: ``path`` is an input, a file that is not ours, or no regular file.
+        UserError: ``path`` is an input, another file, or not a regular file.
     """
     try:
         found = path.stat()
@@ -53,7 +53,7 @@ def check_output(
             known = ours(file.read(LARGEST_LOOKED_AT))
     except (FileNotFoundError, NotADirectoryError):
         return
-    except (OSError, ValueError) as error:  # no permission; a null character in the name
+    except (OSError, ValueError) as error:  # no permission, or a null character in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be written ({reason}); name another file") from error
     if not known:
@@ -63,21 +63,21 @@ def check_output(
 def _is_same(found: os.stat_result, path: Path) -> bool:
     try:
         return os.path.samestat(found, path.stat())
-    except (OSError, ValueError):  # it is not there
+    except (OSError, ValueError):  # it does not exist
         return False
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part.
+    """Write ``content`` to ``path``. A reader sees the old file or the new one, never a part.
 
-    A link stays one: what it leads to is written.
+    A symbolic link is kept, and its target is written.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; ``path`` is then as it was.
+        OSError: the folder cannot be written, or the disk is full. ``path`` is unchanged then.
     """
     path = path.resolve()
-    # Not tempfile, whose files are for their owner alone: to set that right, the umask would have to be read,
-    # and to read it is to change it, for all threads.
+    # tempfile makes files that only their owner can read. To correct that one has to know the umask, which can only be
+    # read by changing it, for all threads.
     part = path.parent / f".{path.name}.{uuid4().hex}.part"
     try:
         with part.open("xb") as file:
@@ -92,13 +92,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
-    """Yield a new folder beside the final place, on the same disk; it is gone when the block ends.
+    """Yield a new folder inside ``root``, so on the same disk as the final files; it is removed at the end.
 
-    Folders that a killed process left there more than an hour ago are removed as well.
+    Folders that a killed process left there more than an hour ago are removed too.
     """
     root.mkdir(parents=True, exist_ok=True)
     for stale in root.glob(f"{STAGING_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another process has just finished with it
+        with suppress(FileNotFoundError):  # another process has just removed it
             if time.time() - stale.stat().st_mtime > STALE_AFTER_S:
                 shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=root) as folder:
@@ -106,9 +106,9 @@ def staging_folder(root: Path) -> Iterator[Path]:
 
 
 def publish(files: list[Path], folder: Path) -> None:
-    """Move finished ``files`` into ``folder``: all in one step if it is new, else each in one step.
+    """Move finished ``files`` into ``folder``: all in one step if the folder is new, else one by one.
 
-    A file of the same name is replaced.
+    Files of the same names are replaced.
     """
     whole = files[0].with_name(f"{STAGING_PREFIX}whole")
     whole.mkdir()
@@ -116,7 +116,7 @@ def publish(files: list[Path], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         whole.rename(folder)
-    except OSError:  # there are files in it already
+    except OSError:  # the folder exists and has files
         folder.mkdir(exist_ok=True)
         for file in staged:
             file.replace(folder / file.name)

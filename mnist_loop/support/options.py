@@ -1,4 +1,4 @@
-"""Types of command-line options: each says what it expected."""
+"""Types of command-line options. Their errors say what was expected."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import math
 from collections.abc import Callable
 
-MOST = 2**31 - 1  # torch counts in 32 bits here and there
-MOST_AT_ONCE = 1024  # threads or processes: more help no one, and a slip of the finger would bring the machine down
+MOST = 2**31 - 1  # torch counts in 32 bits in some places
+MOST_AT_ONCE = 1024  # threads or processes: more do not help, and a typing error could stop the machine
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 LAST_SEED = 2**64 - 1  # torch takes no larger one
 
@@ -18,7 +18,7 @@ def positive_int(text: str) -> int:
 
 
 def thread_count(text: str) -> int:
-    """Read a number of threads, of at least 1."""
+    """Read a number of threads, at least 1."""
     return _whole(text, 1, MOST_AT_ONCE)
 
 
@@ -47,18 +47,18 @@ def share(text: str) -> float:
 
 
 def percentage(text: str) -> float:
-    """Read a percentage above 0, with or without its sign; return the share: 0.03 for ``3%`` or ``3``."""
+    """Read a percentage above 0, with or without ``%``; return the share: 0.03 for ``3%`` or ``3``."""
     return _number(text.strip().removesuffix("%"), "a percentage above 0, such as 3%", lambda value: value > 0) / 100
 
 
 def duration(text: str) -> float:
-    """Read seconds, or minutes or hours with their unit (``30s``, ``10m``, ``1h``); return seconds."""
+    """Read a time such as ``30``, ``30s``, ``10m`` or ``1h``; return seconds."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in SECONDS_IN else (text, "s")
     return _number(number, "a time above 0, such as 30s or 10m", lambda value: value > 0) * SECONDS_IN[unit]
 
 
 def batch_sizes(text: str) -> list[int]:
-    """Read batch sizes separated by commas, in rising order and each once."""
+    """Read batch sizes separated by commas; return them sorted, without repetitions."""
     return sorted({positive_int(part) for part in text.split(",")})
 
 

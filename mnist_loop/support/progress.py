@@ -1,4 +1,4 @@
-"""Lines of text, under which a terminal shows a progress bar with the remaining time."""
+"""Lines of text, and on a terminal a progress bar with the remaining time beneath them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T", covariant=True)
 
 
 class Sized(Protocol[T]):
-    """What can be iterated over again and again, and knows its length: a DataLoader."""
+    """Something that can be iterated over repeatedly and has a length, such as a DataLoader."""
 
     def __iter__(self) -> Iterator[T]: ...
 
@@ -24,17 +24,17 @@ class Sized(Protocol[T]):
 
 
 class Progress:
-    """Prints lines; on a terminal, shows beneath them what is going on and how long it will take.
+    """Prints lines, and on a terminal a progress bar beneath them.
 
-    In a pipe or a file there are the lines alone.
+    In a pipe or a file there are only the lines.
 
     Args:
-        to_stderr: where stdout is for results.
-        silent: nothing is shown at all.
+        to_stderr: print to stderr, because stdout is for results.
+        silent: print nothing.
     """
 
     def __init__(self, *, to_stderr: bool = False, silent: bool = False) -> None:
-        # A program that is started with its stdout closed has None there.
+        # stdout is None in a program that is started with it closed.
         stream = sys.stderr if to_stderr else sys.stdout
         self._stream = io.StringIO() if silent or stream is None else stream
         self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -62,18 +62,18 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line that stays."""
         if self._bar.disable:
-            # Not through rich: where the reader of a pipe has gone, it ends the program with its own exit code.
+            # rich would end the program with an exit code of its own if the reader of the pipe has gone.
             self._stream.write(f"{text}\n")
             self._stream.flush()
         else:
             self._console.print(text)
 
     def status(self, text: str, total: int | None = None) -> None:
-        """Say what is going on from now on, and how many batches it will take, if that is known."""
+        """Set the text of the progress bar, and the number of batches if it is known."""
         self._bar.reset(self._task, description=text, total=total, visible=True)
 
     def counted(self, loader: Sized[T]) -> Counted[T]:
-        """Return ``loader`` such that each of its batches counts."""
+        """Return a loader that yields the batches of ``loader`` and counts each."""
         return Counted(loader, self)
 
     def advance(self) -> None:
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Counted(Generic[T]):
-    """A loader whose batches a `Progress` counts."""
+    """A loader whose batches are counted by a `Progress`."""
 
     def __init__(self, loader: Sized[T], progress: Progress) -> None:
         self._loader, self._progress = loader, progress
@@ -90,7 +90,7 @@ class Counted(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         for batch in self._loader:
             yield batch
-            del batch  # or it would live on while the next one is fetched
+            del batch  # frees its memory before the next one is fetched
             self._progress.advance()
 
     def __len__(self) -> int:
@@ -98,10 +98,10 @@ class Counted(Generic[T]):
 
 
 class _OnceCounted(ProgressColumn):
-    """A column that is empty as long as nobody knows how many batches there will be."""
+    """A column that is empty while the number of batches is unknown."""
 
     def __init__(self, column: ProgressColumn) -> None:
-        super().__init__(column.get_table_column())  # it says which columns may wrap
+        super().__init__(column.get_table_column())  # keeps whether the column may wrap
         self._column = column
 
     def render(self, task: Task) -> RenderableType:

@@ -1,1 +1,1 @@
-"""One run of the lesson: its session, and the checkpoints by which it is resumed."""
+"""One run of the lesson, and the checkpoints from which it is resumed."""

@@ -1,8 +1,7 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped.
+"""Checkpoints: the whole state of a run, from which it continues as if it had not stopped.
 
-On the CPU with the same number of threads, a resumed run ends in bitwise the parameters of one that
-was not interrupted. Files are written atomically and read with ``weights_only``, so that loading one runs
-no code.
+On the CPU with the same number of threads, a resumed run ends with bitwise the same parameters as one that was not
+interrupted. Files are written atomically. They are read with ``weights_only``, so loading one runs no code.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from mnist_loop.support.files import write_atomically
 
 FORMAT = "mnist_loop checkpoint 1"
 
-# What the readers raise, each in its own way, of a file that is damaged or of something else.
+# What zipfile, pickle and torch raise for a damaged file, or a file of another kind.
 UNREADABLE = (
     zipfile.BadZipFile,
     pickle.UnpicklingError,
@@ -45,9 +44,9 @@ class Checkpoint:
 
     Attributes:
         settings: what the run was started with (batch size, learning rate, seed, data, threads, ...).
-        history: the epochs done.
+        history: the finished epochs.
         model, optimizer: their state dicts.
-        rng: states of torch's global generators: of the CPU, and of each CUDA device.
+        rng: states of torch's global generators, for the CPU and for each CUDA device.
     """
 
     settings: dict[str, Any]
@@ -64,19 +63,19 @@ class Checkpoint:
         history: list[Epoch],
         settings: Mapping[str, Any],
     ) -> Checkpoint:
-        """Take a copy of a run's state, and of torch's global generators."""
+        """Copy a run's state and the state of torch's global generators."""
         rng = {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
-        state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))  # state_dict() alone is a view
+        state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))  # state_dict() shares its tensors
         return cls(dict(settings), list(history), *state, rng)
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Put the state back, that of torch's global generators too.
+        """Restore the state, also of torch's global generators.
 
         Raises:
-            CheckpointError: it is the state of something else; a part of it may have been put back.
+            CheckpointError: the state is of another model or optimizer. A part of it may have been restored.
         """
         try:
             model.load_state_dict(self.model)
@@ -90,10 +89,10 @@ class Checkpoint:
             ) from error
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint to ``path``, whole or not at all.
+        """Write the checkpoint to ``path``, completely or not at all.
 
         Raises:
-            CheckpointError: it could not be written; what was at ``path`` before is still there.
+            CheckpointError: it cannot be written. A file at ``path`` is unchanged then.
         """
         content = io.BytesIO()
         history = [asdict(epoch) for epoch in self.history]
@@ -109,13 +108,13 @@ class Checkpoint:
         """Read a checkpoint that `save` wrote, onto the CPU.
 
         Raises:
-            CheckpointError: it is not there, cannot be read, or is something else.
+            CheckpointError: the file does not exist, cannot be read, or is not a checkpoint.
         """
         expected = "expected a file that mnist-loop train --save wrote"
         try:
             whole = path.read_bytes()
             with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-                damaged = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
+                damaged = archive.testzip()  # torch.load does not check the checksums
             if damaged is not None:
                 raise ValueError(f"{damaged} is damaged")
             content = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)

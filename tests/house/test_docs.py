@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib
 import importlib.util
 import re
 
@@ -19,6 +20,8 @@ from mnist_loop.report.tables import of_sweep
 from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.paired import lines, verdicts
 from tests import coverage_study, matrix, scoreboard, simulated_series
+
+CLAIM = r"Measured: ([\d.]+k) images/s at batch size 64(?:, ([\d.]+) times as fast as `reference`)?"
 
 
 def marked(pages, name):
@@ -56,6 +59,23 @@ def test_the_times_to_accuracy_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.accuracy --show FILE`` prints them."""
     for file, tables in marked(pages, "accuracy"):
         assert tables == accuracy_markdown(*read_trainings(request.config.rootpath / file))
+
+
+def test_engines_claim_what_was_measured(pages, request):
+    """The rate and the ratio that an engine's docstring opens with are those of its row in docs/engines.md."""
+    page = pages[request.config.rootpath / "docs" / "engines.md"]
+    ((_, tables),) = marked({None: page}, "peers")
+    for name in NAMES:
+        words = " ".join((importlib.import_module(f"mnist_loop.engines.{name}").__doc__ or "").split())
+        claim = re.search(CLAIM, words)
+        if claim is None:
+            assert name in ("graphed", "distributed"), f"{name} says nothing of its speed"
+            continue
+        row = re.search(rf"^\| {name} \| torch ([\d.]+) .*$", tables, re.MULTILINE)
+        assert row is not None, name
+        assert f"| {claim[1]} | {claim[2] or '1'} " in row[0], name
+        assert f"torch {row[1]}, 20 epochs" in words, name
+        assert "median of 20 epochs" in tables
 
 
 def test_generated_pages_have_the_words_of_their_generators():

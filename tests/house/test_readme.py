@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from mnist_loop import loop
 from mnist_loop.report.reading import read
 from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.throughput import throughput
@@ -16,11 +17,16 @@ NEAR = 0.5  # points: what another version of matplotlib may place differently
 
 
 def test_the_table_is_that_of_the_stored_result(request):
-    """No number is typed by hand: ``mnist-loop report FILE --format markdown`` prints the table."""
+    """``mnist-loop report FILE --format markdown`` prints it; loop.py opens with its row of batch size 64."""
     marked = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", pictures.readme(), re.DOTALL)
     assert marked is not None
     (sweep,) = read([request.config.rootpath / marked[1]]).sweeps
     assert marked[2] == table_to_markdown(throughput(sweep))
+    (row,) = re.findall(r"^\| cpu \| 64 \| .*$", marked[2], re.MULTILINE)
+    claim = re.search(r"Measured: (\S+) images/s end to end .* takes (\d+) %", " ".join((loop.__doc__ or "").split()))
+    assert claim is not None, "loop.py says nothing of its speed"
+    assert row.split(" | ")[4].split()[0] == claim[1]
+    assert row.endswith(f"| input {claim[2]}% |")
 
 
 def test_the_plot_is_that_of_the_stored_result(tmp_path):

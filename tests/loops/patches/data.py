@@ -3,7 +3,7 @@
 from tests.loops.patches import Mutant
 
 TRAIN_ORDER = "        shuffle=True,\n        generator=generator,\n"
-TEST_GENERATOR = "        generator=torch.Generator(),  # or starting an iteration would draw from the global one\n"
+TEST_GENERATOR = "        generator=torch.Generator(),  # else iterating would draw from the global generator\n"
 TRAIN_LOADER = "        data.train,\n        batch_size=batch_size,\n"
 TEST_LOADER = "        data.test,\n        batch_size=batch_size,\n"
 FILE = "test_data_order.test_"

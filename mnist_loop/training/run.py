@@ -1,4 +1,4 @@
-"""One run of the lesson: built from its settings, trained with lines and checkpoints, resumed."""
+"""One run of the lesson: it is built from its settings, trained with progress and checkpoints, and resumed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 100  # batches, as in the lesson
 
-# Settings in which a resumed run must equal the one that it goes on with. The others change bits, not meaning.
+# Settings that a resumed run must share with its checkpoint. The others change only the rounding.
 DECISIVE = ("batch_size", "lr", "seed", "data")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the result of a run. With all of them equal, so are the parameters, bit for bit, on the CPU."""
+class TrainingSettings:
+    """Everything that decides the result of a run. On the CPU, equal settings give bitwise equal parameters."""
 
     batch_size: int
     lr: float
@@ -42,24 +42,24 @@ class Settings:
 
 
 class LossNotFinite(Exception):
-    """The loss of a batch is infinite or not a number: nothing that follows can be of use."""
+    """A loss is infinite or not a number, so that training on is useless."""
 
 
 @dataclass
-class Session:
-    """A run as far as it has come. It outlives whatever ends its training.
+class TrainingRun:
+    """A run and its state so far, which stays usable when training ends with an exception.
 
     Args:
-        settings: of the run.
-        data: what it is trained and tested on.
-        device: where.
+        settings: the settings of the run.
+        data: the training and test data.
+        device: where it trains.
         workers: processes that load data.
-        save_to: file that gets a checkpoint after each epoch.
-        history: the epochs done.
-        saved: number of epochs in the checkpoint that was last written.
+        save_to: file for a checkpoint after each epoch.
+        history: the finished epochs.
+        saved: number of epochs in the last checkpoint.
     """
 
-    settings: Settings
+    settings: TrainingSettings
     data: Data
     device: torch.device
     workers: int = 0
@@ -79,10 +79,10 @@ class Session:
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go back to the state of ``checkpoint``.
+        """Restore the state of ``checkpoint``.
 
         Raises:
-            CheckpointError: it was trained on other data, or with another seed, batch size or learning rate.
+            CheckpointError: its data, seed, batch size or learning rate differ.
         """
         for name, here in asdict(self.settings).items():
             there = checkpoint.settings.get(name)
@@ -95,7 +95,7 @@ class Session:
         self.history = list(checkpoint.history)
 
     def prepare(self, progress: Progress) -> float:
-        """Let the engine do what it does once, before training; return the seconds that it took.
+        """Let the engine prepare, which it does once before training; return the seconds that it took.
 
         Raises:
             Unsuitable: the engine cannot train this here.
@@ -108,7 +108,7 @@ class Session:
         return time.perf_counter() - began
 
     def save(self) -> None:
-        """Write a checkpoint, if one was asked for.
+        """Write a checkpoint, if a file was given.
 
         Raises:
             CheckpointError: it cannot be written.
@@ -119,17 +119,17 @@ class Session:
             self.saved = len(self.history)
 
     def train(self, epochs: int, progress: Progress) -> None:
-        """Train up to and with epoch ``epochs``; ``history`` grows as epochs are finished.
+        """Train up to and including epoch ``epochs``; each finished epoch is appended to ``history``.
 
         Raises:
-            LossNotFinite: with the epoch and the batch. That epoch is not saved.
+            LossNotFinite: names the epoch and the batch. That epoch is not saved.
             CheckpointError: the checkpoint cannot be written.
         """
         lines = _Lines(epochs, len(self.train_loader), progress)
 
         def on_epoch(epoch: Epoch) -> None:
             lines.read_losses()
-            if not math.isfinite(epoch.test_loss):  # the last step of an epoch shows here alone
+            if not math.isfinite(epoch.test_loss):  # only this shows a bad last step of an epoch
                 raise LossNotFinite(f"the test loss is {epoch.test_loss} after epoch {epoch.epoch}")
             self.history.append(epoch)
             self.save()
@@ -157,9 +157,9 @@ class Session:
 
 
 class _Lines:
-    """The lesson's line every hundred batches, and a watch over the losses between them.
+    """Prints the lesson's line every hundred batches, and checks that all losses are finite.
 
-    Losses are read in groups, because to read one is to wait for the device.
+    Losses are read in groups, because reading one waits for the device.
     """
 
     def __init__(self, epochs: int, batches: int, progress: Progress) -> None:
@@ -174,7 +174,7 @@ class _Lines:
             self._progress.line(f"Epoch: {epoch}/{self._epochs} | Batch: {batch}/{self._batches} | Loss: {last:.4f}")
 
     def read_losses(self) -> list[float]:
-        """Read and return the losses since the last call, all of them finite."""
+        """Read and return the losses since the last call; check that they are finite."""
         unread, self._unread = self._unread, []
         losses: list[float] = torch.stack([loss for _, _, loss in unread]).tolist() if unread else []
         for (epoch, batch, _), loss in zip(unread, losses, strict=True):

@@ -14,14 +14,14 @@ from torch.utils.data import TensorDataset
 from mnist_loop.errors import CheckpointError
 from mnist_loop.support.progress import Counted
 from mnist_loop.training.checkpoint import Checkpoint
-from mnist_loop.training.session import LossNotFinite, Session, Settings
+from mnist_loop.training.run import LossNotFinite, TrainingRun, TrainingSettings
 
-SETTINGS = Settings(batch_size=1, lr=0.01, seed=0, data="made up", device="cpu", threads=1, torch="2")
+SETTINGS = TrainingSettings(batch_size=1, lr=0.01, seed=0, data="made up", device="cpu", threads=1, torch="2")
 
 
 @pytest.fixture(autouse=True)
 def generators(no_leak):
-    """A session seeds torch's generators, and the command line puts them back: here the test does."""
+    """A run seeds torch's generators, and the command line puts them back: here the test does."""
     with torch.random.fork_rng():
         yield
 
@@ -45,21 +45,21 @@ class Recorder:
         return Counted(loader, self)
 
 
-def session(train=8, test=2, save_to=None, **changes):
-    """Return a session on made-up data of one class to each pixel."""
+def new_run(train=8, test=2, save_to=None, **changes):
+    """Return a run on made-up data of one class to each pixel."""
     images = torch.eye(784).reshape(784, 1, 28, 28)
     labels = torch.arange(784) % 10
     data = SimpleNamespace(
         train=TensorDataset(images[:train], labels[:train]), test=TensorDataset(images[:test], labels[:test])
     )
-    return Session(replace(SETTINGS, **changes), data, torch.device("cpu"), save_to=save_to)
+    return TrainingRun(replace(SETTINGS, **changes), data, torch.device("cpu"), save_to=save_to)
 
 
 @settings(max_examples=12)
 @given(batches=st.integers(1, 250) | st.sampled_from([1, 100, 101, 201]), epochs=st.integers(1, 2))
 def test_a_line_every_hundred_batches(batches, epochs):
     """Batches 0, 100, 200 and so on of each epoch, and one line at its end; however many batches there are."""
-    recorder, run = Recorder(), session(train=batches)
+    recorder, run = Recorder(), new_run(train=batches)
     run.train(epochs, recorder)
     expected = []
     for epoch in range(1, epochs + 1):
@@ -72,7 +72,7 @@ def test_a_line_every_hundred_batches(batches, epochs):
 
 def test_the_loss_of_a_line_is_that_of_its_batch():
     """Each loss is that which the loop reported for the batch that the line names."""
-    recorder, run = Recorder(), session(train=250)
+    recorder, run = Recorder(), new_run(train=250)
     losses, loss_fn = [], run.loss_fn
 
     def remembered(outputs, labels):
@@ -96,7 +96,7 @@ def test_the_loss_of_a_line_is_that_of_its_batch():
 )
 def test_the_first_batch_whose_loss_is_not_finite_is_named(at, epoch, value):
     """Wherever it is, the run stops, says which batch it was, and the epochs before it are kept."""
-    run = session(train=150)
+    run = new_run(train=150)
     loss_fn, calls = run.loss_fn, iter(range(10**6))
 
     def broken(outputs, labels):
@@ -111,7 +111,7 @@ def test_the_first_batch_whose_loss_is_not_finite_is_named(at, epoch, value):
 
 def test_a_test_loss_that_is_not_finite_is_no_result(tmp_path):
     """The last step of an epoch broke the parameters: that shows in the test loss alone, and is not saved."""
-    run = session(train=8, batch_size=8, save_to=tmp_path / "run.pt")
+    run = new_run(train=8, batch_size=8, save_to=tmp_path / "run.pt")
     run.save()
     run.optimizer.param_groups[0]["lr"] = math.inf
     with pytest.raises(LossNotFinite, match=r"^the test loss is nan after epoch 1$"):
@@ -126,7 +126,7 @@ def test_a_test_loss_that_is_not_finite_is_no_result(tmp_path):
 @given(done=st.integers(0, 2), more=st.integers(0, 2), batch_size=st.integers(1, 9))
 def test_the_total_is_what_is_still_to_do(done, more, batch_size):
     """The bar starts at the batches that are left, of training and testing, and ends full, resumed or not."""
-    run, recorder = session(batch_size=batch_size), Recorder()
+    run, recorder = new_run(batch_size=batch_size), Recorder()
     run.train(done, recorder)
     run.train(done + more, recorder)
     assert recorder.batches == recorder.total == more * (math.ceil(8 / batch_size) + math.ceil(2 / batch_size))
@@ -135,7 +135,7 @@ def test_the_total_is_what_is_still_to_do(done, more, batch_size):
 def test_a_checkpoint_is_there_after_each_epoch(tmp_path):
     """Before the line of an epoch is printed, its checkpoint is on disk: who reads the line may stop the run."""
     file = tmp_path / "run.pt"
-    run, recorder = session(save_to=file), Recorder()
+    run, recorder = new_run(save_to=file), Recorder()
     seen = []
 
     def line(text):
@@ -154,7 +154,7 @@ def test_an_epoch_is_kept_where_its_checkpoint_cannot_be_written(tmp_path):
     """What was finished stays in the history; what was saved last is known."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    run = session(save_to=folder / "run.pt")
+    run = new_run(save_to=folder / "run.pt")
     run.save()
     (folder / "run.pt").unlink()
     folder.rmdir()
@@ -167,7 +167,7 @@ def test_an_epoch_is_kept_where_its_checkpoint_cannot_be_written(tmp_path):
 def test_without_a_file_nothing_is_saved(tmp_path, monkeypatch):
     """Nobody asked for a checkpoint: there is none."""
     monkeypatch.chdir(tmp_path)
-    run = session()
+    run = new_run()
     run.save()
     run.train(1, Recorder())
     assert run.saved is None
@@ -189,9 +189,9 @@ def checkpoint_of(run):
 )
 def test_other_settings_are_refused(name, value, words):
     """A setting that decides the result must be that of the checkpoint; nothing is restored before that is known."""
-    other = session(**{name: value})
+    other = new_run(**{name: value})
     before = {key: tensor.clone() for key, tensor in other.model.state_dict().items()}
-    trained = session()
+    trained = new_run()
     trained.train(1, Recorder())
     with pytest.raises(CheckpointError) as refused:
         other.resume(checkpoint_of(trained))
@@ -202,25 +202,25 @@ def test_other_settings_are_refused(name, value, words):
 
 def test_a_checkpoint_without_settings_is_refused():
     """What is not known cannot be equal."""
-    checkpoint = checkpoint_of(session())
+    checkpoint = checkpoint_of(new_run())
     checkpoint.settings = {}
     with pytest.raises(CheckpointError, match="not 1: go on with that, or start anew"):
-        session().resume(checkpoint)
+        new_run().resume(checkpoint)
 
 
 @pytest.mark.parametrize("change", [{"threads": 2}, {"device": "cuda"}, {"torch": "3"}])
 def test_another_machine_is_accepted(change):
     """These change the last bits of the result, not its meaning."""
-    trained = session(**change)
+    trained = new_run(**change)
     trained.train(1, Recorder())
-    resumed = session()
+    resumed = new_run()
     resumed.resume(checkpoint_of(trained))
     assert resumed.history == trained.history
 
 
 def test_the_seed_decides_the_weights():
     """The same seed gives the same weights, whatever was drawn before; another seed, others."""
-    first = session().model.fc1.weight
+    first = new_run().model.fc1.weight
     torch.rand(7)
-    assert torch.equal(first, session().model.fc1.weight)
-    assert not torch.equal(first, session(seed=1).model.fc1.weight)
+    assert torch.equal(first, new_run().model.fc1.weight)
+    assert not torch.equal(first, new_run(seed=1).model.fc1.weight)
