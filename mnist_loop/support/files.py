@@ -31,7 +31,7 @@ def check_output(
     Args:
         path: the output.
         inputs: files that are read.
-        ours: returns, from its content, whether a file is an earlier output, which may be replaced; None: never replace.
+        ours: says by its content whether a file is an earlier output, which may be replaced; None: never replace.
         instead: what the user can do instead.
 
     Raises:
