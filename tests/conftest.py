@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -25,6 +26,19 @@ def no_loop_of_another_test() -> Iterator[None]:
     sys.modules.pop("my_train", None)
     yield
     sys.modules.pop("my_train", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C reach the programs that the tests start.
+
+    A shell has what it starts in the background ignore it, and what ignores it hands that on to its own children.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 # The tests that ask for a verdict, and the parameter that names the loop.

@@ -12,6 +12,7 @@ import pytest
 
 from mnist_loop.cli import main
 from mnist_loop.compare.journal import blocks, read_journal
+from tests.programs import running
 
 QUICK = ["--data", "digits", "--device", "cpu", "--threads", "1", "--budget", "3s"]
 
@@ -57,7 +58,7 @@ def test_a_comparison_goes_on(compared, capsys):
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
     """Exit code 130, the file, how to go on, no traceback, no process left behind."""
     command = [sys.executable, "-m", "mnist_loop", "compare", ".", ".", *QUICK[:-1], "600s", "-o", "run.jsonl"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, cwd=tmp_path) as process:
         file = tmp_path / "run.jsonl"
         end = time.monotonic() + 200
         while time.monotonic() < end and not (file.exists() and '"block"' in file.read_text()):

@@ -32,6 +32,7 @@ from mnist_loop.loop import fit
 from mnist_loop.model import MLP
 from mnist_loop.support.progress import Progress
 from mnist_loop.training.checkpoint import Checkpoint
+from tests.programs import running
 
 TRAIN, TEST = 320, 64  # images: with batches of 64 an epoch is five batches of training and one of testing
 NAME = "MNIST (modified)"  # what made-up files in MNIST's place are called
@@ -556,9 +557,7 @@ def test_ctrl_c_ends_a_real_run(tiny, train, tmp_path, stage, workers):
     file = tmp_path / "run.pt"
     options = ["--data", str(tiny), "--device", "cpu", "--threads", "1", "--workers", str(workers)]
     command = [sys.executable, "-m", "mnist_loop", "train", *options, "--epochs", "100000", "--save", str(file)]
-    with subprocess.Popen(  # our own
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with running(command, start_new_session=True) as process:
         while not process.stdout.readline().startswith(stage):
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)

@@ -29,6 +29,7 @@ from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.options import Options
 from tests.loops.mutants import MUTANTS
+from tests.programs import running
 
 LOOPS = '''
 import os
@@ -525,7 +526,7 @@ def test_what_runs_nothing_does_not_wait_for_torch(options):
 def test_ctrl_c_ends_a_run_and_its_child(folder):
     """Exit code 130, one word, no traceback, and the process in which the loop hung is gone."""
     command = [sys.executable, "-m", "mnist_loop", "verify", "my_train.py:hangs", "--timeout", "600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with running(command) as process:
         while not (folder / "hanging").exists():
             assert process.poll() is None
             time.sleep(0.05)
