@@ -127,6 +127,15 @@ def test_files_that_are_named_exist(pages, request):
             assert "SUBJECT" in name or (root / name).exists(), f"{path.name}: {name}"
 
 
+def test_the_map_has_each_room(pages, request):
+    """Each package and module of the root has its line in CONTRIBUTING.md, but for what Python itself asks for."""
+    root = request.config.rootpath
+    rooms = {f"{folder.parent.name}/" for folder in (root / "mnist_loop").glob("*/__init__.py")}
+    rooms |= {file.name for file in (root / "mnist_loop").glob("[!_]*.py")} - {"errors.py"}
+    told = set(re.findall(r"`([\w.]+/?)`", pages[root / "CONTRIBUTING.md"]))
+    assert rooms <= told, f"CONTRIBUTING.md lacks {sorted(rooms - told)}"
+
+
 def test_options_exist(pages, capsys, request):
     """Each option after ``mnist-loop COMMAND`` is one that the command has; each after ``pytest`` is pytest's."""
     known = {}
