@@ -6,25 +6,26 @@ The numbers follow T(b) = t0 + b / r with a little noise from a fixed seed, so t
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
-from mnist_loop.report.model import (
+from mnist_loop.report.stored import (
     Accuracy,
-    Arm,
-    Cell,
-    Comparison,
+    ArmResult,
+    CellResult,
+    ComparisonResult,
     Machine,
     Measurement,
     Pair,
     Refused,
-    Results,
-    Ruler,
+    RulerResult,
     Setting,
-    Sweep,
-    Workload,
+    StoredResults,
+    SweepResult,
+    WorkloadId,
 )
 from mnist_loop.statistics.ratio import Ratio
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
 BATCH_SIZES = (16, 64, 256, 1024)
 PARTS = ("input pipeline", "step", "end to end", "evaluation")
@@ -281,7 +282,7 @@ def measurement(part="step", batch_size=64, *, device="cpu", data="Digits", spee
     rates = [rate * math.exp(draw.gauss(0.0, noise)) for _ in range(12)]
     ordered = sorted(rates)
     return Measurement(
-        workload=Workload(part, batch_size, data),
+        workload=WorkloadId(part, batch_size, data),
         setting=Setting(device, **{"threads": 2, **setting}),
         rates=tuple(rates),
         median=middle(ordered, 0.5),
@@ -312,7 +313,7 @@ def sweep(
     accuracies=(),
 ):
     """A sweep as the reader makes it."""
-    return Sweep(
+    return SweepResult(
         file=Path(file),
         when=when,
         machine=machine,
@@ -322,7 +323,7 @@ def sweep(
             for batch_size in batch_sizes
             for part in PARTS
         ),
-        ruler={device: Ruler(**RULER)} if ruler else {},
+        ruler={device: RulerResult(**RULER)} if ruler else {},
         accuracies=accuracies,
         planned=len(batch_sizes) * len(PARTS),
         facts={"threads": "2", "data": data, "load average": "0.1"},
@@ -330,7 +331,15 @@ def sweep(
 
 
 def cell(
-    batch_size=64, *, arm=1, estimate=1.05, verdict=Verdict.SLOWER, half_width=0.01, margin=0.01, data="Digits", seed=0
+    batch_size=64,
+    *,
+    arm=1,
+    estimate=1.05,
+    verdict=SpeedVerdict.SLOWER,
+    half_width=0.01,
+    margin=0.01,
+    data="Digits",
+    seed=0,
 ):
     """One arm beside the first, with its series and that of the control."""
     draw = generator(f"{seed} {arm} {batch_size}")
@@ -339,8 +348,8 @@ def cell(
         tuple(Pair(0.2 * place, place // 10, math.log(middle_) + draw.gauss(0.0, 0.01)) for place in range(50))
         for middle_ in (estimate, 1.0)
     )
-    return Cell(
-        workload=Workload("step", batch_size, data),
+    return CellResult(
+        workload=WorkloadId("step", batch_size, data),
         arm=arm,
         ratio=Ratio(estimate, estimate - half_width, estimate + half_width, 0.95, half_width / 1.96, 5, 50),
         verdict=verdict,
@@ -358,27 +367,27 @@ def comparison(file="compare.jsonl", *, labels=("torch214", "torch215"), cells=N
     """A comparison as the reader makes it: one cell of each verdict, at four batch sizes, where none are given."""
     settings = {"device": "cpu", "threads": "2", "dtype": "float32"}
     arms = tuple(
-        Arm(
+        ArmResult(
             label,
             {"torch": f"2.{14 + index}.0", "python": "3.12.1"},
             settings,
-            ruler=Ruler(**RULER),
+            ruler=RulerResult(**RULER),
             first_step_s=dict.fromkeys(BATCH_SIZES, 0.02 + 0.01 * index),
             warm_up_s=dict.fromkeys(BATCH_SIZES, 0.15),
         )
         for index, label in enumerate(labels)
     )
-    return Comparison(
+    return ComparisonResult(
         file=Path(file),
         when=WHEN,
         machine=CPU,
-        arms=(*arms, Arm(f"{labels[0]} again", arms[0].software, settings, control=True, ruler=Ruler(**RULER))),
+        arms=(*arms, replace(arms[0], label=f"{labels[0]} again", control=True, first_step_s={}, warm_up_s={})),
         cells=cells
         or (
-            cell(16, estimate=1.05, verdict=Verdict.SLOWER),
-            cell(64, estimate=0.93, verdict=Verdict.FASTER),
-            cell(256, estimate=1.001, verdict=Verdict.SAME, half_width=0.004),
-            cell(1024, estimate=1.01, verdict=Verdict.INCONCLUSIVE, half_width=0.03),
+            cell(16, estimate=1.05, verdict=SpeedVerdict.SLOWER),
+            cell(64, estimate=0.93, verdict=SpeedVerdict.FASTER),
+            cell(256, estimate=1.001, verdict=SpeedVerdict.SAME, half_width=0.004),
+            cell(1024, estimate=1.01, verdict=SpeedVerdict.INCONCLUSIVE, half_width=0.03),
         ),
         margin=margin,
         ended=ended,
@@ -393,10 +402,10 @@ def results():
     three = tuple(
         cell(batch_size, arm=arm, estimate=estimate, verdict=verdict)
         for batch_size in BATCH_SIZES
-        for arm, estimate, verdict in ((1, 1.04, Verdict.SLOWER), (2, 0.9, Verdict.FASTER))
+        for arm, estimate, verdict in ((1, 1.04, SpeedVerdict.SLOWER), (2, 0.9, SpeedVerdict.FASTER))
     )
     lesson = (Accuracy("cpu", 0.9211, 4, 30.06, 4.0),)
-    return Results(
+    return StoredResults(
         sweeps=(
             sweep("old.json", torch="2.4.1", speed=0.9, accuracies=lesson),
             sweep("new.json", torch="2.15.0"),

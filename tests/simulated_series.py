@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from mnist_loop.statistics.bootstrap import TRIM, locate
+from mnist_loop.statistics.bootstrap import TRIM, bootstrap_trimmed_mean
 
 Array = npt.NDArray[np.float64]
 Blocks = tuple[Array, Array]
@@ -57,7 +57,7 @@ def truth(scenario: Scenario, population: int = POPULATION) -> float:
 
 def intervals(middle: Array, quantile: float) -> tuple[Array, Array]:
     """Return the ends of the interval of each sample, as `paired_ratio` makes it, in logarithms."""
-    location, below, above = locate(middle)
+    location, below, above = bootstrap_trimmed_mean(middle)
     return location - quantile * below, location + quantile * above
 
 

@@ -15,11 +15,11 @@ import pytest
 from mnist_loop.bench import machine
 from mnist_loop.bench.results import ResultFile, per_image
 from mnist_loop.errors import UserError
-from mnist_loop.report.beside import PARTS
-from mnist_loop.report.reading.node import Misfit
-from mnist_loop.report.reading.sweep import sweep as read_sweep
+from mnist_loop.report.contenders import PARTS
+from mnist_loop.report.reading.node import InvalidResult
+from mnist_loop.report.reading.sweep_file import read_sweep
 from mnist_loop.report.tables.terminal import to_terminal
-from mnist_loop.report.tables.throughput import throughput
+from mnist_loop.report.tables.throughput import throughput_table
 from mnist_loop.support.numbers import short
 
 FILE_STORAGE = "file://"
@@ -92,9 +92,9 @@ class Sweep:
             return
         terminalreporter.section("images per second", sep="=")
         try:
-            table = throughput(read_sweep(self.results.document, self.results.path))
+            table = throughput_table(read_sweep(self.results.document, self.results.path))
             terminalreporter.write(to_terminal([table], terminalreporter._tw._file))
-        except Misfit as error:  # benchmarks of another kind alone
+        except InvalidResult as error:  # benchmarks of another kind alone
             terminalreporter.write_line(str(error))
         if self.problem:
             terminalreporter.write_line(f"not stored: {self.problem}", red=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mnist_loop.compare.comparison import Comparison
     from mnist_loop.compare.plan import Plan
     from mnist_loop.compare.request import ComparisonRequest
-    from mnist_loop.statistics.judgement import Judged
+    from mnist_loop.statistics.judgement import CellDecision
     from mnist_loop.support.progress import Progress
 
 PARTS = ("step", "evaluation", "input pipeline", "end to end")
@@ -149,7 +149,7 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
     return new_request(arguments.arms, arguments.set, plan)
 
 
-def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[Judged]) -> None:
+def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[CellDecision]) -> None:
     """Say how far the comparison has come."""
     undecided = sum(not one.certain for one in judged)
     cells = f"{undecided} of {len(judged)} undecided, " if judged else ""
@@ -165,9 +165,9 @@ def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
     """
     from mnist_loop.cli.report import RENDERERS
     from mnist_loop.report.facts import WITHOUT_VERDICT
-    from mnist_loop.report.reading import read
+    from mnist_loop.report.reading import read_results
 
-    results = read([path])
+    results = read_results([path])
     for refused in results.refused:
         raise UserError(f"{path}: was stored, but cannot be read back ({refused.reason}); it has no verdict")
     sys.stdout.write(RENDERERS["terminal"](results))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mnist_loop.errors import UserError
 
 if TYPE_CHECKING:
-    from mnist_loop.report.model import Results
+    from mnist_loop.report.stored import StoredResults
 
 DONE, FOUND, MISUSED = 0, 1, 2
 BY_SUFFIX = {".html": "html", ".md": "markdown", ".csv": "csv", ".txt": "terminal"}
@@ -45,12 +45,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Read, tell, and return the exit code."""
     # numpy and scipy are behind these: `mnist-loop --help` does not wait for them.
-    from mnist_loop.report.reading import read
+    from mnist_loop.report.reading import read_results
 
     kind = arguments.format or _kind(arguments.output)
     if arguments.output is not None:
         _check(arguments.output, arguments.results)
-    results = read(arguments.results)
+    results = read_results(arguments.results)
     for refused in results.refused:
         _say(f"mnist-loop: {refused.file}: {refused.reason}\n")
     if not results.sweeps and not results.comparisons:
@@ -58,10 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plots is not None:
         _plot(results, arguments.plots)
     _tell(results, kind, arguments.output)
-    return FOUND if arguments.fail_on and slower(results) else DONE
+    return FOUND if arguments.fail_on and any_slower(results) else DONE
 
 
-def _tell(results: Results, kind: str, output: Path | None) -> None:
+def _tell(results: StoredResults, kind: str, output: Path | None) -> None:
     """Print what the results say, or write it where it is asked for."""
     text = RENDERERS[kind](results)
     if output is not None:
@@ -79,11 +79,11 @@ def _check(file: Path, inputs: Sequence[Path]) -> None:
     check_output(file, inputs, is_report)
 
 
-def slower(results: Results) -> bool:
+def any_slower(results: StoredResults) -> bool:
     """Whether a paired comparison found that something is slower; stored sweeps prove too little to fail a run."""
-    from mnist_loop.statistics.verdict import Verdict
+    from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
-    return any(cell.verdict is Verdict.SLOWER for found in results.comparisons for cell in found.cells)
+    return any(cell.verdict is SpeedVerdict.SLOWER for found in results.comparisons for cell in found.cells)
 
 
 def _kind(output: Path | None) -> str:
@@ -97,37 +97,37 @@ def _kind(output: Path | None) -> str:
         ) from None
 
 
-def _terminal(results: Results) -> str:
+def _terminal(results: StoredResults) -> str:
     from io import StringIO
 
-    from mnist_loop.report.tables import tables
+    from mnist_loop.report.tables import report_tables
     from mnist_loop.report.tables.terminal import to_terminal
 
-    return to_terminal(tables(results), sys.stdout or StringIO())
+    return to_terminal(report_tables(results), sys.stdout or StringIO())
 
 
-def _markdown(results: Results) -> str:
-    from mnist_loop.report.tables import tables
+def _markdown(results: StoredResults) -> str:
+    from mnist_loop.report.tables import report_tables
     from mnist_loop.report.tables.markdown import to_markdown
 
-    return to_markdown(tables(results))
+    return to_markdown(report_tables(results))
 
 
-def _csv(results: Results) -> str:
+def _csv(results: StoredResults) -> str:
     from mnist_loop.report.tables.csv_text import to_csv
     from mnist_loop.report.tables.tidy import tidy
 
     return to_csv(tidy(results))
 
 
-def _html(results: Results) -> str:
+def _html(results: StoredResults) -> str:
     from mnist_loop.report.page import to_html
 
     return to_html(results)
 
 
-def _export(kind: str) -> Callable[[Results], str]:
-    def render(results: Results) -> str:
+def _export(kind: str) -> Callable[[StoredResults], str]:
+    def render(results: StoredResults) -> str:
         from mnist_loop.report.exports import EXPORTS
 
         return EXPORTS[kind](results)
@@ -135,7 +135,7 @@ def _export(kind: str) -> Callable[[Results], str]:
     return render
 
 
-RENDERERS: dict[str, Callable[[Results], str]] = {
+RENDERERS: dict[str, Callable[[StoredResults], str]] = {
     "terminal": _terminal,
     "markdown": _markdown,
     "csv": _csv,
@@ -144,7 +144,7 @@ RENDERERS: dict[str, Callable[[Results], str]] = {
 }
 
 
-def _plot(results: Results, folder: Path) -> None:
+def _plot(results: StoredResults, folder: Path) -> None:
     from mnist_loop.report.plots import save
 
     try:

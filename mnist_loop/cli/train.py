@@ -16,7 +16,7 @@ from mnist_loop.cli.signals import held_back
 from mnist_loop.engines import NAMES
 from mnist_loop.errors import CheckpointError
 from mnist_loop.support.files import check_output
-from mnist_loop.support.options import positive_float, positive_int, seed, share, thread_count, worker_count
+from mnist_loop.support.options import fraction, positive_float, positive_int, seed, thread_count, worker_count
 from mnist_loop.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--workers", type=worker_count, default=0, metavar="N", help="processes that load data (default 0: this one)")
     add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")
-    add("--target-accuracy", type=share, metavar="X", help="exit 1 if the last test accuracy is below X, say 0.92")
+    add("--target-accuracy", type=fraction, metavar="X", help="exit 1 if the last test accuracy is below X, say 0.92")
     add("--save", type=Path, metavar="FILE", help="write a checkpoint to FILE, which must be new, after each epoch")
     add(
         "--resume",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnist_loop.engines.options import engine
 from mnist_loop.errors import UserError
-from mnist_loop.support.options import positive_int, share, thread_count
+from mnist_loop.support.options import fraction, positive_int, thread_count
 
 HERE = "."
 PACKAGE = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ READERS: Mapping[str, Callable[[str], int | float | str]] = {
     "device": str,
     "dtype": str,
     "engine": engine,
-    "slowdown": share,
+    "slowdown": fraction,
 }
 
 

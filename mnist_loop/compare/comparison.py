@@ -17,7 +17,7 @@ from mnist_loop.compare.journal import Journal
 from mnist_loop.compare.plan import BLOCK_S, LOOKS, LOOKS_AT, Plan
 from mnist_loop.compare.worker import lower_quartile
 from mnist_loop.errors import UserError
-from mnist_loop.statistics.judgement import Judged, judge
+from mnist_loop.statistics.judgement import CellDecision, judge_rounds
 from mnist_loop.statistics.pairing import BLOCKS_A_ROUND, Block, rounds
 from mnist_loop.statistics.steady import steady_from
 from mnist_loop.support.limits import LARGEST_FILE, MIB, MOST_RESTARTS, MOST_WARM_UP_BLOCKS
@@ -98,11 +98,11 @@ class Comparison:
     plan: Plan
     crew: Crew
     journal: Journal
-    tell: Callable[[float, Sequence[Judged]], object]
+    tell: Callable[[float, Sequence[CellDecision]], object]
     blocks: list[Block] = field(default_factory=list)
     spent: float = 0.0
     cells: dict[int, Cell] = field(default_factory=dict)
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[CellDecision] = field(default_factory=list)
     served: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -128,11 +128,11 @@ class Comparison:
         self._rule()
         return why
 
-    def judge(self) -> list[Judged]:
+    def judge(self) -> list[CellDecision]:
         """Return the present verdict on each arm at each batch size."""
         found = rounds(self.blocks, len(self.arms))
         plan = self.plan
-        self.judged = judge(found, len(self.arms), plan.batch_sizes, plan.margin, plan.confidence, LOOKS)
+        self.judged = judge_rounds(found, len(self.arms), plan.batch_sizes, plan.margin, plan.confidence, LOOKS)
         return self.judged
 
     def _measure(self) -> str:

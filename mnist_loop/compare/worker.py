@@ -221,12 +221,12 @@ class Turns:
         self.batches = worker.workload.batches(most)
 
     def __iter__(self) -> Iterator[Any]:
-        from mnist_loop.support.wire import receive, send
+        from mnist_loop.support.wire import receive_message, send_message
 
         yield from islice(self.batches, self.lead_in)
         self.worker.wait()
-        send(self.worker.connection, {"ready": True})
-        while receive(self.worker.connection)["do"] == "go":
+        send_message(self.worker.connection, {"ready": True})
+        while receive_message(self.worker.connection)["do"] == "go":
             yield from self._block()
 
     def _block(self) -> Iterator[Any]:
@@ -236,7 +236,7 @@ class Turns:
         times, on the CPU; on other devices, where single steps cannot be timed, it is ``seconds``. Three quarters of
         the steps take the quartile or longer, so it is at most 4/3 of ``seconds``.
         """
-        from mnist_loop.support.wire import send
+        from mnist_loop.support.wire import send_message
 
         slowdown = self.worker.slowdown
         times = [time.perf_counter()]
@@ -252,7 +252,7 @@ class Turns:
             at_once = self.worker.workload.at_once  # these steps run in one call
             calls = [end - start for start, end in pairwise(times[::at_once])]
             undisturbed = len(calls) * lower_quartile(calls)
-        send(self.worker.connection, {"seconds": seconds, "undisturbed": undisturbed})
+        send_message(self.worker.connection, {"seconds": seconds, "undisturbed": undisturbed})
 
 
 def lower_quartile(values: list[float]) -> float:
@@ -273,15 +273,15 @@ def main(address: str, package: str, ours: str) -> None:
     if CAN_FORK:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no worker stays behind as a zombie
     take_packages(Path(package), Path(ours))
-    from mnist_loop.support.wire import answer_requests, failure, send
+    from mnist_loop.support.wire import answer_requests, failure, send_message
 
     connection = Client(address)
     try:
         server = ForkServer(connection)
     except Exception as error:  # noqa: BLE001  # the comparison reports it, whatever is wrong with the environment
-        send(connection, failure(error))
+        send_message(connection, failure(error))
         return
-    send(connection, {"ready": True})
+    send_message(connection, {"ready": True})
     answer_requests(connection, server.handle)
 
 

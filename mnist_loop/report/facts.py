@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mnist_loop.report.model import Arm, Machine, Setting, Sweep
+from mnist_loop.report.stored import ArmResult, Machine, Setting, SweepResult
 
 UNKNOWN = "-"
 WITHOUT_VERDICT = "measured in fewer than two restarts"  # the fact that names what a comparison has no cell for
@@ -49,7 +49,7 @@ class Facts:
         return tuple(" · ".join(_named(names[index], row[index]) for index in taken) for row in rows)
 
 
-def split(results: Sequence[Mapping[str, str]]) -> Facts:
+def split_facts(results: Sequence[Mapping[str, str]]) -> Facts:
     """Part the facts of ``results`` into those that all share and those that differ or are not known of all."""
     met = dict.fromkeys(name for facts in results for name in facts)
     names = sorted(met, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
@@ -63,7 +63,7 @@ def split(results: Sequence[Mapping[str, str]]) -> Facts:
     return Facts(shared, differing, len(results))
 
 
-def of_machine(machine: Machine) -> dict[str, str]:
+def machine_facts(machine: Machine) -> dict[str, str]:
     """Return the facts of a machine; what is not known is left out."""
     facts = {
         "machine": machine.name,
@@ -76,7 +76,7 @@ def of_machine(machine: Machine) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value}
 
 
-def of_sweep(sweep: Sweep) -> dict[str, str]:
+def sweep_facts(sweep: SweepResult) -> dict[str, str]:
     """Return the facts of a sweep: machine, software, data, and whatever else it says of its run."""
     workloads = [measurement.workload for measurement in sweep.measurements]
     settings = [measurement.setting for measurement in sweep.measurements]
@@ -86,16 +86,16 @@ def of_sweep(sweep: Sweep) -> dict[str, str]:
         "data": _several(workload.data for workload in workloads),
         "model": _several(workload.model for workload in workloads),
     }
-    return of_machine(sweep.machine) | _versions(sweep.software) | _known(chosen) | dict(sweep.facts)
+    return machine_facts(sweep.machine) | _versions(sweep.software) | _known(chosen) | dict(sweep.facts)
 
 
-def of_setting(machine: Machine, software: Mapping[str, str], setting: Setting) -> dict[str, str]:
+def setting_facts(machine: Machine, software: Mapping[str, str], setting: Setting) -> dict[str, str]:
     """Return the facts of what one measurement was made with."""
     chosen = {"device": setting.device, "dtype": setting.dtype, "CPU threads": str(setting.threads or "")}
-    return of_machine(machine) | _versions(software) | _known(chosen)
+    return machine_facts(machine) | _versions(software) | _known(chosen)
 
 
-def of_runs(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def common_run_facts(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return the facts of several runs of one thing: each value once, and of many the first and the last."""
     values = {name: dict.fromkeys(run[name] for run in runs if name in run) for run in runs for name in run}
     return {
@@ -104,7 +104,7 @@ def of_runs(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def of_arm(arm: Arm) -> dict[str, str]:
+def arm_facts(arm: ArmResult) -> dict[str, str]:
     """Return the facts of an arm: its software and its settings."""
     renamed = {"CPU threads" if name == "threads" else name: value for name, value in arm.settings.items()}
     return _versions(arm.software) | renamed

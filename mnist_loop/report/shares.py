@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mnist_loop.report.model import Ruler, Workload
+from mnist_loop.report.stored import RulerResult, WorkloadId
 
 FLOAT32_BYTES = 4
 FLOPS_A_MULTIPLY_ADD = 2
@@ -28,7 +28,7 @@ class Shares:
     dispatches: float
 
 
-def shares(rate: float, workload: Workload, ruler: Ruler) -> Shares:
+def shares(rate: float, workload: WorkloadId, ruler: RulerResult) -> Shares:
     """Return the shares of a throughput of ``rate`` images per second."""
     sizes = layer_sizes(workload.model)
     flops = flops_an_image(workload.part, sizes)

@@ -31,7 +31,7 @@ ANCHOR = 0.9
 CHUNK = 2_000_000  # resampled locations that are held at a time, 16 MB
 
 
-def locate(generations: Array, seed: int = 0) -> tuple[Array, Array, Array]:
+def bootstrap_trimmed_mean(generations: Array, seed: int = 0) -> tuple[Array, Array, Array]:
     """Locate many samples of generations at once.
 
     Args:

@@ -22,7 +22,7 @@ from mnist_loop.statistics import reasons
 from mnist_loop.statistics.holm import levels
 from mnist_loop.statistics.pairing import Round, generations
 from mnist_loop.statistics.ratio import MOST_LOG, Ratio, at, paired_ratio, reach
-from mnist_loop.statistics.verdict import RED, Band, Verdict
+from mnist_loop.statistics.speed_verdict import RED, Band, SpeedVerdict
 
 # Below 5 restarts the interval covers too little: docs/coverage.md has 93% for 5.
 FEWEST_GENERATIONS = 5
@@ -31,7 +31,7 @@ Generations = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CellSeries:
     """The log-ratios of an arm to the first one, a list for each generation.
 
     Attributes:
@@ -46,7 +46,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class Decision:
     """What can be said of one cell.
 
     Attributes:
@@ -60,7 +60,7 @@ class Opinion:
         unconfirmed: whether a second run, or more of it, is what the verdict waits for.
     """
 
-    verdict: Verdict
+    verdict: SpeedVerdict
     ratio: Ratio | None
     detectable: float
     reason: str
@@ -70,11 +70,11 @@ class Opinion:
     @property
     def certain(self) -> bool:
         """Whether more rounds would not change the verdict."""
-        return self.verdict is not Verdict.INCONCLUSIVE
+        return self.verdict is not SpeedVerdict.INCONCLUSIVE
 
 
 @dataclass(frozen=True)
-class Judged(Opinion):
+class CellDecision(Decision):
     """An opinion, and which cell it is on.
 
     Attributes:
@@ -86,14 +86,14 @@ class Judged(Opinion):
     batch_size: int = 0
 
 
-def judge(
+def judge_rounds(
     rounds: Iterable[Round],
     arms: int,
     batch_sizes: Sequence[int],
     margin: float,
     confidence: float = 0.95,
     looks: int = 1,
-) -> list[Judged]:
+) -> list[CellDecision]:
     """Judge each arm but the first and the last, which is the control, at each batch size.
 
     Args:
@@ -110,15 +110,17 @@ def judge(
     def of(arm: int, size: int, *runs: int) -> list[list[float]]:
         return [members for run in runs for members in generations(found, arm, size, run)]
 
-    evidence = [
-        Evidence(of(arm, size, FIRST), of(arm, size, CONFIRMING), of(arms - 1, size, FIRST, CONFIRMING))
+    series = [
+        CellSeries(of(arm, size, FIRST), of(arm, size, CONFIRMING), of(arms - 1, size, FIRST, CONFIRMING))
         for arm, size in cells
     ]
-    opinions = judge_cells(evidence, margin, confidence, looks)
-    return [Judged(**vars(one), arm=arm, batch_size=size) for one, (arm, size) in zip(opinions, cells, strict=True)]
+    decisions = judge_cells(series, margin, confidence, looks)
+    return [
+        CellDecision(**vars(one), arm=arm, batch_size=size) for one, (arm, size) in zip(decisions, cells, strict=True)
+    ]
 
 
-def judge_cells(cells: Sequence[Evidence], margin: float, confidence: float = 0.95, looks: int = 1) -> list[Opinion]:
+def judge_cells(cells: Sequence[CellSeries], margin: float, confidence: float = 0.95, looks: int = 1) -> list[Decision]:
     """Judge all cells of a comparison together.
 
     Raises:
@@ -157,7 +159,7 @@ def judge_cells(cells: Sequence[Evidence], margin: float, confidence: float = 0.
     ]
 
 
-def certain(opinions: Iterable[Opinion]) -> bool:
+def certain(opinions: Iterable[Decision]) -> bool:
     """Whether every cell is decided, so that a run can stop."""
     return all(one.certain for one in opinions)
 
@@ -175,42 +177,44 @@ class _Cell:
     restarts: int
     confirming: bool
 
-    def opinion(self) -> Opinion:
+    def opinion(self) -> Decision:
         """Say what can be said."""
         margin = self.band.margin
         if self.first is None or self.left_open is None or _few(self.first):
             reason = reasons.too_few(self.restarts, FEWEST_GENERATIONS)
-            return self._say(Verdict.INCONCLUSIVE, self.first, reason)
+            return self._say(SpeedVerdict.INCONCLUSIVE, self.first, reason)
         first = self.band.verdict(self.first)
         if self.control is not None and not _few(self.control) and self.band.verdict(self.control) in RED:
             reason = reasons.too_noisy(self.control)
-            return self._say(Verdict.INCONCLUSIVE, self.left_open, reason, first in RED and self.confirming)
+            return self._say(SpeedVerdict.INCONCLUSIVE, self.left_open, reason, first in RED and self.confirming)
         if first in RED:
             return self._red(first, self.first)
-        if self.for_same is not None and self.band.verdict(self.for_same) is Verdict.SAME:
-            return self._say(Verdict.SAME, self.for_same, reasons.same(self.for_same, margin))
+        if self.for_same is not None and self.band.verdict(self.for_same) is SpeedVerdict.SAME:
+            return self._say(SpeedVerdict.SAME, self.for_same, reasons.within_margin(self.for_same, margin))
         seen = self._detectable(self.left_open)
-        if self.band.verdict(self.left_open) is Verdict.INCONCLUSIVE:
-            return self._say(Verdict.INCONCLUSIVE, self.left_open, reasons.between(self.left_open, margin, seen))
+        if self.band.verdict(self.left_open) is SpeedVerdict.INCONCLUSIVE:
+            return self._say(SpeedVerdict.INCONCLUSIVE, self.left_open, reasons.between(self.left_open, margin, seen))
         # Both runs together say more than the first, which only a second run that differs from it brings about.
-        if first is Verdict.SAME and self.second is not None:
-            return self._say(Verdict.INCONCLUSIVE, self.second, reasons.not_agreed(self.first, self.second))
+        if first is SpeedVerdict.SAME and self.second is not None:
+            return self._say(SpeedVerdict.INCONCLUSIVE, self.second, reasons.not_agreed(self.first, self.second))
         reason = reasons.between(self.first, margin, self._detectable(self.first))
-        return self._say(Verdict.INCONCLUSIVE, self.first, reason)
+        return self._say(SpeedVerdict.INCONCLUSIVE, self.first, reason)
 
-    def _red(self, verdict: Verdict, first: Ratio) -> Opinion:
+    def _red(self, verdict: SpeedVerdict, first: Ratio) -> Decision:
         """Say what a first run that is red comes to."""
         if self.second is None or _few(self.second):
             reason = reasons.to_be_confirmed(verdict, first, self.band.margin)
-            return self._say(Verdict.INCONCLUSIVE, first, reason, unconfirmed=True)
+            return self._say(SpeedVerdict.INCONCLUSIVE, first, reason, unconfirmed=True)
         if self.band.verdict(self.second) is not verdict:
             reason = reasons.not_confirmed(verdict, first, self.second)
-            return self._say(Verdict.INCONCLUSIVE, self.second, reason, unconfirmed=True)
-        closer = min(first, self.second, key=lambda ratio: ratio.low if verdict is Verdict.SLOWER else 1 / ratio.high)
+            return self._say(SpeedVerdict.INCONCLUSIVE, self.second, reason, unconfirmed=True)
+        closer = min(
+            first, self.second, key=lambda ratio: ratio.low if verdict is SpeedVerdict.SLOWER else 1 / ratio.high
+        )
         return self._say(verdict, closer, reasons.confirmed(verdict, first, self.second, self.band.margin))
 
-    def _say(self, verdict: Verdict, ratio: Ratio | None, reason: str, unconfirmed: bool = False) -> Opinion:
-        return Opinion(verdict, ratio, self._detectable(ratio), reason, self.control, unconfirmed)
+    def _say(self, verdict: SpeedVerdict, ratio: Ratio | None, reason: str, unconfirmed: bool = False) -> Decision:
+        return Decision(verdict, ratio, self._detectable(ratio), reason, self.control, unconfirmed)
 
     def _detectable(self, ratio: Ratio | None) -> float:
         if ratio is None:

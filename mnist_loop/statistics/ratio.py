@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from mnist_loop.statistics.bootstrap import locate
+from mnist_loop.statistics.bootstrap import bootstrap_trimmed_mean
 
 # Of a logarithm: e^300 is no ratio of times, and the ends of its interval still are numbers above 0.
 MOST_LOG = 300.0
@@ -74,7 +74,7 @@ def paired_ratio(generations: Sequence[Sequence[float]], confidence: float = 0.9
     if not all(abs(value) <= MOST_LOG for rounds in generations for value in rounds):
         raise ValueError(f"a log-ratio found that is no number from -{MOST_LOG:g} to {MOST_LOG:g}: was a time zero?")
     medians = np.array([[float(np.median(rounds)) for rounds in generations]])
-    location, below, above = (float(values[0]) for values in locate(medians, seed))
+    location, below, above = (float(values[0]) for values in bootstrap_trimmed_mean(medians, seed))
     rounds = sum(len(rounds) for rounds in generations)
     estimate = Ratio(math.exp(location), 0.0, 0.0, confidence, (below + above) / 2, len(generations), rounds)
     return _with_interval(estimate, below, above, confidence)

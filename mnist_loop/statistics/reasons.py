@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from mnist_loop.statistics.ratio import Ratio
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.numbers import change, given_share, share
 
 
@@ -21,7 +21,7 @@ def too_noisy(control: Ratio) -> str:
     return f"identical code differed by {share(apart)} in this run: the machine was too noisy to tell"
 
 
-def same(ratio: Ratio, margin: float) -> str:
+def within_margin(ratio: Ratio, margin: float) -> str:
     """Say that the interval is within the margin."""
     return f"the interval, {_interval(ratio)}, is within the margin of {given_share(margin)}"
 
@@ -34,13 +34,13 @@ def between(ratio: Ratio, margin: float, detectable: float) -> str:
     )
 
 
-def to_be_confirmed(verdict: Verdict, first: Ratio, margin: float) -> str:
+def to_be_confirmed(verdict: SpeedVerdict, first: Ratio, margin: float) -> str:
     """Say that the first run is red, and the second not there yet."""
     by = f"{_by(verdict, first)} in the first run, beyond the margin of {given_share(margin)}"
     return f"{by}: to be confirmed by a second"
 
 
-def not_confirmed(verdict: Verdict, first: Ratio, second: Ratio) -> str:
+def not_confirmed(verdict: SpeedVerdict, first: Ratio, second: Ratio) -> str:
     """Say that the first run is red and the second is not."""
     return f"{_by(verdict, first)} in the first run, but {_interval(second)} in the second: not confirmed"
 
@@ -50,20 +50,20 @@ def not_agreed(first: Ratio, second: Ratio) -> str:
     return f"{_interval(first)} in the first run, but {_interval(second)} in the second: the runs do not agree"
 
 
-def confirmed(verdict: Verdict, first: Ratio, second: Ratio, margin: float) -> str:
+def confirmed(verdict: SpeedVerdict, first: Ratio, second: Ratio, margin: float) -> str:
     """Say that both runs are red."""
     (low, high), (low_again, high_again) = _range(verdict, first), _range(verdict, second)
     by = f"{verdict.value.lower()} by {share(min(low, low_again))} to {share(max(high, high_again))}"
     return f"{by}, beyond the margin of {given_share(margin)} in both runs"
 
 
-def _by(verdict: Verdict, ratio: Ratio) -> str:
+def _by(verdict: SpeedVerdict, ratio: Ratio) -> str:
     low, high = _range(verdict, ratio)
     return f"{verdict.value.lower()} by {share(low)} to {share(high)}"
 
 
-def _range(verdict: Verdict, ratio: Ratio) -> tuple[float, float]:
-    if verdict is Verdict.SLOWER:
+def _range(verdict: SpeedVerdict, ratio: Ratio) -> tuple[float, float]:
+    if verdict is SpeedVerdict.SLOWER:
         return ratio.low - 1, ratio.high - 1
     return 1 / ratio.high - 1, 1 / ratio.low - 1
 

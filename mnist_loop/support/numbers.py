@@ -76,7 +76,7 @@ def decimals(value: float) -> str:
     return f"{value:.4f}"
 
 
-def whole(value: float) -> str:
+def without_decimals(value: float) -> str:
     """Write a number without decimals: 39."""
     return f"{value:.0f}"
 
@@ -97,7 +97,7 @@ class Unit(Enum):
 
 
 WRITERS: Mapping[Unit, Callable[[float], str]] = {
-    Unit.NUMBER: whole,
+    Unit.NUMBER: without_decimals,
     Unit.LOSS: decimals,
     Unit.RATE: short,
     Unit.IMAGES_PER_SECOND: lambda value: f"{short(value)} images/s",

@@ -37,7 +37,7 @@ def positive_float(text: str) -> float:
     return _number(text, "a number above 0", lambda value: value > 0)
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """Read a number from 0 to 1."""
     expected = "a number from 0 to 1"
     percent = text.rstrip("% ")

@@ -21,12 +21,12 @@ class WorkerLost(Exception):
     """A worker process has ended or does not answer; the message says which, and how it ended."""
 
 
-def send(connection: Connection, message: Message) -> None:
+def send_message(connection: Connection, message: Message) -> None:
     """Send one message."""
     connection.send_bytes(json.dumps(message).encode())
 
 
-def receive(connection: Connection) -> Message:
+def receive_message(connection: Connection) -> Message:
     """Wait for one message."""
     message: Message = json.loads(connection.recv_bytes())
     return message
@@ -45,7 +45,7 @@ def answer_requests(connection: Connection, handle: Callable[[Message], Message]
     """Answer requests until the other process closes the connection."""
     while True:
         try:
-            request = receive(connection)
+            request = receive_message(connection)
         except (EOFError, OSError):
             return
         try:
@@ -55,7 +55,7 @@ def answer_requests(connection: Connection, handle: Callable[[Message], Message]
         except Exception as error:  # noqa: BLE001  # the other process reports it, whatever it is
             reply = failure(error)
         try:
-            send(connection, reply)
+            send_message(connection, reply)
         except OSError:
             return
 
@@ -80,7 +80,7 @@ class Peer:
             UserError: it reports an error.
         """
         try:
-            send(self.connection, {"do": do, **details})
+            send_message(self.connection, {"do": do, **details})
             return self.wait_for_answer(timeout_s, do)
         except (EOFError, OSError) as error:
             raise WorkerLost(f"{self.label}: its process ended while asked for {do!r}{last_words(self.log)}") from error
@@ -94,7 +94,7 @@ class Peer:
         """
         if not self.connection.poll(timeout_s):
             raise WorkerLost(f"{self.label}: no answer for {timeout_s:.0f} s when asked for {do!r}")
-        reply = receive(self.connection)
+        reply = receive_message(self.connection)
         if "error" in reply:
             raise UserError(f"{self.label}: {reply['error']}")
         return reply

@@ -24,7 +24,7 @@ from mnist_loop.compare.plan import Plan
 from mnist_loop.compare.request import continued_request
 from mnist_loop.errors import UserError
 from mnist_loop.statistics.pairing import rounds
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.wire import WorkerLost
 
 TOLERANCE = 1e-6
@@ -143,7 +143,8 @@ def events(run):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "verdict"), [(1.0, Verdict.SAME), (1.05, Verdict.SLOWER), (0.95, Verdict.FASTER), (1.004, Verdict.SAME)]
+    ("ratio", "verdict"),
+    [(1.0, SpeedVerdict.SAME), (1.05, SpeedVerdict.SLOWER), (0.95, SpeedVerdict.FASTER), (1.004, SpeedVerdict.SAME)],
 )
 def test_the_verdict_is_that_of_the_times(compare, ratio, verdict):
     """It stops as soon as it is certain, long before the budget is spent."""
@@ -159,7 +160,7 @@ def test_what_lies_at_the_margin_is_inconclusive(compare):
     """A difference of just the margin stays undecided; the budget is spent, and not much more than that."""
     run = compare(1.01, budget_s=20.0)
     assert run.run() == BUDGET
-    assert run.judge()[0].verdict is Verdict.INCONCLUSIVE
+    assert run.judge()[0].verdict is SpeedVerdict.INCONCLUSIVE
     assert 0.8 * 20 < run.spent <= 20
 
 
@@ -203,7 +204,7 @@ def test_what_processes_differ_by_for_life_is_no_finding(compare, seed):
     run.crew.restart()
     run.run()
     (judged,) = run.judge()
-    assert judged.verdict not in {Verdict.SLOWER, Verdict.FASTER}
+    assert judged.verdict not in {SpeedVerdict.SLOWER, SpeedVerdict.FASTER}
     assert judged.ratio.low < 1 < judged.ratio.high
 
 
@@ -220,7 +221,7 @@ def test_a_red_that_does_not_come_again_is_not_called(compare, monkeypatch):
     monkeypatch.setattr(run.crew, "generation", generation)
     assert run.run() == BUDGET
     (judged,) = run.judge()
-    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.verdict is SpeedVerdict.INCONCLUSIVE
     assert "not confirmed" in judged.reason
 
 
@@ -230,7 +231,7 @@ def test_identical_code_that_differs_spoils_the_run(compare):
     run.crew.ratios = (1.0, 1.1, 1.1)
     assert run.run() == BUDGET
     (judged,) = run.judge()
-    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.verdict is SpeedVerdict.INCONCLUSIVE
     assert judged.reason.startswith("identical code differed by ")
 
 
@@ -239,7 +240,9 @@ def test_a_sweep_judges_each_batch_size(compare):
     run = compare(1.0, 1.05, batch_sizes=(16, 64), budget_s=120.0)
     assert run.run() == CERTAIN
     verdicts = {(one.batch_size, one.arm): one.verdict for one in run.judge()}
-    assert verdicts == {(size, arm): (Verdict.SAME, Verdict.SLOWER)[arm - 1] for size in (16, 64) for arm in (1, 2)}
+    assert verdicts == {
+        (size, arm): (SpeedVerdict.SAME, SpeedVerdict.SLOWER)[arm - 1] for size in (16, 64) for arm in (1, 2)
+    }
     assert {block.batch_size for block in run.blocks} == {16, 64}
 
 
@@ -346,7 +349,7 @@ def test_arms_with_a_batch_size_of_their_own_are_held_to_float64_alone(compare):
     run.crew.loss[1] = 1.0
     run.crew.step_s = lambda arm: (1e-3, 2e-3, 1e-3)[arm]
     run.run()
-    assert run.judge()[0].verdict is Verdict.SAME
+    assert run.judge()[0].verdict is SpeedVerdict.SAME
 
 
 def test_a_training_that_computes_something_else_does_not_count(compare):
@@ -406,7 +409,7 @@ def test_a_file_that_can_hold_no_more_ends_the_run(compare, monkeypatch, limit, 
     assert run.run() == FULL
     assert 5 < len({block.generation for block in run.blocks}) <= 20
     run.journal.end(FULL, run.spent)
-    assert [one.verdict for one in run.judged] == [Verdict.INCONCLUSIVE]
+    assert [one.verdict for one in run.judged] == [SpeedVerdict.INCONCLUSIVE]
     lines = run.journal.path.read_bytes()
     with pytest.raises(UserError, match="holds as much as a comparison may; start a new one"):
         continued_request(run.journal.path)

@@ -13,8 +13,8 @@ from mnist_loop.cli import compare, main
 from mnist_loop.compare.plan import Plan
 from mnist_loop.compare.request import new_request
 from mnist_loop.errors import UserError
-from mnist_loop.report.model import Comparison
-from mnist_loop.report.reading import read_one
+from mnist_loop.report.reading import read_result
+from mnist_loop.report.stored import ComparisonResult
 from mnist_loop.support.limits import LONGEST_BUDGET_S, MOST_ARMS, MOST_BATCH_SIZES, MOST_RESTARTS
 from tests.results_maker import CPU, comparison_lines, write_lines
 
@@ -61,7 +61,7 @@ def begun(arms: int, plan: Plan, path: Path) -> Path:
 @pytest.mark.parametrize(("arms", "plan"), WITHIN.values(), ids=WITHIN)
 def test_what_may_be_asked_for_can_be_read(tmp_path: Path, arms: int, plan: Plan) -> None:
     """At each limit, the file that a comparison begins with is one that a report reads."""
-    assert isinstance(read_one(begun(arms, plan, tmp_path / "run.jsonl")), Comparison)
+    assert isinstance(read_result(begun(arms, plan, tmp_path / "run.jsonl")), ComparisonResult)
 
 
 @pytest.mark.parametrize(("arms", "plan", "message"), BEYOND.values(), ids=BEYOND)

@@ -15,10 +15,10 @@ from benchmarks.peers.outcome import read_outcome
 from benchmarks.peers.tables import peers_markdown
 from mnist_loop.cli import main
 from mnist_loop.engines import NAMES
-from mnist_loop.report.reading import read
-from mnist_loop.report.tables import of_sweep
+from mnist_loop.report.reading import read_results
+from mnist_loop.report.tables import sweep_tables
 from mnist_loop.report.tables.markdown import table_to_markdown
-from mnist_loop.report.tables.paired import lines, verdicts
+from mnist_loop.report.tables.paired import arm_step_time_table, verdict_table
 from tests import coverage_study, matrix, scoreboard, simulated_series
 
 CLAIM = r"Measured: ([\d.]+k) images/s at batch size 64(?:, ([\d.]+) times as fast as `reference`)?"
@@ -38,15 +38,18 @@ def marked(pages, name):
 def test_comparisons_are_those_of_the_stored_results(pages, request):
     """``mnist-loop report FILE --format markdown`` prints these tables."""
     for file, tables in marked(pages, "comparison"):
-        (comparison,) = read([request.config.rootpath / file]).comparisons
-        assert tables == f"{table_to_markdown(verdicts(comparison))}\n{table_to_markdown(lines(comparison))}"
+        (comparison,) = read_results([request.config.rootpath / file]).comparisons
+        assert (
+            tables
+            == f"{table_to_markdown(verdict_table(comparison))}\n{table_to_markdown(arm_step_time_table(comparison))}"
+        )
 
 
 def test_sweeps_are_those_of_the_stored_results(pages, request):
     """``mnist-loop report FILE --format markdown`` prints these tables too."""
     for file, tables in marked(pages, "sweep"):
-        (sweep,) = read([request.config.rootpath / file]).sweeps
-        assert tables == "\n".join(map(table_to_markdown, of_sweep(sweep)))
+        (sweep,) = read_results([request.config.rootpath / file]).sweeps
+        assert tables == "\n".join(map(table_to_markdown, sweep_tables(sweep)))
 
 
 def test_the_ratios_of_peers_are_those_of_the_stored_result(pages, request):

@@ -7,9 +7,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from mnist_loop import loop
-from mnist_loop.report.reading import read
+from mnist_loop.report.reading import read_results
 from mnist_loop.report.tables.markdown import table_to_markdown
-from mnist_loop.report.tables.throughput import throughput
+from mnist_loop.report.tables.throughput import throughput_table
 from tests.house import pictures
 
 AGAIN = "run python -m tests.house.pictures"
@@ -20,8 +20,8 @@ def test_the_table_is_that_of_the_stored_result(request):
     """``mnist-loop report FILE --format markdown`` prints it; loop.py opens with its row of batch size 64."""
     marked = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", pictures.readme(), re.DOTALL)
     assert marked is not None
-    (sweep,) = read([request.config.rootpath / marked[1]]).sweeps
-    assert marked[2] == table_to_markdown(throughput(sweep))
+    (sweep,) = read_results([request.config.rootpath / marked[1]]).sweeps
+    assert marked[2] == table_to_markdown(throughput_table(sweep))
     (row,) = re.findall(r"^\| cpu \| 64 \| .*$", marked[2], re.MULTILINE)
     claim = re.search(r"Measured: (\S+) images/s end to end .* takes (\d+) %", " ".join((loop.__doc__ or "").split()))
     assert claim is not None, "loop.py says nothing of its speed"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mnist_loop.errors import UserError
 from mnist_loop.report.exports import EXPORTS
 from mnist_loop.report.exports.series import FIELD_BYTES, field
-from mnist_loop.report.model import Refused, Results
+from mnist_loop.report.stored import Refused, StoredResults
 from tests.results_maker import CPU, GPU, comparison, sweep
 
 HOSTILE = [
@@ -45,7 +45,7 @@ def export(results, kind):
 
 
 def only(*sweeps, comparisons=()):
-    return Results(sweeps=sweeps, comparisons=comparisons)
+    return StoredResults(sweeps=sweeps, comparisons=comparisons)
 
 
 @st.composite
@@ -343,7 +343,7 @@ def test_bencher_takes_one_machine_and_does_not_name_it():
 
 @pytest.mark.parametrize("kind", sorted(EXPORTS))
 def test_nothing_to_export_is_said(kind):
-    nothing = Results(refused=(Refused(Path("foreign.json"), "JSON of another kind"),))
+    nothing = StoredResults(refused=(Refused(Path("foreign.json"), "JSON of another kind"),))
     for empty in (nothing, only(replace(sweep(), measurements=()))):
         with pytest.raises(UserError, match="nothing to export"):
             export(empty, kind)

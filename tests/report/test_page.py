@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mnist_loop.report.model import Arm, Machine, Refused, Results, Workload
 from mnist_loop.report.page import to_html
 from mnist_loop.report.page.headline import headline
 from mnist_loop.report.plots import figures
 from mnist_loop.report.plots.files import LONGEST_ALT
 from mnist_loop.report.plots.ink import ROLES
-from mnist_loop.report.plots.words import plain
-from mnist_loop.report.tables.paired import paired
+from mnist_loop.report.plots.words import shorten
+from mnist_loop.report.stored import ArmResult, Machine, Refused, StoredResults, WorkloadId
+from mnist_loop.report.tables.paired import comparison_tables
 from mnist_loop.report.tables.table import text_of
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from tests.results_maker import cell, comparison, results, sweep
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -61,7 +61,7 @@ class Reader(HTMLParser):
 
 def small():
     """One cell and one sweep, enough for most of the page and quickly drawn."""
-    return Results((sweep(batch_sizes=(16, 64)),), (comparison(cells=(cell(64, estimate=1.031),)),), refused())
+    return StoredResults((sweep(batch_sizes=(16, 64)),), (comparison(cells=(cell(64, estimate=1.031),)),), refused())
 
 
 def refused():
@@ -82,9 +82,9 @@ def whole():
 def hostile():
     """Results in which every text is hostile."""
     bad = Machine(HOSTILE, HOSTILE, HOSTILE, 2, 24, HOSTILE, (HOSTILE,))
-    work = Workload(HOSTILE, 64, HOSTILE, HOSTILE)
+    work = WorkloadId(HOSTILE, 64, HOSTILE, HOSTILE)
     arms = tuple(
-        Arm(HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, control=control) for control in (False, False, True)
+        ArmResult(HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, control=control) for control in (False, False, True)
     )
     one = replace(
         comparison(),
@@ -108,7 +108,7 @@ def hostile():
         measurements=measurements,
         facts={HOSTILE: HOSTILE},
     )
-    return Results((stored,), (one,), (Refused(Path(HOSTILE), HOSTILE),))
+    return StoredResults((stored,), (one,), (Refused(Path(HOSTILE), HOSTILE),))
 
 
 def test_the_verdict_comes_first(page):
@@ -128,19 +128,19 @@ def test_headings_go_down_one_level_at_a_time(whole):
 
 def test_what_can_be_said_of_nothing_is_said():
     """No result, only refused ones, a sweep without a measurement."""
-    assert headline(Results()).first == "There is nothing to report."
-    assert headline(Results(refused=refused())).first == "Nothing could be reported: 1 file refused."
-    assert headline(Results((replace(sweep(), measurements=()),))).first == "Nothing was measured in these files."
-    for found in (Results(), Results(refused=refused())):
+    assert headline(StoredResults()).first == "There is nothing to report."
+    assert headline(StoredResults(refused=refused())).first == "Nothing could be reported: 1 file refused."
+    assert headline(StoredResults((replace(sweep(), measurements=()),))).first == "Nothing was measured in these files."
+    for found in (StoredResults(), StoredResults(refused=refused())):
         Reader(to_html(found))
 
 
 def test_each_verdict_is_counted():
     assert headline(results()).counts == [
-        (Verdict.SLOWER, 5),
-        (Verdict.FASTER, 5),
-        (Verdict.SAME, 1),
-        (Verdict.INCONCLUSIVE, 1),
+        (SpeedVerdict.SLOWER, 5),
+        (SpeedVerdict.FASTER, 5),
+        (SpeedVerdict.SAME, 1),
+        (SpeedVerdict.INCONCLUSIVE, 1),
     ]
     assert headline(results()).about == "2 paired comparisons, 3 stored sweeps, 1 file refused"
 
@@ -175,7 +175,9 @@ def test_every_plot_is_there_with_its_words(whole):
     reader = Reader(page)
     pictures = [one for one in reader.all("svg") if one.get("role") == "img"]
     assert len(pictures) == len(plots)
-    assert sorted(str(one["aria-label"]) for one in pictures) == sorted(plain(plot.alt, LONGEST_ALT) for plot in plots)
+    assert sorted(str(one["aria-label"]) for one in pictures) == sorted(
+        shorten(plot.alt, LONGEST_ALT) for plot in plots
+    )
     assert {plot.finding for plot in plots} <= set(reader.text("h3"))
 
 
@@ -195,7 +197,7 @@ def test_ids_are_unique_and_what_refers_finds(whole):
 def test_tables_are_all_there(page):
     """Each value of the tables as text, and each number to the last digit beside it, for sorting."""
     reader = Reader(page)
-    table = next(paired(small().comparisons[0]))
+    table = next(comparison_tables(small().comparisons[0]))
     shown = [text.strip() for tag, text in reader.texts if tag in ("td", "th", "span")]
     for row in table.rows:
         assert set(map(text_of, row)) <= set(shown)
@@ -244,7 +246,7 @@ def test_every_colour_of_the_plots_has_a_value_in_light_and_in_dark(page):
 
 def test_a_hundred_sweeps_are_one_page():
     """Twenty plots at most, and all but the first tables folded."""
-    many = Results(tuple(sweep(f"{n}.json", batch_sizes=(64,), seed=n) for n in range(100)))
+    many = StoredResults(tuple(sweep(f"{n}.json", batch_sizes=(64,), seed=n) for n in range(100)))
     reader = Reader(to_html(many))
     assert len(reader.all("svg")) < 20
     assert len(reader.all("details")) >= 100

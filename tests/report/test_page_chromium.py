@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mnist_loop.report.model import Results
 from mnist_loop.report.page import to_html
+from mnist_loop.report.stored import StoredResults
 from tests.chromium import BROWSERS, Chromium, browser
 from tests.report.test_page import HOSTILE, hostile, refused
 from tests.results_maker import cell, comparison, sweep
@@ -60,7 +60,7 @@ def page(tmp_path_factory):
     """A page with rates from 9 to 100 thousand, which text and number sort differently, and long names."""
     cells = tuple(cell(size, estimate=estimate) for size, estimate in ((16, 1.05), (64, 1.2), (1024, 0.9), (256, 1.1)))
     long = "a-machine-with-a-very-long-name-that-nobody-would-choose-but-that-somebody-has.jsonl"
-    found = Results(
+    found = StoredResults(
         (sweep("old.json", torch="2.4.1", speed=0.9), sweep("new.json")), (comparison(long, cells=cells),), refused()
     )
     file = tmp_path_factory.mktemp("page") / "report.html"

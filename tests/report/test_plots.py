@@ -15,19 +15,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from mnist_loop.errors import UserError
-from mnist_loop.report.model import Arm, Machine, Pair, Results, Setting
 from mnist_loop.report.plots import figures, save
 from mnist_loop.report.plots.ceiling import ceiling, flop_per_image
+from mnist_loop.report.plots.comparison_findings import comparison_finding
 from mnist_loop.report.plots.configurations import names, subjects
 from mnist_loop.report.plots.files import Styles, inline, svg
-from mnist_loop.report.plots.findings import of_comparison
 from mnist_loop.report.plots.ink import ROLES, drawing
-from mnist_loop.report.plots.labels import spread
-from mnist_loop.report.plots.limits import finding
-from mnist_loop.report.plots.ratios import ticks
-from mnist_loop.report.plots.words import faster, file_name, listing, plain, slower
+from mnist_loop.report.plots.labels import move_apart
+from mnist_loop.report.plots.ratios import ratio_ticks
+from mnist_loop.report.plots.sweep_findings import limit_finding
+from mnist_loop.report.plots.words import faster_by, file_name, join_words, shorten, slower_by
+from mnist_loop.report.stored import ArmResult, Machine, Pair, Setting, StoredResults
 from mnist_loop.statistics.ratio import Ratio
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from tests.results_maker import GPU, cell, comparison, measurement, results, sweep
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -40,7 +40,7 @@ def drawn():
 
 
 def of(comparisons=(), sweeps=()):
-    return figures(Results(tuple(sweeps), tuple(comparisons)))
+    return figures(StoredResults(tuple(sweeps), tuple(comparisons)))
 
 
 def texts(plot):
@@ -101,28 +101,28 @@ def test_the_arithmetic_of_a_step_is_that_of_the_layers():
 def test_titles_say_the_verdict():
     """Which arm, by how much, at which batch size; where nothing is told, that."""
     one = {
-        Verdict.SLOWER: (1.031, "torch215 is 3.1% slower than torch214 at batch 64"),
-        Verdict.FASTER: (0.931, "torch215 is 6.9% faster than torch214 at batch 64"),
-        Verdict.SAME: (1.001, "torch215 is as fast as torch214 at batch 64, within 1%"),
-        Verdict.INCONCLUSIVE: (1.02, "No difference can be told between torch215 and torch214 at batch 64"),
+        SpeedVerdict.SLOWER: (1.031, "torch215 is 3.1% slower than torch214 at batch 64"),
+        SpeedVerdict.FASTER: (0.931, "torch215 is 6.9% faster than torch214 at batch 64"),
+        SpeedVerdict.SAME: (1.001, "torch215 is as fast as torch214 at batch 64, within 1%"),
+        SpeedVerdict.INCONCLUSIVE: (1.02, "No difference can be told between torch215 and torch214 at batch 64"),
     }
     for verdict, (estimate, said) in one.items():
         found = comparison(cells=(cell(64, estimate=estimate, verdict=verdict),))
-        assert of_comparison(found) == said
-        assert of([found])[0].finding == of_comparison(found)
+        assert comparison_finding(found) == said
+        assert of([found])[0].finding == comparison_finding(found)
 
 
 def test_a_title_of_several_batch_sizes_names_each_verdict():
     """One of each, and those that agree in one phrase."""
-    said = of_comparison(comparison())
+    said = comparison_finding(comparison())
     assert said == (
         "torch215 is 5% slower than torch214 at batch 16, 7% faster at batch 64, as fast at batch 256; "
         "undecided at batch 1024"
     )
     slow = comparison(cells=(cell(16, estimate=1.02), cell(64, estimate=3.0)))
-    assert of_comparison(slow) == "torch215 is up to 3 times as slow as torch214 at all 2 batch sizes"
+    assert comparison_finding(slow) == "torch215 is up to 3 times as slow as torch214 at all 2 batch sizes"
     nothing = replace(comparison(), cells=())
-    assert of_comparison(nothing) == "Nothing can be said of torch215 yet: no round was finished"
+    assert comparison_finding(nothing) == "Nothing can be said of torch215 yet: no round was finished"
     assert of([nothing]) == []
 
 
@@ -138,35 +138,35 @@ def test_what_limits_training_is_said_only_where_the_intervals_are_apart():
         return made
 
     said = "The input pipeline limits training at every batch size: it delivers 10k images/s at most, "
-    assert finding(parts((1e4, 1e5), (1e4, 2e5))) == f"{said}the step could take 200k"
-    assert finding(parts((1e5, 1e4), (1e5, 2e4))).startswith("The step limits training at every batch size")
-    assert finding(parts((1e5, 1e4), (1e4, 1e5))) == (
+    assert limit_finding(parts((1e4, 1e5), (1e4, 2e5))) == f"{said}the step could take 200k"
+    assert limit_finding(parts((1e5, 1e4), (1e5, 2e4))).startswith("The step limits training at every batch size")
+    assert limit_finding(parts((1e5, 1e4), (1e4, 1e5))) == (
         "What limits training: the input pipeline at batch 64, the step at batch 16"
     )
-    assert finding(parts((1e4, 1.1e4))) == "Input pipeline and step are about equally fast at batch 16"
-    assert finding({"step": parts((1, 2e4))["step"]}) == "The step reaches 20k images/s at batch 16"
+    assert limit_finding(parts((1e4, 1.1e4))) == "Input pipeline and step are about equally fast at batch 16"
+    assert limit_finding({"step": parts((1, 2e4))["step"]}) == "The step reaches 20k images/s at batch 16"
 
 
 @given(st.floats(min_value=0))
 def test_no_ratio_breaks_the_words(value):
     """Whatever is in a file can be said."""
-    assert "slow" in slower(value) if value >= 1 else "fast" in faster(value)
+    assert "slow" in slower_by(value) if value >= 1 else "fast" in faster_by(value)
 
 
 @given(st.text(max_size=300))
 def test_names_are_one_short_line(text):
     """No control character, no line end, no more than fits; and a file name that every system takes."""
-    shown = plain(text)
+    shown = shorten(text)
     assert len(shown) <= 44
     assert not any(letter.isspace() and letter != " " for letter in shown)
     assert file_name(text).replace("-", "").isalnum()
-    assert listing([text, "b"]).endswith(" and b")
+    assert join_words([text, "b"]).endswith(" and b")
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.001, 0.2))
 def test_labels_are_moved_apart_in_order_and_stay_inside(wanted, gap):
     """Each keeps its place in the order and its distance, as far as there is room."""
-    places = spread(sorted(wanted), gap, 0.0, 1.0)
+    places = move_apart(sorted(wanted), gap, 0.0, 1.0)
     fits = min(gap, 1 / max(1, len(wanted) - 1))
     assert all(after - before >= fits - 1e-9 for before, after in pairwise(places))
     assert min(places) >= -1e-9
@@ -174,14 +174,14 @@ def test_labels_are_moved_apart_in_order_and_stay_inside(wanted, gap):
 
 
 def test_labels_that_have_room_stay_where_they_are():
-    assert spread([0.1, 0.5, 0.9], 0.1, 0.0, 1.0) == pytest.approx([0.1, 0.5, 0.9])
-    assert spread([0.5, 0.5], 0.1, 0.0, 1.0) == pytest.approx([0.45, 0.55])
+    assert move_apart([0.1, 0.5, 0.9], 0.1, 0.0, 1.0) == pytest.approx([0.1, 0.5, 0.9])
+    assert move_apart([0.5, 0.5], 0.1, 0.0, 1.0) == pytest.approx([0.45, 0.55])
 
 
 @given(st.floats(-2.5, -1e-5), st.floats(1e-5, 2.5))
 def test_an_axis_of_ratios_has_ticks_and_one_is_no_difference(low, high):
     """Never more than fit, always one at 1."""
-    marks = ticks(low, high)
+    marks = ratio_ticks(low, high)
     assert 1 <= len(marks) <= 13
     assert any(abs(place) < 1e-12 for place, _ in marks)
     assert len({label for _, label in marks}) == len(marks)
@@ -213,27 +213,28 @@ def many(number):
 def absurd():
     """Results that are legal, and that no plot was drawn for."""
     tiny, huge = Ratio(1e-300, 0.0, 1e-299, 0.95, 1.0, 1, 1), Ratio(1e300, 1e299, math.inf, 0.95, 1.0, 1, 1)
-    far = replace(cell(16), ratio=tiny, verdict=Verdict.FASTER, pairs=(Pair(0.0, 0, -690.0),), control_pairs=())
+    far = replace(cell(16), ratio=tiny, verdict=SpeedVerdict.FASTER, pairs=(Pair(0.0, 0, -690.0),), control_pairs=())
     near = replace(cell(64), ratio=huge, pairs=(Pair(1.0, 0, 690.0), Pair(2.0, 0, math.nan)))
+    lonely = replace(cell(64), control=None, control_pairs=())
     long = comparison(labels=("x" * 300, HOSTILE), cells=(cell(2**40),))
-    arms = tuple(Arm(f"arm {n}") for n in range(60))
+    arms = tuple(ArmResult(f"arm {n}") for n in range(60))
     crowd = replace(comparison(), arms=arms, cells=tuple(cell(64, arm=n, estimate=1 + n / 100) for n in range(1, 60)))
     extreme = replace(sweep(), measurements=tuple(
         replace(measurement("step", size), median=median, low=median / 2, high=median)
         for size, median in ((1, 1e-300), (2, 1e300), (3, math.inf), (4, 5.0))
     ))  # fmt: skip
     return {
-        "ratios": Results(comparisons=(comparison(cells=(far, near)),)),
-        "one round": Results(comparisons=(comparison(cells=(replace(cell(64), pairs=(Pair(0.0, 0, 0.01),)),)),)),
-        "no control": Results(comparisons=(comparison(cells=(replace(cell(64), control=None, control_pairs=()),)),)),
-        "long names": Results(comparisons=(long,)),
-        "sixty arms": Results(comparisons=(crowd,)),
-        "sixty sweeps": Results(tuple(many(60))),
-        "one batch size": Results((sweep(batch_sizes=(64,)), sweep("b", torch="2.4.0", batch_sizes=(64,)))),
-        "extreme rates": Results((extreme,)),
-        "no measurement": Results((replace(sweep(), measurements=()),)),
-        "many sizes": Results(tuple(sweep(str(n), torch=f"2.{n}", batch_sizes=range(1, 60)) for n in range(2))),
-        "hostile": Results((sweep(torch="$\\frac{$" + HOSTILE + "\x00\ud800\U0001f600\u6f22", data=HOSTILE),)),
+        "ratios": StoredResults(comparisons=(comparison(cells=(far, near)),)),
+        "one round": StoredResults(comparisons=(comparison(cells=(replace(cell(64), pairs=(Pair(0.0, 0, 0.01),)),)),)),
+        "no control": StoredResults(comparisons=(comparison(cells=(lonely,)),)),
+        "long names": StoredResults(comparisons=(long,)),
+        "sixty arms": StoredResults(comparisons=(crowd,)),
+        "sixty sweeps": StoredResults(tuple(many(60))),
+        "one batch size": StoredResults((sweep(batch_sizes=(64,)), sweep("b", torch="2.4.0", batch_sizes=(64,)))),
+        "extreme rates": StoredResults((extreme,)),
+        "no measurement": StoredResults((replace(sweep(), measurements=()),)),
+        "many sizes": StoredResults(tuple(sweep(str(n), torch=f"2.{n}", batch_sizes=range(1, 60)) for n in range(2))),
+        "hostile": StoredResults((sweep(torch="$\\frac{$" + HOSTILE + "\x00\ud800\U0001f600\u6f22", data=HOSTILE),)),
     }
 
 
@@ -250,13 +251,13 @@ def test_absurd_results_are_drawn_all_the_same(name):
 
 def test_files_are_written_and_are_the_same_each_time(tmp_path):
     """Two of each plot; an SVG holds no date, so that it can be committed. Another process writes the same."""
-    found = Results(comparisons=(comparison(cells=(cell(),)),))
+    found = StoredResults(comparisons=(comparison(cells=(cell(),)),))
     files = save(found, tmp_path / "a")
     assert {file.suffix for file in files} == {".png", ".svg"}
     code = (
         "import sys; from pathlib import Path; from tests.results_maker import *;"
         "from mnist_loop.report.plots import save;"
-        "save(Results(comparisons=(comparison(cells=(cell(),)),)), Path(sys.argv[1]))"
+        "save(StoredResults(comparisons=(comparison(cells=(cell(),)),)), Path(sys.argv[1]))"
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=True, cwd=root)
@@ -270,7 +271,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match="plots cannot be written there"):
-        save(Results(comparisons=(comparison(),)), file)
+        save(StoredResults(comparisons=(comparison(),)), file)
 
 
 def test_drawing_leaves_the_style_as_it_was():
@@ -284,7 +285,7 @@ def test_drawing_leaves_the_style_as_it_was():
         mpl.rcParams["lines.linewidth"] = mpl.rcParamsDefault["lines.linewidth"]
     code = (
         "import sys, mnist_loop.report.plots as p; assert 'matplotlib' not in sys.modules;"
-        "from tests.results_maker import *; p.figures(Results((), (comparison(cells=(cell(),)),)));"
+        "from tests.results_maker import *; p.figures(StoredResults((), (comparison(cells=(cell(),)),)));"
         "assert 'matplotlib.pyplot' not in sys.modules; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
@@ -292,7 +293,7 @@ def test_drawing_leaves_the_style_as_it_was():
 
 def test_inside_the_page_colours_are_roles_and_names_are_its_own():
     """No style attribute, no fixed colour of a role, no title twice, no name that two plots share."""
-    styles, plots = Styles(), figures(Results((sweep(),), (comparison(cells=(cell(16), cell(64))),)))
+    styles, plots = Styles(), figures(StoredResults((sweep(),), (comparison(cells=(cell(16), cell(64))),)))
     pictures = [inline(plot, styles) for plot in plots]
     whole = "".join(pictures)
     assert "style=" not in whole
@@ -307,7 +308,7 @@ def test_inside_the_page_colours_are_roles_and_names_are_its_own():
 
 def test_undecided_cells_are_hatched():
     """In the heat map an arm of which nothing can be said looks like it."""
-    cells = [cell(64, arm=1, verdict=Verdict.INCONCLUSIVE), cell(64, arm=2, estimate=1.1)]
+    cells = [cell(64, arm=1, verdict=SpeedVerdict.INCONCLUSIVE), cell(64, arm=2, estimate=1.1)]
     found = comparison(labels=("a", "b", "c"), cells=tuple(cells))
     heat = next(plot for plot in of([found]) if plot.name.startswith("speed-up"))
     patches = [one for one in heat.figure.axes[0].patches if one.get_width() < 1]

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_loop.report.model import Refused, Ruler, Sweep
-from mnist_loop.report.reading import files, rates, read, read_one
-from mnist_loop.report.reading.node import Misfit
-from mnist_loop.report.reading.sweep import sweep as to_sweep
+from mnist_loop.report.reading import files, rates, read_result, read_results
+from mnist_loop.report.reading.node import InvalidResult
+from mnist_loop.report.reading.sweep_file import read_sweep as to_sweep
 from mnist_loop.report.reading.text import clean
+from mnist_loop.report.stored import Refused, RulerResult, SweepResult
 from tests import results_maker
 
 VALID = results_maker.sweep_document(batch_sizes=(16,), parts=("step", "evaluation"), rounds=8, accuracy=True)
@@ -32,7 +32,7 @@ def stored(folder, document, name="result.json"):
 
 def reason(path):
     """Why a file was refused, in one line."""
-    found = read_one(path)
+    found = read_result(path)
     assert isinstance(found, Refused), "it was read"
     assert "\n" not in found.reason
     return found.reason
@@ -84,7 +84,7 @@ def assert_sound(result):
 
 def test_the_stored_results_of_this_repository_are_read(request):
     """All results under benchmarks/results/ are sweeps, and none is refused."""
-    found = read([request.config.rootpath / "benchmarks" / "results"])
+    found = read_results([request.config.rootpath / "benchmarks" / "results"])
     assert not found.refused
     assert len(found.sweeps) >= 3
     assert {sweep.machine.hash for sweep in found.sweeps}
@@ -95,8 +95,8 @@ def test_the_stored_results_of_this_repository_are_read(request):
 
 def test_a_sweep_is_read(tmp_path):
     """Workload, setting, rates, machine, software and ruler are those that were stored."""
-    sweep = read_one(stored(tmp_path, VALID))
-    assert isinstance(sweep, Sweep)
+    sweep = read_result(stored(tmp_path, VALID))
+    assert isinstance(sweep, SweepResult)
     assert_sound(sweep)
     first, second = sweep.measurements
     assert (first.workload.part, first.workload.batch_size, first.workload.data) == ("step", 16, "Digits")
@@ -113,7 +113,7 @@ def test_a_sweep_is_read(tmp_path):
     assert sweep.machine == results_maker.CPU
     assert sweep.software["torch"] == "2.15.0"
     assert "hip" not in sweep.software, "what is not there is no fact"
-    assert sweep.ruler == {"cpu": Ruler(**results_maker.RULER)}
+    assert sweep.ruler == {"cpu": RulerResult(**results_maker.RULER)}
     (accuracy,) = sweep.accuracies
     assert (accuracy.accuracy, accuracy.epochs) == (0.9211, 2)
     assert sweep.planned == 3
@@ -124,7 +124,7 @@ def test_a_sweep_is_read(tmp_path):
 def test_the_commit_is_a_fact(tmp_path):
     """The commit of the repository is kept where it is a hash."""
     for commit, facts in (("a" * 40, {"commit": "a" * 40}), ("unversioned", {}), (3, {}), ("A" * 40, {})):
-        sweep = read_one(stored(tmp_path, changed("commit_info", "id", commit)))
+        sweep = read_result(stored(tmp_path, changed("commit_info", "id", commit)))
         assert {name: value for name, value in sweep.facts.items() if name == "commit"} == facts
 
 
@@ -144,7 +144,7 @@ def test_benchmarks_of_other_suites_in_it_are_left_out(tmp_path):
     """What has no part of ours was measured by something else."""
     document = copy.deepcopy(VALID)
     document["benchmarks"].append({"name": "test_verify", "extra_info": {"laws": 54}, "stats": {}})
-    assert len(read_one(stored(tmp_path, document)).measurements) == 2
+    assert len(read_result(stored(tmp_path, document)).measurements) == 2
     document["benchmarks"] = document["benchmarks"][-1:]
     assert "no benchmark of mnist-loop" in reason(stored(tmp_path, document))
 
@@ -156,22 +156,22 @@ def test_a_folder_means_all_results_in_it(tmp_path):
     for name, seed in (("b.json", 1), ("a.json", 2), ("below/c.json", 3), (".hidden/d.json", 4), (".e.json", 5)):
         results_maker.write_sweep(tmp_path / name, seed=seed, batch_sizes=(16,))
     (tmp_path / "notes.txt").write_text("no result")
-    found = read([tmp_path])
+    found = read_results([tmp_path])
     assert [sweep.file.name for sweep in found.sweeps] == ["a.json", "b.json", "c.json"]
     assert not found.refused
     (tmp_path / "empty").mkdir()
-    (refused,) = read([tmp_path / "empty"]).refused
+    (refused,) = read_results([tmp_path / "empty"]).refused
     assert "no .json or .jsonl file" in refused.reason
 
 
 def test_one_run_counts_once(tmp_path):
     """The same file named twice is read once, and a copy of it is no second run."""
     file = stored(tmp_path, VALID)
-    found = read([file, tmp_path, file])
+    found = read_results([file, tmp_path, file])
     assert len(found.sweeps) == 1
     assert not found.refused
     stored(tmp_path, json.dumps(VALID, indent=3), "copy.json")
-    found = read([tmp_path])
+    found = read_results([tmp_path])
     assert len(found.sweeps) == 1
     assert "counts once" in found.refused[0].reason
 
@@ -184,7 +184,7 @@ def test_what_is_wrong_is_told_and_the_others_are_read(tmp_path):
     stored(tmp_path, VALID, "good.json")
     stored(tmp_path, json.dumps(VALID)[:-100], "cut.json")
     stored(tmp_path, '{"benchmarks": "x"}', "foreign.json")
-    found = read([tmp_path])
+    found = read_results([tmp_path])
     assert [sweep.file.name for sweep in found.sweeps] == ["good.json"]
     assert [refused.file.name for refused in found.refused] == ["cut.json", "foreign.json"]
 
@@ -250,7 +250,7 @@ def test_a_number_that_cannot_be_is_refused(tmp_path, way, value):
 def test_what_need_not_be_there_must_be_right_if_it_is(tmp_path, name, value):
     """A missing time is None; a wrong one is refused."""
     assert name in reason(stored(tmp_path, changed(*INFO, name, value)))
-    assert isinstance(read_one(stored(tmp_path, changed(*INFO, name, None))), Sweep)
+    assert isinstance(read_result(stored(tmp_path, changed(*INFO, name, None))), SweepResult)
 
 
 def test_a_number_written_as_1e400_is_refused(tmp_path):
@@ -263,7 +263,7 @@ def test_too_few_rounds_for_an_interval_are_refused(tmp_path):
     """With five values no interval of the median has 95 %."""
     rounds = VALID["benchmarks"][0]["extra_info"]["rounds"]
     assert "has 5 rounds" in reason(stored(tmp_path, changed(*INFO, "rounds", rounds[:5])))
-    assert isinstance(read_one(stored(tmp_path, changed(*INFO, "rounds", rounds[:6]))), Sweep)
+    assert isinstance(read_result(stored(tmp_path, changed(*INFO, "rounds", rounds[:6]))), SweepResult)
 
 
 def test_one_thing_measured_twice_is_refused(tmp_path):
@@ -290,9 +290,9 @@ def test_what_is_gzipped_is_read_as_what_it_was(tmp_path, kind):
     plain.write_bytes(content)
     packed.parent.mkdir()
     packed.write_bytes(gzip.compress(content))
-    results = read([packed.parent])
+    results = read_results([packed.parent])
     found = results.sweeps[0] if kind == "sweep" else results.comparisons[0]
-    assert replace(found, file=plain) == read_one(plain)
+    assert replace(found, file=plain) == read_result(plain)
 
 
 def test_what_only_seems_to_be_gzipped_gets_one_sentence(tmp_path):
@@ -322,8 +322,8 @@ HOSTILE = "<script>alert(1)</script>\x1b[31m\x07\u202e\r\nHTTP/1.1\x00\ud800" + 
 )
 def test_texts_are_made_harmless(tmp_path, way):
     """A hostile text is cut and in one line; what a terminal obeys is gone. Tags are the page's to escape."""
-    sweep = read_one(stored(tmp_path, changed(*way, HOSTILE)))
-    assert isinstance(sweep, Sweep)
+    sweep = read_result(stored(tmp_path, changed(*way, HOSTILE)))
+    assert isinstance(sweep, SweepResult)
     assert_sound(sweep)
     assert "<script>alert(1)</script>[31m HTTP/1.1" in repr(sweep), "what is harmless stays"
 
@@ -331,7 +331,7 @@ def test_texts_are_made_harmless(tmp_path, way):
 def test_names_are_made_harmless_too(tmp_path):
     """Keys of software and settings are a stranger's as well."""
     document = changed("mnist_loop", "software", {HOSTILE: "1", "torch": "2", "\x1b": "3", "x": {"y": 1}})
-    sweep = read_one(stored(tmp_path, document))
+    sweep = read_result(stored(tmp_path, document))
     assert_sound(sweep)
     assert sweep.software["torch"] == "2"
     assert "x" not in sweep.software
@@ -355,7 +355,7 @@ def test_a_file_name_is_made_harmless(tmp_path):
             stored(tmp_path, VALID, name)
         except OSError:
             pytest.skip("this file system forbids such names")
-    found = read([tmp_path])
+    found = read_results([tmp_path])
     names = [entry.file.name for entry in (*found.sweeps, *found.refused)]
     assert sorted(names) == ["[31mred .json", "notext.json"]
 
@@ -381,7 +381,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
     (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
     for path in (tmp_path / "missing.json", tmp_path / "dangling.json", tmp_path / "loop.json", Path("a\0b.json")):
-        (refused,) = read([path]).refused
+        (refused,) = read_results([path]).refused
         assert "cannot be read" in refused.reason
 
 
@@ -395,7 +395,7 @@ def test_no_permission_is_told(tmp_path):
     folder.mkdir()
     folder.chmod(0)
     try:
-        assert "Permission denied" in read([folder]).refused[0].reason
+        assert "Permission denied" in read_results([folder]).refused[0].reason
     finally:
         folder.chmod(0o700)
 
@@ -407,7 +407,7 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files.os, "scandir", denied)
-    (refused,) = read([tmp_path]).refused
+    (refused,) = read_results([tmp_path]).refused
     assert "Permission denied" in refused.reason
 
 
@@ -416,7 +416,7 @@ def test_a_circle_of_folders_ends(tmp_path):
     stored(tmp_path, VALID)
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "up").symlink_to(tmp_path, target_is_directory=True)
-    found = read([tmp_path])
+    found = read_results([tmp_path])
     assert len(found.sweeps) == 1
     assert not found.refused
 
@@ -432,7 +432,7 @@ def test_very_deep_folders_do_not_break_the_walk(tmp_path):
         os.close(here)
         here = below
     try:
-        assert "no .json" in read([tmp_path]).refused[0].reason
+        assert "no .json" in read_results([tmp_path]).refused[0].reason
     finally:  # by hand: what clears tmp_path away is recursive too
         for _ in range(depth):
             above = os.open("..", os.O_RDONLY, dir_fd=here)
@@ -497,7 +497,7 @@ def test_a_mutated_sweep_is_read_or_refused(document):
 def sweep_or_reason(document):
     try:
         return to_sweep(document, Path("x.json"))
-    except Misfit as misfit:
+    except InvalidResult as misfit:
         return str(misfit)
 
 
@@ -506,7 +506,7 @@ def test_anything_is_read_or_refused(tmp_path_factory, document):
     """Any JSON at all, through a file."""
     file = tmp_path_factory.getbasetemp() / "anything.json"
     file.write_text(json.dumps(document))
-    assert isinstance(read_one(file), Refused)
+    assert isinstance(read_result(file), Refused)
 
 
 @given(content=st.binary(max_size=300))
@@ -514,7 +514,7 @@ def test_any_bytes_are_refused(tmp_path_factory, content):
     """Whatever a file holds."""
     file = tmp_path_factory.getbasetemp() / "bytes.json"
     file.write_bytes(content)
-    assert isinstance(read_one(file), Refused)
+    assert isinstance(read_result(file), Refused)
 
 
 @given(text=st.text())

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_loop.report.model import Arm, Measurement, Results, Setting, Workload
-from mnist_loop.report.tables import MOST_SWEEPS, of_sweep, tables
+from mnist_loop.report.stored import ArmResult, Measurement, Setting, StoredResults, WorkloadId
+from mnist_loop.report.tables import MOST_SWEEPS, report_tables, sweep_tables
 from mnist_loop.report.tables import tidy as tidy_module
 from mnist_loop.report.tables.csv_text import to_csv
 from mnist_loop.report.tables.markdown import to_markdown
-from mnist_loop.report.tables.paired import lines, verdicts, warm_up
+from mnist_loop.report.tables.paired import arm_step_time_table, verdict_table, warm_up_table
 from mnist_loop.report.tables.table import Column, Table, text_of
 from mnist_loop.report.tables.terminal import STYLES, to_terminal
-from mnist_loop.report.tables.throughput import limit, notes, throughput
-from mnist_loop.statistics.verdict import Verdict
-from tests import results_maker
+from mnist_loop.report.tables.throughput import limit, notes, throughput_table
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
+from tests import results_maker as made
 
 
 class Screen(io.StringIO):
@@ -40,14 +40,14 @@ def column(table, heading):
 
 def of(part, median, batch_size=64, spread=0.1, **more):
     rates = (median,) * 6
-    workload, setting = Workload(part, batch_size, "Digits"), Setting("cpu", 2)
+    workload, setting = WorkloadId(part, batch_size, "Digits"), Setting("cpu", 2)
     return Measurement(
         workload, setting, rates, median, median * (1 - spread / 2), median * (1 + spread / 2), median, median, **more
     )
 
 
 def sweep_of(*measurements):
-    return replace(results_maker.sweep(), measurements=measurements, planned=None)
+    return replace(made.sweep(), measurements=measurements, planned=None)
 
 
 # One sweep
@@ -55,7 +55,7 @@ def sweep_of(*measurements):
 
 def test_a_row_has_the_parts_side_by_side():
     """Each batch size is a row in rising order, each part a column, with the interquartile range in per cent."""
-    table = throughput(
+    table = throughput_table(
         sweep_of(
             of("step", 90_000.0, 256),
             of("step", 50_000.0, memory_mib=3.2),
@@ -71,7 +71,7 @@ def test_a_row_has_the_parts_side_by_side():
 
 def test_a_part_of_another_suite_has_a_column_of_its_own():
     """Nothing that was measured is left out."""
-    table = throughput(sweep_of(of("step", 1.0), of("compilation", 5.0)))
+    table = throughput_table(sweep_of(of("step", 1.0), of("compilation", 5.0)))
     assert column(table, "compilation") == ["5 [10%]"]
 
 
@@ -85,11 +85,11 @@ def test_the_slower_part_limits(pipeline, step):
 
 def test_the_caption_says_machine_software_and_data():
     """Nobody has to ask where a table was measured; a GPU that was not used is no part of it."""
-    text = plain(throughput(results_maker.sweep(machine=replace(results_maker.GPU, cpu="A CPU"))))
+    text = plain(throughput_table(made.sweep(machine=replace(made.GPU, cpu="A CPU"))))
     for fact in ("A CPU", "16 logical cores", "CPU threads: 2", "torch 2.15.0", "Python 3.12.1", "data: Digits"):
         assert fact in text
     assert "A GPU" not in text
-    assert "A GPU" in plain(throughput(results_maker.sweep(machine=results_maker.GPU, device="cuda:0")))
+    assert "A GPU" in plain(throughput_table(made.sweep(machine=made.GPU, device="cuda:0")))
 
 
 def test_what_else_there_is_to_say_of_a_sweep():
@@ -100,18 +100,18 @@ def test_what_else_there_is_to_say_of_a_sweep():
     first, second = notes(noisy)
     assert first.startswith("1 of 2 benchmarks have an interquartile range above 25%: something else used the machine")
     assert second == "incomplete: 2 of 20 benchmarks were measured"
-    (learned,) = notes(results_maker.results().sweeps[0])[:1]
+    (learned,) = notes(made.results().sweeps[0])[:1]
     assert learned == "cpu: 92.1% test accuracy after 4 epochs: 30.1 s of training, 4 s of evaluation"
 
 
 def test_hundreds_of_sweeps_have_no_tables_of_their_own():
     """Where they are left out, that is said, and how to see all; side by side they are there."""
-    sweeps = [results_maker.sweep(f"{n}.json", batch_sizes=(16,), seed=n) for n in range(MOST_SWEEPS + 1)]
-    text = plain(*tables(Results(tuple(sweeps))))
+    sweeps = [made.sweep(f"{n}.json", batch_sizes=(16,), seed=n) for n in range(MOST_SWEEPS + 1)]
+    text = plain(*report_tables(StoredResults(tuple(sweeps))))
     assert "51 sweeps" in text
     assert "--format csv" in text
     assert "51 runs of a-cpu-2cpu-1a2b3c" in text
-    assert "0.json" in plain(*tables(Results(tuple(sweeps[:-1]))))
+    assert "0.json" in plain(*report_tables(StoredResults(tuple(sweeps[:-1]))))
 
 
 # Side by side
@@ -119,7 +119,7 @@ def test_hundreds_of_sweeps_have_no_tables_of_their_own():
 
 def test_shared_facts_are_told_once_and_differences_in_columns():
     """Two torch versions on one machine: the machine is in the caption, torch in the columns."""
-    found = tables(Results((results_maker.sweep("a.json", torch="2.4"), results_maker.sweep("b.json", torch="2.15"))))
+    found = report_tables(StoredResults((made.sweep("a.json", torch="2.4"), made.sweep("b.json", torch="2.15"))))
     table = next(table for table in found if table.title == "What differs")
     assert [one.heading for one in table.columns] == ["", "torch 2.4", "torch 2.15"]
     assert ("torch", "2.4", "2.15") in table.rows
@@ -129,8 +129,8 @@ def test_shared_facts_are_told_once_and_differences_in_columns():
 
 def test_no_difference_can_be_told_is_an_answer():
     """Two single runs have a ratio, that verdict, and one sentence of advice."""
-    sweeps = (results_maker.sweep("a.json", torch="2.4"), results_maker.sweep("b.json", torch="2.15", speed=1.1))
-    table = next(table for table in tables(Results(sweeps)) if table.title == "Beside torch 2.4")
+    sweeps = (made.sweep("a.json", torch="2.4"), made.sweep("b.json", torch="2.15", speed=1.1))
+    table = next(table for table in report_tables(StoredResults(sweeps)) if table.title == "Beside torch 2.4")
     assert set(column(table, "verdict")) == {"the first", "no difference can be told"}
     assert [ratio for ratio in column(table, "time ratio") if ratio != "-"]
     assert len(table.notes) == 1
@@ -138,20 +138,20 @@ def test_no_difference_can_be_told_is_an_answer():
 
 def test_machines_are_compared_with_their_rulers_shown():
     """With both rulers there are their figures, the shares and a ratio; without one a sentence, and no ratio."""
-    cpu, gpu = results_maker.sweep("a.json"), results_maker.sweep("b.json", machine=results_maker.GPU, device="cuda")
-    text = plain(*tables(Results((cpu, gpu))))
+    cpu, gpu = made.sweep("a.json"), made.sweep("b.json", machine=made.GPU, device="cuda")
+    text = plain(*report_tables(StoredResults((cpu, gpu))))
     for shown in ("ruler: matrix products", "150 GFLOP/s", "12 GB/s", "4 µs", "of matrix products", "Beside cpu"):
         assert shown in text
     blind = replace(gpu, ruler={})
-    *_, table = tables(Results((cpu, blind)))
+    *_, table = report_tables(StoredResults((cpu, blind)))
     assert set(column(table, "time ratio")) == {"-"}
     assert "there is no ruler of cuda" in "".join(table.notes)
-    assert "not measured" in plain(*tables(Results((cpu, blind))))
+    assert "not measured" in plain(*report_tables(StoredResults((cpu, blind))))
 
 
 def test_different_work_is_named_and_not_compared():
     """MNIST beside Digits has one sentence and no table."""
-    *_, last = tables(Results((results_maker.sweep("a.json", data="MNIST"), results_maker.sweep("b.json"))))
+    *_, last = report_tables(StoredResults((made.sweep("a.json", data="MNIST"), made.sweep("b.json"))))
     assert last.rows == ()
     assert last.notes == ("b.json measures Digits, a.json MNIST: different work is not compared.",)
     assert "different work" in plain(last)
@@ -160,8 +160,8 @@ def test_different_work_is_named_and_not_compared():
 
 def test_many_results_are_laid_on_their_side():
     """More columns than a screen has room for become rows."""
-    many = [results_maker.sweep(f"{n}.json", torch=f"2.{n}", batch_sizes=(16,)) for n in range(9)]
-    table = next(table for table in tables(Results(tuple(many))) if table.title == "What differs")
+    many = [made.sweep(f"{n}.json", torch=f"2.{n}", batch_sizes=(16,)) for n in range(9)]
+    table = next(table for table in report_tables(StoredResults(tuple(many))) if table.title == "What differs")
     assert len(table.rows) == 9
     assert column(table, "torch") == [f"2.{n}" for n in range(9)]
 
@@ -171,8 +171,8 @@ def test_many_results_are_laid_on_their_side():
 
 def test_a_comparison_has_a_row_for_each_arm_and_batch_size():
     """The first arm, then the others, with ratio, interval, verdict, what could have been seen, and the control."""
-    comparison = results_maker.comparison()
-    table = verdicts(comparison)
+    comparison = made.comparison()
+    table = verdict_table(comparison)
     assert column(table, "arm") == ["torch214", "torch215"] * 4
     assert column(table, "verdict")[1::2] == ["SLOWER", "FASTER", "SAME", "INCONCLUSIVE"]
     assert column(table, "time ratio")[:2] == ["1", "1.050 [1.040, 1.060]"]
@@ -187,14 +187,14 @@ def test_a_comparison_has_a_row_for_each_arm_and_batch_size():
 
 def test_the_line_says_dispatch_or_arithmetic():
     """An arm whose every step takes 5 % longer has a longer dispatch and a slower arithmetic."""
-    cells = tuple(results_maker.cell(size, half_width=0.002) for size in results_maker.BATCH_SIZES)
-    table = lines(results_maker.comparison(cells=cells))
+    cells = tuple(made.cell(size, half_width=0.002) for size in made.BATCH_SIZES)
+    table = arm_step_time_table(made.comparison(cells=cells))
     assert column(table, "arm") == ["torch214", "torch215"], "the control has no line"
     assert column(table, "dispatch t0") == ["400 µs", "420 µs"]
     assert column(table, "arithmetic r") == ["450k images/s", "429k images/s"]
     assert table.notes == ("torch215: dispatch is longer and arithmetic is slower.",)
-    same = tuple(results_maker.cell(size, estimate=1.0) for size in results_maker.BATCH_SIZES)
-    (note,) = lines(results_maker.comparison(cells=same)).notes
+    same = tuple(made.cell(size, estimate=1.0) for size in made.BATCH_SIZES)
+    (note,) = arm_step_time_table(made.comparison(cells=same)).notes
     assert "no change of dispatch or arithmetic can be told" in note
 
 
@@ -202,32 +202,32 @@ def test_a_sweep_has_a_line_for_each_part():
     """Where there are three batch sizes, or more; t0 and r are those that its rates were made of."""
     made = [of("compiled epoch", size / (200e-6 + size / 400e3), size) for size in (16, 64, 256, 1024)]
     sweep = sweep_of(*made, of("step", 90_000.0, 256))
-    _, table = of_sweep(sweep)
+    _, table = sweep_tables(sweep)
     assert tuple(map(text_of, table.rows[0][:3])) == ("cpu", "compiled epoch", "200 µs")
     assert column(table, "arithmetic r") == ["400k images/s"]
     assert column(table, "half of r at batch") == ["80"]
-    assert len(list(of_sweep(sweep_of(*made[:2])))) == 1
+    assert len(list(sweep_tables(sweep_of(*made[:2])))) == 1
 
 
 def test_what_was_steady_at_once_is_told_so():
     """As a time of 0 s."""
-    found = results_maker.comparison()
+    found = made.comparison()
     first = replace(found.arms[0], warm_up_s={64: 0.0}, first_step_s={64: 0.5})
     other = replace(found.arms[1], warm_up_s={64: 0.25}, first_step_s={64: 0.5})
-    table = warm_up(replace(found, arms=(first, other, *found.arms[2:])))
+    table = warm_up_table(replace(found, arms=(first, other, *found.arms[2:])))
     assert column(table, "until steady")[:2] == ["0 s", "250 ms"]
 
 
 def test_two_batch_sizes_have_no_line():
     """Through two points there is always one."""
-    cells = tuple(results_maker.cell(size) for size in (16, 64))
-    titles = [table.title for table in tables(Results(comparisons=(results_maker.comparison(cells=cells),)))]
+    cells = tuple(made.cell(size) for size in (16, 64))
+    titles = [table.title for table in report_tables(StoredResults(comparisons=(made.comparison(cells=cells),)))]
     assert not any("T(b)" in title for title in titles)
 
 
 def test_warm_up_is_told_apart():
     """First step and time until steady, of each arm and batch size that tells them."""
-    found = list(tables(Results(comparisons=(results_maker.comparison(),))))
+    found = list(report_tables(StoredResults(comparisons=(made.comparison(),))))
     table = next(table for table in found if table.title == "Before the measurement")
     assert column(table, "first step") == ["20 ms", "30 ms"] * 4
 
@@ -235,9 +235,9 @@ def test_warm_up_is_told_apart():
 def test_a_comparison_without_cells_says_so():
     """A run that was killed at once."""
     empty = replace(
-        results_maker.comparison(), cells=(), ended="killed", facts={"measured in fewer than two restarts": "b at 64"}
+        made.comparison(), cells=(), ended="killed", facts={"measured in fewer than two restarts": "b at 64"}
     )
-    text = plain(*tables(Results(comparisons=(empty,))))
+    text = plain(*report_tables(StoredResults(comparisons=(empty,))))
     assert "Nothing can be told of what was measured in fewer than two restarts: b at 64." in text
     assert "It ended: killed" in text
 
@@ -257,7 +257,7 @@ def test_a_terminal_shows_strangers_text_as_it_is():
 
 def test_colour_is_for_terminals_alone():
     """A file has no escape sequences; a terminal shows a red verdict in red."""
-    table = verdicts(results_maker.comparison())
+    table = verdict_table(made.comparison())
     assert "\x1b" not in plain(table)
     assert "\x1b[1;31mSLOWER" in to_terminal([table], Screen())
 
@@ -266,7 +266,7 @@ def test_colour_is_for_terminals_alone():
 def test_every_encoding_will_do(encoding):
     """What an old terminal lacks is spelt out."""
     for stream in (io.TextIOWrapper(io.BytesIO(), encoding), type("Old", (Screen,), {"encoding": encoding})()):
-        text = to_terminal(tables(results_maker.results()), stream)
+        text = to_terminal(report_tables(made.results()), stream)
         assert text.encode(encoding)
 
 
@@ -288,7 +288,7 @@ def test_markdown_takes_a_strangers_text_for_text():
 
 def test_markdown_has_every_table():
     """With its title, and as many cells in each row as there are columns."""
-    found = list(tables(results_maker.results()))
+    found = list(report_tables(made.results()))
     text = to_markdown(found)
     for table in found:
         assert table.title.replace("_", r"\_") in text or table.title in text
@@ -304,7 +304,7 @@ def csv_rows(results):
 
 def test_the_csv_has_every_measurement_and_every_cell():
     """One row each, numbers to the last digit."""
-    results = results_maker.results()
+    results = made.results()
     rows = csv_rows(results)
     by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("measurement", "accuracy", "cell")}
     assert len(by_kind["measurement"]) == sum(len(sweep.measurements) for sweep in results.sweeps)
@@ -339,9 +339,9 @@ def test_the_csvs_columns_are_documented():
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "|calc", "%x", "\uff1d1", " =1", "'=1", '"=1'])
 def test_no_text_is_a_formula(start):
     """A label that a spreadsheet would run has an apostrophe before it; numbers stay numbers."""
-    comparison = results_maker.comparison()
-    arms = (comparison.arms[0], Arm(start, {"torch": start}), comparison.arms[2])
-    row = csv_rows(Results(comparisons=(replace(comparison, arms=arms),)))[0]
+    comparison = made.comparison()
+    arms = (comparison.arms[0], ArmResult(start, {"torch": start}), comparison.arms[2])
+    row = csv_rows(StoredResults(comparisons=(replace(comparison, arms=arms),)))[0]
     for cell in (row["arm"], row["torch"]):
         assert cell == start if start[0] in "'\"" else cell == f"'{start}"
     assert float(row["time_ratio"]) == comparison.cells[0].ratio.estimate
@@ -349,16 +349,16 @@ def test_no_text_is_a_formula(start):
 
 def test_line_ends_and_quotes_in_a_text_do_not_break_the_csv():
     """The reader removes them; even if not, a row stays a row."""
-    comparison = results_maker.comparison()
-    arms = (comparison.arms[0], Arm('a"b,c\nd'), comparison.arms[2])
-    rows = csv_rows(Results(comparisons=(replace(comparison, arms=arms),)))
+    comparison = made.comparison()
+    arms = (comparison.arms[0], ArmResult('a"b,c\nd'), comparison.arms[2])
+    rows = csv_rows(StoredResults(comparisons=(replace(comparison, arms=arms),)))
     assert len(rows) == len(comparison.cells)
     assert rows[0]["arm"] == 'a"b,c\nd'
 
 
 def test_facts_of_arms_are_side_by_side():
     """What differs between arms, and their rulers."""
-    *_, table = tables(Results(comparisons=(results_maker.comparison(),)))
+    *_, table = report_tables(StoredResults(comparisons=(made.comparison(),)))
     assert table.title == "What differs"
     assert ("torch", "2.14.0", "2.15.0", "2.14.0") in table.rows
     assert table.rows[-1][0] == "ruler: dispatch"
@@ -366,9 +366,9 @@ def test_facts_of_arms_are_side_by_side():
 
 def test_every_verdict_has_a_colour():
     """No verdict is told by colour alone, and each has one."""
-    assert set(STYLES) == {verdict.value for verdict in Verdict}
+    assert set(STYLES) == {verdict.value for verdict in SpeedVerdict}
 
 
 def test_a_file_name_is_the_title():
     """Which file a table is of is the first that is said of it."""
-    assert plain(throughput(results_maker.sweep("x/y.json"))).startswith("y.json\n")
+    assert plain(throughput_table(made.sweep("x/y.json"))).startswith("y.json\n")

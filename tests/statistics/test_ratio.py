@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mnist_loop.statistics import bootstrap
-from mnist_loop.statistics.bootstrap import locate
+from mnist_loop.statistics.bootstrap import bootstrap_trimmed_mean
 from mnist_loop.statistics.ratio import at, p_faster, p_slower, paired_ratio, reach
 from tests.coverage_study import HIGHEST, LOWEST, page, simulate, within
 from tests.simulated_series import SCENARIOS, intervals, medians
@@ -107,7 +107,7 @@ def test_the_ends_are_the_expanded_percentiles_of_a_bootstrap(monkeypatch):
     bootstrap._resampled_weights.cache_clear()
     draw = np.random.default_rng(0)
     values = draw.standard_t(3, n)
-    _, below, above = locate(values[None, :])
+    _, below, above = bootstrap_trimmed_mean(values[None, :])
     bootstrap._resampled_weights.cache_clear()
     drawn = np.sort(draw.choice(values, (resamples, n)), axis=1)[:, 3:-3].mean(axis=1)
     t = stats.t.ppf(0.95, n - 1)
@@ -136,8 +136,8 @@ def test_the_same_seed_gives_the_same_interval_and_another_hardly_another():
 
 def test_many_samples_at_once_are_as_one_by_one():
     values = np.random.default_rng(0).normal(0, 1, (1200, 6))
-    together = np.stack(locate(values))
-    alone = np.stack([np.concatenate(locate(values[i : i + 1])) for i in (0, 499, 500, 1199)], axis=1)
+    together = np.stack(bootstrap_trimmed_mean(values))
+    alone = np.stack([np.concatenate(bootstrap_trimmed_mean(values[i : i + 1])) for i in (0, 499, 500, 1199)], axis=1)
     assert together[:, [0, 499, 500, 1199]] == pytest.approx(alone, rel=1e-9)
 
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_loop.statistics.holm import levels
-from mnist_loop.statistics.judgement import Evidence, certain, judge, judge_cells
+from mnist_loop.statistics.judgement import CellSeries, certain, judge_cells, judge_rounds
 from mnist_loop.statistics.pairing import Round
 from mnist_loop.statistics.ratio import at, paired_ratio
-from mnist_loop.statistics.verdict import Band, Verdict
+from mnist_loop.statistics.speed_verdict import Band, SpeedVerdict
 
 MARGIN = 0.01
 PROBABILITIES = st.floats(0, 1)
@@ -23,19 +23,19 @@ def series(change=0.0, noise=0.002, generations=12, seed=0):
 
 
 def one(first, second=(), control=(), margin=MARGIN, **more):
-    (opinion,) = judge_cells([Evidence(first, second, control)], margin, **more)
+    (opinion,) = judge_cells([CellSeries(first, second, control)], margin, **more)
     return opinion
 
 
 def test_slower_takes_both_runs():
     opinion = one(series(0.03), series(0.03, seed=1))
-    assert opinion.verdict is Verdict.SLOWER
+    assert opinion.verdict is SpeedVerdict.SLOWER
     assert opinion.ratio.low > 1.01
 
 
 def test_faster_takes_both_runs():
     opinion = one(series(-0.03), series(-0.03, seed=1))
-    assert opinion.verdict is Verdict.FASTER
+    assert opinion.verdict is SpeedVerdict.FASTER
     assert opinion.ratio.high < 1 / 1.01
 
 
@@ -51,23 +51,23 @@ def test_the_ratio_of_a_red_is_that_of_the_run_closer_to_the_margin():
 def test_a_first_red_waits_for_its_confirmation():
     for second in ((), series(0.03, generations=4, seed=1)):
         opinion = one(series(0.03), second)
-        assert (opinion.verdict, opinion.unconfirmed, opinion.certain) == (Verdict.INCONCLUSIVE, True, False)
+        assert (opinion.verdict, opinion.unconfirmed, opinion.certain) == (SpeedVerdict.INCONCLUSIVE, True, False)
 
 
 @pytest.mark.parametrize("change", [0.0, 0.01, -0.05])
 def test_a_red_that_the_second_run_does_not_bear_out_is_not_called(change):
     opinion = one(series(0.03), series(change, seed=1))
-    assert (opinion.verdict, opinion.unconfirmed) == (Verdict.INCONCLUSIVE, True)
+    assert (opinion.verdict, opinion.unconfirmed) == (SpeedVerdict.INCONCLUSIVE, True)
 
 
 def test_same_needs_no_second_run():
     opinion = one(series())
-    assert (opinion.verdict, opinion.unconfirmed, opinion.certain) == (Verdict.SAME, False, True)
+    assert (opinion.verdict, opinion.unconfirmed, opinion.certain) == (SpeedVerdict.SAME, False, True)
 
 
 def test_an_interval_across_the_margin_is_inconclusive_and_says_what_could_have_been_seen():
     opinion = one(series(0.01, noise=0.01))
-    assert (opinion.verdict, opinion.unconfirmed) == (Verdict.INCONCLUSIVE, False)
+    assert (opinion.verdict, opinion.unconfirmed) == (SpeedVerdict.INCONCLUSIVE, False)
     assert MARGIN < opinion.detectable < 0.03
 
 
@@ -75,44 +75,44 @@ def test_identical_code_that_differs_makes_all_inconclusive():
     control = series(0.04, seed=2)
     for first in (series(0.03), series(), series(0.01, noise=0.01)):
         opinion = one(first, control=control)
-        assert (opinion.verdict, opinion.unconfirmed) == (Verdict.INCONCLUSIVE, False)
+        assert (opinion.verdict, opinion.unconfirmed) == (SpeedVerdict.INCONCLUSIVE, False)
     assert one(series(0.03), series(0.03, seed=1), control).unconfirmed
-    assert one(series(), control=series(0.004, seed=2)).verdict is Verdict.SAME
-    assert one(series(), control=series(0.04, generations=4)).verdict is Verdict.SAME, "too few to say so"
+    assert one(series(), control=series(0.004, seed=2)).verdict is SpeedVerdict.SAME
+    assert one(series(), control=series(0.04, generations=4)).verdict is SpeedVerdict.SAME, "too few to say so"
 
 
 @pytest.mark.parametrize("restarts", range(5))
 def test_too_few_restarts_say_nothing(restarts):
     opinion = one(series(0.5, generations=restarts))
-    assert opinion.verdict is Verdict.INCONCLUSIVE
+    assert opinion.verdict is SpeedVerdict.INCONCLUSIVE
     assert (opinion.ratio is None) == (restarts < 2)
     assert (opinion.detectable == math.inf) == (restarts < 2)
 
 
 def test_five_restarts_are_enough():
-    assert one(series(generations=5, noise=0.001)).verdict is Verdict.SAME
+    assert one(series(generations=5, noise=0.001)).verdict is SpeedVerdict.SAME
 
 
 def test_a_run_that_the_second_contradicts_is_not_the_same():
     opinion = one(series(), series(0.2, seed=1, generations=40))
-    assert opinion.verdict is Verdict.INCONCLUSIVE
+    assert opinion.verdict is SpeedVerdict.INCONCLUSIVE
 
 
 def test_every_look_pays():
     first = series(0.0145, noise=0.006, generations=10)
-    assert one(first, first).verdict is Verdict.SLOWER
-    assert one(first, first, looks=1000).verdict is Verdict.INCONCLUSIVE
+    assert one(first, first).verdict is SpeedVerdict.SLOWER
+    assert one(first, first, looks=1000).verdict is SpeedVerdict.INCONCLUSIVE
     assert one(first, first, looks=8).ratio.confidence == pytest.approx(1 - 0.05 / 8)
 
 
 def test_every_cell_pays_and_holm_gives_back():
     """A cell that is decided leaves its share to the others; one that is not leaves nothing."""
-    clear, faint = Evidence(series(0.2), series(0.2, seed=1)), Evidence(series(0.01, noise=0.01))
+    clear, faint = CellSeries(series(0.2), series(0.2, seed=1)), CellSeries(series(0.01, noise=0.01))
     *sure, unsure = judge_cells([clear, clear, faint], MARGIN)
     assert sorted(one.ratio.confidence for one in sure) == pytest.approx([0.95, 0.975]), "two to confirm"
-    waiting = judge_cells([Evidence(clear.first), Evidence(clear.first), faint], MARGIN)
+    waiting = judge_cells([CellSeries(clear.first), CellSeries(clear.first), faint], MARGIN)
     assert sorted(one.ratio.confidence for one in waiting) == pytest.approx([0.975, 1 - 0.05 / 3, 1 - 0.05 / 3])
-    assert {one.verdict for one in sure} == {Verdict.SLOWER}
+    assert {one.verdict for one in sure} == {SpeedVerdict.SLOWER}
     assert unsure.ratio.confidence == pytest.approx(1 - 0.05 / 3), "it may still be SAME, of which there are three"
     (alone,) = judge_cells([faint], MARGIN)
     assert alone.ratio.confidence == pytest.approx(0.95)
@@ -138,7 +138,7 @@ def test_holm_rejects_what_its_definition_says(p_values, level):
 )
 def test_a_verdict_is_what_its_interval_says(changes, margin, looks):
     """Whatever else decided, the interval beside a verdict bears it out."""
-    cells = [Evidence(series(a, seed=i), series(b, seed=i + 9)) for i, (a, b) in enumerate(changes)]
+    cells = [CellSeries(series(a, seed=i), series(b, seed=i + 9)) for i, (a, b) in enumerate(changes)]
     for opinion in judge_cells(cells, margin, looks=looks):
         if opinion.certain:
             assert Band(margin).verdict(opinion.ratio) is opinion.verdict
@@ -149,15 +149,15 @@ def test_a_verdict_is_what_its_interval_says(changes, margin, looks):
 def test_the_p_values_of_the_band_are_those_of_its_intervals(change, margin, confidence):
     band, ratio = Band(margin), paired_ratio(series(change, noise=0.01))
     verdict = band.verdict(at(ratio, confidence))
-    assert (band.p_red(ratio) < 1 - confidence) == (verdict in (Verdict.SLOWER, Verdict.FASTER))
-    assert (band.p_same(ratio) < 1 - confidence) == (verdict is Verdict.SAME)
+    assert (band.p_red(ratio) < 1 - confidence) == (verdict in (SpeedVerdict.SLOWER, SpeedVerdict.FASTER))
+    assert (band.p_same(ratio) < 1 - confidence) == (verdict is SpeedVerdict.SAME)
 
 
 @given(st.floats(-0.08, 0.08), st.floats(-0.08, 0.08))
 def test_the_other_way_round_the_verdict_is_the_other(change, again):
     first, second = series(change, noise=0.01), series(again, noise=0.01, seed=1)
     inverse = one([[-x for x in rounds] for rounds in first], [[-x for x in rounds] for rounds in second])
-    opposite = {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}
+    opposite = {SpeedVerdict.SLOWER: SpeedVerdict.FASTER, SpeedVerdict.FASTER: SpeedVerdict.SLOWER}
     verdict = one(first, second).verdict
     assert inverse.verdict is opposite.get(verdict, verdict)
 
@@ -167,7 +167,7 @@ def test_identical_code_is_called_something_else_in_at_most_five_of_a_hundred_ru
     draw, reds = np.random.default_rng(0), 0
     for _ in range(100):
         cells = draw.standard_t(3, (4, 24, 3)).tolist()
-        looks = [judge_cells([Evidence(cell[:n]) for cell in cells], 0.0, looks=3) for n in (6, 12, 24)]
+        looks = [judge_cells([CellSeries(cell[:n]) for cell in cells], 0.0, looks=3) for n in (6, 12, 24)]
         reds += any(one.unconfirmed for opinions in looks for one in opinions)
     assert reds <= 14
 
@@ -181,9 +181,9 @@ def test_rounds_are_sorted_into_cells():
         for generation in range(8)
         for _ in range(3)
     ]
-    judged = judge(rounds, 4, [64, 256], MARGIN, 0.95, 8)
+    judged = judge_rounds(rounds, 4, [64, 256], MARGIN, 0.95, 8)
     assert [(one.arm, one.batch_size) for one in judged] == [(1, 64), (2, 64), (1, 256), (2, 256)]
-    assert [one.verdict for one in judged] == [Verdict.SLOWER, Verdict.SAME] + [Verdict.INCONCLUSIVE] * 2
+    assert [one.verdict for one in judged] == [SpeedVerdict.SLOWER, SpeedVerdict.SAME] + [SpeedVerdict.INCONCLUSIVE] * 2
     assert [one.certain for one in judged] == [True, True, False, False]
     assert not certain(judged)
     assert certain(judged[:2])

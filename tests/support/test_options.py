@@ -66,21 +66,21 @@ def test_other_numbers_are_refused(text):
 @given(value=st.floats(0, 1))
 def test_shares_are_read(value):
     """Each number from 0 to 1, both ends too, is read as itself."""
-    assert options.share(repr(value)) == value
+    assert options.fraction(repr(value)) == value
 
 
 @given(value=st.floats().filter(lambda value: not 0 <= value <= 1))
 def test_other_shares_are_refused(value):
     """What is below 0, above 1 or not a number."""
     text = repr(value)
-    assert refusal(options.share, text).startswith(f"'{text}' found, expected a number from 0 to 1")
+    assert refusal(options.fraction, text).startswith(f"'{text}' found, expected a number from 0 to 1")
 
 
 @pytest.mark.parametrize(("text", "meant"), [("92", "0.92"), ("92%", "0.92"), ("100", "1.0"), ("2", "0.02")])
 def test_percent_is_told_as_a_share(text, meant):
     """Who writes percent reads what to write."""
-    assert refusal(options.share, text).endswith(f"percent is {meant}")
-    assert options.share(meant) == pytest.approx(float(text.rstrip("%")) / 100)
+    assert refusal(options.fraction, text).endswith(f"percent is {meant}")
+    assert options.fraction(meant) == pytest.approx(float(text.rstrip("%")) / 100)
 
 
 @given(sizes=st.lists(st.integers(1, 5000), min_size=1))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mnist_loop.report.exports import bencher, github
-from mnist_loop.report.model import Results
+from mnist_loop.report.stored import StoredResults
 
-EXPORTS: Mapping[str, Callable[[Results], str]] = {"github": github.github_json, "bencher": bencher.bencher_json}
+EXPORTS: Mapping[str, Callable[[StoredResults], str]] = {"github": github.github_json, "bencher": bencher.bencher_json}
 
 
 def is_export(document: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mnist_loop.errors import UserError
 from mnist_loop.report.exports.series import field, name_of, name_of_cell, nothing, number, unique
-from mnist_loop.report.model import Results
+from mnist_loop.report.stored import StoredResults
 
 Metric = dict[str, float]
 
@@ -25,7 +25,7 @@ MEASURES = {THROUGHPUT, MEMORY, RELATIVE_TIME}
 MIB = 2**20
 
 
-def bencher_json(results: Results) -> str:
+def bencher_json(results: StoredResults) -> str:
     """Return the JSON object: name of the benchmark to measures, each with its value and interval.
 
     Raises:
@@ -51,7 +51,7 @@ def is_bencher_json(document: Any) -> bool:
     )
 
 
-def _one_machine(results: Results) -> None:
+def _one_machine(results: StoredResults) -> None:
     of_sweeps = {sweep.machine.name for sweep in results.sweeps}
     machines = sorted(of_sweeps | {comparison.machine.name for comparison in results.comparisons})
     if len(machines) > 1:
@@ -61,7 +61,7 @@ def _one_machine(results: Results) -> None:
         )
 
 
-def _of_sweeps(results: Results) -> Iterator[tuple[str, Path, dict[str, Metric]]]:
+def _of_sweeps(results: StoredResults) -> Iterator[tuple[str, Path, dict[str, Metric]]]:
     for sweep in results.sweeps:
         for of in sweep.measurements:
             name = name_of(of)
@@ -71,7 +71,7 @@ def _of_sweeps(results: Results) -> Iterator[tuple[str, Path, dict[str, Metric]]
             yield name, sweep.file, measures
 
 
-def _of_comparisons(results: Results) -> Iterator[tuple[str, Path, dict[str, Metric]]]:
+def _of_comparisons(results: StoredResults) -> Iterator[tuple[str, Path, dict[str, Metric]]]:
     for comparison in results.comparisons:
         for cell in comparison.cells:
             name, ratio = name_of_cell(comparison, cell), cell.ratio

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mnist_loop.report.exports.series import field, line, name_of, name_of_cell, nothing, number, unique
-from mnist_loop.report.model import Cell, Comparison, Machine, Measurement, Results, Sweep
+from mnist_loop.report.stored import CellResult, ComparisonResult, Machine, Measurement, StoredResults, SweepResult
 
 VERSIONS = ("torch", "python", "numpy", "cuda", "mnist_loop")  # what an upgrade changes, as far as it moves a number
 LINE_LENGTH = 300  # of a line of the tooltip
@@ -21,7 +21,7 @@ MEASURED = "measured "  # begins the last line of the tooltip
 DIGITS = 6  # shown as they are in a pull request; no measurement is as exact as that
 
 
-class Entry(TypedDict):
+class GithubEntry(TypedDict):
     """One value, with its name, unit, uncertainty and what the tooltip says."""
 
     name: str
@@ -31,7 +31,7 @@ class Entry(TypedDict):
     extra: str
 
 
-def github_json(results: Results) -> str:
+def github_json(results: StoredResults) -> str:
     """Return the JSON array, one entry for each measurement and each cell of a comparison.
 
     Raises:
@@ -49,12 +49,12 @@ def is_github_json(document: Any) -> bool:
 
 
 def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.keys() != Entry.__annotations__.keys():
+    if not isinstance(entry, dict) or entry.keys() != GithubEntry.__annotations__.keys():
         return False
     return entry["unit"] in UNITS and str(entry["extra"]).rpartition("\n")[2].startswith(MEASURED)
 
 
-def _entries(results: Results) -> Iterator[tuple[str, Path, Entry]]:
+def _entries(results: StoredResults) -> Iterator[tuple[str, Path, GithubEntry]]:
     for sweep in results.sweeps:
         for measurement in sweep.measurements:
             entry = _throughput(sweep, measurement)
@@ -65,7 +65,7 @@ def _entries(results: Results) -> Iterator[tuple[str, Path, Entry]]:
             yield entry["name"], comparison.file, entry
 
 
-def _throughput(sweep: Sweep, of: Measurement) -> Entry:
+def _throughput(sweep: SweepResult, of: Measurement) -> GithubEntry:
     name = f"{field(sweep.machine.name)}: {name_of(of)}"
     value = number(of.median, name, sweep.file)
     lines = [
@@ -77,7 +77,7 @@ def _throughput(sweep: Sweep, of: Measurement) -> Entry:
     return _entry(name, IMAGES, value, (of.low, of.high), lines)
 
 
-def _speed(comparison: Comparison, cell: Cell) -> Entry:
+def _speed(comparison: ComparisonResult, cell: CellResult) -> GithubEntry:
     name = f"{field(comparison.machine.name)}: {name_of_cell(comparison, cell)}"
     ratio = number(cell.ratio.estimate, name, comparison.file)
     value = number(1 / ratio, name, comparison.file)
@@ -93,7 +93,7 @@ def _speed(comparison: Comparison, cell: Cell) -> Entry:
     return _entry(name, SPEED, value, (low, high), lines)
 
 
-def _entry(name: str, unit: str, value: float, ends: tuple[float, float], lines: list[str]) -> Entry:
+def _entry(name: str, unit: str, value: float, ends: tuple[float, float], lines: list[str]) -> GithubEntry:
     return {
         "name": name,
         "unit": unit,

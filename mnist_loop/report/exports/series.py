@@ -13,7 +13,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from mnist_loop.errors import UserError
-from mnist_loop.report.model import Cell, Comparison, Measurement, Results, Workload
+from mnist_loop.report.stored import CellResult, ComparisonResult, Measurement, StoredResults, WorkloadId
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def name_of(measurement: Measurement) -> str:
     return _name(measurement.workload, [field(setting.device), *threads, field(setting.dtype)])
 
 
-def name_of_cell(comparison: Comparison, cell: Cell) -> str:
+def name_of_cell(comparison: ComparisonResult, cell: CellResult) -> str:
     """Return the name of the series of one arm beside the first one, without the machine."""
     arm, base = comparison.arms[cell.arm], comparison.arms[0]
     setting = []
@@ -103,7 +103,7 @@ def number(value: float, name: str, file: Path) -> float:
     return value
 
 
-def nothing(results: Results, kind: str, wanted: str) -> UserError:
+def nothing(results: StoredResults, kind: str, wanted: str) -> UserError:
     """Return the error for results that hold nothing for an export.
 
     Args:
@@ -115,7 +115,7 @@ def nothing(results: Results, kind: str, wanted: str) -> UserError:
     return UserError(f"nothing to export: no file{refused} holds what the export {kind} takes; give it {wanted}")
 
 
-def _name(workload: Workload, setting: list[str]) -> str:
+def _name(workload: WorkloadId, setting: list[str]) -> str:
     # Last the number: no name ends in a suffix that means something to a tool, as Bencher's "-bencher-ignore" does.
     parts = [field(workload.part), *setting, field(workload.data), field(workload.model)]
     return ", ".join([*parts, f"batch {workload.batch_size}"])

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_loop.report.model import Comparison, Results, Sweep
-from mnist_loop.report.plots import findings, limits, words
+from mnist_loop.report.plots import comparison_findings, sweep_findings, words
 from mnist_loop.report.plots.configurations import subjects, version_key
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.report.stored import ComparisonResult, StoredResults, SweepResult
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.numbers import seconds
 
 MOST_OTHERS = 4  # sentences below the first: more are read in their sections
@@ -34,13 +34,13 @@ class Headline:
 
     first: str
     others: Sequence[str]
-    counts: Sequence[tuple[Verdict, int]]
+    counts: Sequence[tuple[SpeedVerdict, int]]
     about: str
 
 
-def headline(results: Results) -> Headline:
+def headline(results: StoredResults) -> Headline:
     """Return what the page begins with: comparisons before sweeps, for they alone can decide."""
-    told = [f"{findings.of_comparison(one)}." for one in results.comparisons] + [
+    told = [f"{comparison_findings.comparison_finding(one)}." for one in results.comparisons] + [
         f"{one}." for one in _limits(results.sweeps)
     ]
     if not told:
@@ -52,28 +52,28 @@ def headline(results: Results) -> Headline:
         others.append(f"And {words.count(len(told) - 1 - MOST_OTHERS, 'finding')} more below.")
     counts = Counter(cell.verdict for one in results.comparisons for cell in one.cells)
     return Headline(
-        told[0], others, [(verdict, counts[verdict]) for verdict in Verdict if counts[verdict]], _about(results)
+        told[0], others, [(verdict, counts[verdict]) for verdict in SpeedVerdict if counts[verdict]], _about(results)
     )
 
 
-def how_it_ended(comparison: Comparison) -> str:
+def how_it_ended(comparison: ComparisonResult) -> str:
     """Say in one sentence how long a comparison measured, and why it stopped."""
     why = ENDS.get(comparison.ended, f"it ended: {comparison.ended}")
-    return f"Measured in pairs for {seconds(comparison.seconds)} on {words.plain(comparison.machine.name)}; {why}."
+    return f"Measured in pairs for {seconds(comparison.seconds)} on {words.shorten(comparison.machine.name)}; {why}."
 
 
-def _limits(sweeps: Sequence[Sweep]) -> list[str]:
+def _limits(sweeps: Sequence[SweepResult]) -> list[str]:
     """Return what limits training, with the newest torch on each machine and device."""
     told = []
     for configurations in subjects(sweeps).values():
         newest = {(one.sweep.machine.name, one.setting.device): one for one in configurations}
         for one in sorted(newest.values(), key=lambda one: version_key(one.torch), reverse=True):
-            where = f" ({words.plain(one.sweep.machine.name)}, {one.setting.device})" if len(newest) > 1 else ""
-            told.append(f"{limits.finding(one.parts)}{where}")
+            where = f" ({words.shorten(one.sweep.machine.name)}, {one.setting.device})" if len(newest) > 1 else ""
+            told.append(f"{sweep_findings.limit_finding(one.parts)}{where}")
     return told
 
 
-def _about(results: Results) -> str:
+def _about(results: StoredResults) -> str:
     parts = [
         words.count(len(found), name)
         for found, name in ((results.comparisons, "paired comparison"), (results.sweeps, "stored sweep"))
@@ -84,5 +84,5 @@ def _about(results: Results) -> str:
     return ", ".join(parts)
 
 
-def _refused(results: Results) -> str:
+def _refused(results: StoredResults) -> str:
     return f"{words.count(len(results.refused), 'file')} refused"

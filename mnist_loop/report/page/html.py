@@ -11,10 +11,10 @@ from mnist_loop.report.page.headline import headline
 from mnist_loop.report.page.sections import sections
 
 if TYPE_CHECKING:
-    from mnist_loop.report.model import Results
+    from mnist_loop.report.stored import StoredResults
 
 
-def to_html(results: Results) -> str:
+def to_html(results: StoredResults) -> str:
     """Return the page. It is the same for the same results, byte for byte."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup

@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mnist_loop.report import facts
-from mnist_loop.report.beside import beside
+from mnist_loop.report.contenders import put_side_by_side
 from mnist_loop.report.page.headline import how_it_ended
-from mnist_loop.report.plots import findings, words
-from mnist_loop.report.tables import of_sweep
-from mnist_loop.report.tables.paired import paired
-from mnist_loop.report.tables.side_by_side import side_by_side
+from mnist_loop.report.plots import words
+from mnist_loop.report.plots.comparison_findings import arm_name
+from mnist_loop.report.tables import sweep_tables
+from mnist_loop.report.tables.paired import comparison_tables
+from mnist_loop.report.tables.side_by_side import side_by_side_tables
 from mnist_loop.report.tables.table import number_of, text_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from mnist_loop.report.model import Comparison, Results, Sweep
     from mnist_loop.report.plots import Plot
+    from mnist_loop.report.stored import ComparisonResult, StoredResults, SweepResult
     from mnist_loop.report.tables.table import Table, Value
 
 VERDICTS = {"SLOWER", "FASTER", "SAME", "INCONCLUSIVE"}
@@ -70,7 +71,7 @@ class Section:
     facts: Sequence[tuple[str, str]] = field(default=())
 
 
-def sections(results: Results, plots: Sequence[tuple[Plot, Markup]]) -> list[Section]:
+def sections(results: StoredResults, plots: Sequence[tuple[Plot, Markup]]) -> list[Section]:
     """Return the comparisons, then all sweeps together."""
     left = {plot.name: (plot, picture) for plot, picture in plots}
     found = [_comparison(number, one, left) for number, one in enumerate(results.comparisons, start=1)]
@@ -79,24 +80,24 @@ def sections(results: Results, plots: Sequence[tuple[Plot, Markup]]) -> list[Sec
     return found
 
 
-def _comparison(number: int, comparison: Comparison, left: dict[str, tuple[Plot, Markup]]) -> Section:
+def _comparison(number: int, comparison: ComparisonResult, left: dict[str, tuple[Plot, Markup]]) -> Section:
     mine = [left.pop(name) for name, (plot, _) in list(left.items()) if plot.source is comparison]
-    arms = [findings.name(comparison, place) for place, arm in enumerate(comparison.arms) if not arm.control]
+    arms = [arm_name(comparison, place) for place, arm in enumerate(comparison.arms) if not arm.control]
     return Section(
         id=f"comparison-{number}",
-        title=f"{words.listing(arms[1:])} beside {arms[0]}" if arms[1:] else arms[0],
+        title=f"{words.join_words(arms[1:])} beside {arms[0]}" if arms[1:] else arms[0],
         about=f"{how_it_ended(comparison)} Stored in {comparison.file.name}, {_when(comparison.when)}.",
         figures=_figures(mine),
-        grids=[grid(table) for table in paired(comparison)],
+        grids=[grid(table) for table in comparison_tables(comparison)],
     )
 
 
-def _sweeps(sweeps: Sequence[Sweep], figures: Sequence[Figure]) -> Section:
-    shared = facts.split([facts.of_sweep(one) for one in sweeps]).shared
+def _sweeps(sweeps: Sequence[SweepResult], figures: Sequence[Figure]) -> Section:
+    shared = facts.split_facts([facts.sweep_facts(one) for one in sweeps]).shared
     several = len(sweeps) > 1
-    grids = [grid(table) for table in side_by_side(beside(sweeps))] if several else []
+    grids = [grid(table) for table in side_by_side_tables(put_side_by_side(sweeps))] if several else []
     for place, one in enumerate(sweeps):
-        grids += [grid(table, is_open=place < MOST_OPEN) for table in of_sweep(one)]
+        grids += [grid(table, is_open=place < MOST_OPEN) for table in sweep_tables(one)]
     about = (
         "Each sweep was measured by itself, one after the other." if several else f"Measured {_when(sweeps[0].when)}."
     )

@@ -29,7 +29,7 @@ class LogLog:
         self.axes = axes
         self.sizes = sorted({size for size in sizes if size > 0}) or [1]
         self.x = _ends([math.log10(size) for size in self.sizes], 0.05)
-        self.y = _ends([math.log10(value) for value in rates if is_rate(value)] or [0.0], 0.1)
+        self.y = _ends([math.log10(value) for value in rates if can_be_drawn(value)] or [0.0], 0.1)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(*(10**end for end in self.x))
@@ -48,7 +48,7 @@ class LogLog:
         return min(max((math.log10(value) - low) / (high - low), 0.0), 1.0)
 
 
-def is_rate(value: float) -> bool:
+def can_be_drawn(value: float) -> bool:
     """Whether a value can be on a logarithmic axis."""
     return math.isfinite(value) and 1e-290 < value < 1e290
 

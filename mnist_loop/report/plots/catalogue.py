@@ -11,22 +11,29 @@ from mnist_loop.report.plots.plot import Plot
 from mnist_loop.support.files import check_output, write_atomically
 
 if TYPE_CHECKING:
-    from mnist_loop.report.model import Results
+    from mnist_loop.report.stored import StoredResults
 
 
-def figures(results: Results) -> list[Plot]:
+def figures(results: StoredResults) -> list[Plot]:
     """Draw what the results allow: comparisons first, then sweeps."""
-    from mnist_loop.report.plots import forest, heat, series, throughput
+    from mnist_loop.report.plots.forest import forest_plots
+    from mnist_loop.report.plots.heat import comparison_heat_maps, sweep_heat_maps
     from mnist_loop.report.plots.ink import drawing
+    from mnist_loop.report.plots.series import round_plots
+    from mnist_loop.report.plots.throughput import throughput_plots
 
     with drawing():
-        plots = [plot for one in results.comparisons for room in (forest, heat, series) for plot in room.of(one)]
-        plots += throughput.of(results.sweeps)
-        plots += heat.of_sweeps(results.sweeps)
+        plots = [
+            plot
+            for one in results.comparisons
+            for draw in (forest_plots, comparison_heat_maps, round_plots)
+            for plot in draw(one)
+        ]
+        plots += throughput_plots(results.sweeps) + sweep_heat_maps(results.sweeps)
     return _named_apart(plots)
 
 
-def save(results: Results, folder: Path) -> list[Path]:
+def save(results: StoredResults, folder: Path) -> list[Path]:
     """Write each plot as PNG and as SVG, and return the files. The same results give the same SVG, byte for byte.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mnist_loop.report.model import Measurement, Ruler, Setting, Sweep
-from mnist_loop.report.plots.words import plain
+from mnist_loop.report.plots.words import shorten
+from mnist_loop.report.stored import Measurement, RulerResult, Setting, SweepResult
 
 PARTS = ("step", "end to end", "input pipeline", "evaluation")  # the order of what people ask first
 
@@ -21,12 +21,12 @@ class Configuration:
         parts: the measurements of each part, by rising batch size.
     """
 
-    sweep: Sweep
+    sweep: SweepResult
     setting: Setting
     parts: Mapping[str, Sequence[Measurement]]
 
     @property
-    def ruler(self) -> Ruler | None:
+    def ruler(self) -> RulerResult | None:
         """What the machine itself did on the device, where that was measured."""
         return self.sweep.ruler.get(self.setting.device)
 
@@ -42,7 +42,7 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0 for number in release)
 
 
-def subjects(sweeps: Sequence[Sweep]) -> dict[tuple[str, str], list[Configuration]]:
+def subjects(sweeps: Sequence[SweepResult]) -> dict[tuple[str, str], list[Configuration]]:
     """Sort what was measured by data and model, which are never mixed, into configurations, the oldest torch first."""
     found: dict[tuple[str, str], dict[tuple[int, Setting], dict[str, dict[int, Measurement]]]] = {}
     for number, sweep in enumerate(sweeps):
@@ -78,7 +78,7 @@ def names(configurations: Sequence[Configuration]) -> list[str]:
         together = len({tuple(one[known] for known in chosen) for one in facts})
         if different and (key in ("device", "threads", "dtype") or together < len(facts)):
             chosen.append(key)
-    return [plain(" \N{MIDDLE DOT} ".join(filter(None, (one[key] for key in chosen)))) for one in facts]
+    return [shorten(" \N{MIDDLE DOT} ".join(filter(None, (one[key] for key in chosen)))) for one in facts]
 
 
 def _facts(one: Configuration) -> dict[str, str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from mnist_loop.report.lines import through
-from mnist_loop.report.model import Measurement
-from mnist_loop.report.plots.axes import is_rate
+from mnist_loop.report.plots.axes import can_be_drawn
+from mnist_loop.report.step_times import step_time_fit
+from mnist_loop.report.stored import Measurement
 
 STEPS_OF_FIT = 60
 
@@ -36,7 +36,7 @@ class Curve:
     @property
     def points(self) -> list[Measurement]:
         """The measurements that can be on a logarithmic axis."""
-        return [one for one in self.measured if is_rate(one.median) and one.workload.batch_size > 0]
+        return [one for one in self.measured if can_be_drawn(one.median) and one.workload.batch_size > 0]
 
     @property
     def last(self) -> float | None:
@@ -54,13 +54,13 @@ def draw_curve(axes: Axes, curve: Curve) -> None:
     if not curve.strong:
         axes.plot(sizes, medians, color=curve.colour, linewidth=1.0, zorder=1)
         return
-    low = [min(one.low, one.median) if is_rate(one.low) else one.median for one in points]
-    high = [max(one.high, one.median) if is_rate(one.high) else one.median for one in points]
+    low = [min(one.low, one.median) if can_be_drawn(one.low) else one.median for one in points]
+    high = [max(one.high, one.median) if can_be_drawn(one.high) else one.median for one in points]
     axes.fill_between(sizes, low, high, color=curve.colour, alpha=0.22, linewidth=0, zorder=2)
     if len(points) == 1:
         axes.plot([sizes[0]] * 2, [low[0], high[0]], color=curve.colour, linewidth=1.6, zorder=2)
     axes.plot(sizes, medians, color=curve.colour, marker=curve.marker, markersize=4.5, linewidth=1.7, zorder=3)
-    line = through(points)
+    line = step_time_fit(points)
     if line is not None:
         first, last = math.log(sizes[0]), math.log(sizes[-1])
         grid = [math.exp(first + (last - first) * step / STEPS_OF_FIT) for step in range(STEPS_OF_FIT + 1)]

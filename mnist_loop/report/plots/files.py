@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from mnist_loop.report.plots.ink import PAPER, ROLES, drawing
-from mnist_loop.report.plots.words import plain
+from mnist_loop.report.plots.words import shorten
 
 if TYPE_CHECKING:
     from mnist_loop.report.plots.plot import Plot
@@ -29,7 +29,7 @@ def png(plot: Plot) -> bytes:
 
 def svg(plot: Plot) -> bytes:
     """Return the plot on white; its letters are outlines, so that it looks the same everywhere."""
-    words = {"Title": plain(plot.finding, LONGEST_ALT), "Description": plain(plot.alt, LONGEST_ALT)}
+    words = {"Title": shorten(plot.finding, LONGEST_ALT), "Description": shorten(plot.alt, LONGEST_ALT)}
     return _saved(plot, "svg", {"Date": None, "Creator": CREATOR, **words})
 
 
@@ -75,7 +75,7 @@ def inline(plot: Plot, styles: Styles) -> str:
             element.set("d", " ".join(path.split()))
         element.tail = None
     root.set("role", "img")
-    root.set("aria-label", plain(plot.alt, LONGEST_ALT))
+    root.set("aria-label", shorten(plot.alt, LONGEST_ALT))
     return ET.tostring(root, encoding="unicode")
 
 

@@ -8,29 +8,29 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from mnist_loop.report.model import Cell, Comparison
-from mnist_loop.report.plots import findings, words
-from mnist_loop.report.plots.ink import INK, MUTED, PAPER, SIDE, SMALL, WIDTH, beside, sheet, text_width
+from mnist_loop.report.plots import comparison_findings, words
+from mnist_loop.report.plots.ink import INK, MUTED, PAPER, SIDE, SMALL, WIDTH, sheet, text_width, write_beside
 from mnist_loop.report.plots.plot import Plot
-from mnist_loop.report.plots.ratios import COLOURS, FARTHEST, limits, log, mark, same
+from mnist_loop.report.plots.ratios import COLOURS, FARTHEST, bounded_log, ratio_limits, set_ratio_axis, shade_margin
+from mnist_loop.report.stored import CellResult, ComparisonResult
 from mnist_loop.statistics.ratio import Ratio
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support import numbers
 
 ROW = 19.0  # points
 AIR = 0.4  # rows
 MOST_HEADINGS, MOST_CONTROLS = 12, 12
 MOST_ROWS = 36  # more is a poster; the table has them all
-MARKERS = {Verdict.SLOWER: "s", Verdict.FASTER: "o", Verdict.SAME: "D", Verdict.INCONCLUSIVE: "o"}
+MARKERS = {SpeedVerdict.SLOWER: "s", SpeedVerdict.FASTER: "o", SpeedVerdict.SAME: "D", SpeedVerdict.INCONCLUSIVE: "o"}
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """One line: a cell, the control, or (where ``ratio`` is None) the heading of an arm."""
 
     label: str
     ratio: Ratio | None = None
-    verdict: Verdict | None = None
+    verdict: SpeedVerdict | None = None
 
     @property
     def figures(self) -> str:
@@ -41,13 +41,13 @@ class Row:
         return f"{numbers.change(self.ratio.estimate)} [{low}, {high}]"
 
 
-def of(comparison: Comparison) -> list[Plot]:
+def forest_plots(comparison: ComparisonResult) -> list[Plot]:
     """Draw the plot; none where nothing was measured."""
     if not comparison.cells:
         return []
     rows, left_out = _rows(comparison)
-    base = findings.name(comparison, 0)
-    finding = findings.of_comparison(comparison)
+    base = comparison_findings.arm_name(comparison, 0)
+    finding = comparison_findings.comparison_finding(comparison)
     confidence = numbers.given_share(comparison.cells[0].ratio.confidence)
     reading = (
         f"Time of a {_part(comparison)} beside that of {base}, with {confidence} intervals. Shaded: differences below "
@@ -74,32 +74,34 @@ def of(comparison: Comparison) -> list[Plot]:
     ]
 
 
-def _part(comparison: Comparison) -> str:
+def _part(comparison: ComparisonResult) -> str:
     parts = {cell.workload.part for cell in comparison.cells}
-    return words.plain(parts.pop()) if len(parts) == 1 else "workload"
+    return words.shorten(parts.pop()) if len(parts) == 1 else "workload"
 
 
-def _rows(comparison: Comparison) -> tuple[list[Row], int]:
+def _rows(comparison: ComparisonResult) -> tuple[list[ForestRow], int]:
     """Return the rows from top to bottom, arm by arm and by batch size, and how many cells they leave out."""
-    ranked = sorted(comparison.cells, key=lambda cell: (cell.verdict is Verdict.SAME, -abs(log(cell.ratio.estimate))))
+    ranked = sorted(
+        comparison.cells, key=lambda cell: (cell.verdict is SpeedVerdict.SAME, -abs(bounded_log(cell.ratio.estimate)))
+    )
     chosen = sorted(ranked[:MOST_ROWS], key=lambda cell: (cell.arm, *_order(cell)))
     arms = list(dict.fromkeys(cell.arm for cell in chosen))
     headed = 1 < len(arms) <= MOST_HEADINGS
-    rows: list[Row] = []
+    rows: list[ForestRow] = []
     for before, cell in zip([None, *chosen], chosen, strict=False):
         if headed and (before is None or before.arm != cell.arm):
-            rows.append(Row(findings.name(comparison, cell.arm)))
-        arm = "" if headed or len(arms) == 1 else f"{findings.name(comparison, cell.arm)}, "
-        rows.append(Row(f"{arm}{_label(cell, comparison)}", cell.ratio, cell.verdict))
+            rows.append(ForestRow(comparison_findings.arm_name(comparison, cell.arm)))
+        arm = "" if headed or len(arms) == 1 else f"{comparison_findings.arm_name(comparison, cell.arm)}, "
+        rows.append(ForestRow(f"{arm}{_label(cell, comparison)}", cell.ratio, cell.verdict))
     controls = {cell.workload: cell.control for cell in sorted(chosen, key=_order) if cell.control is not None}
     if controls:
-        widest = sorted(controls, key=lambda work: -abs(log(controls[work].estimate)))[:MOST_CONTROLS]
-        rows.append(Row("control"))
-        rows += [Row(f"batch {work.batch_size}", controls[work]) for work in controls if work in widest]
+        widest = sorted(controls, key=lambda work: -abs(bounded_log(controls[work].estimate)))[:MOST_CONTROLS]
+        rows.append(ForestRow("control"))
+        rows += [ForestRow(f"batch {work.batch_size}", controls[work]) for work in controls if work in widest]
     return rows, len(comparison.cells) - len(chosen)
 
 
-def _places(rows: Sequence[Row]) -> list[float]:
+def _places(rows: Sequence[ForestRow]) -> list[float]:
     """Return where each row goes, in rows from the top: headings have some air above them."""
     places = [0.0]
     for row in rows[1:]:
@@ -107,21 +109,21 @@ def _places(rows: Sequence[Row]) -> list[float]:
     return places
 
 
-def _order(cell: Cell) -> tuple[str, str, int]:
+def _order(cell: CellResult) -> tuple[str, str, int]:
     return cell.workload.part, cell.workload.data, cell.workload.batch_size
 
 
-def _label(cell: Cell, comparison: Comparison) -> str:
+def _label(cell: CellResult, comparison: ComparisonResult) -> str:
     several = len({other.workload.part for other in comparison.cells}) > 1
-    return f"{words.plain(cell.workload.part)}, " * several + f"batch {cell.workload.batch_size}"
+    return f"{words.shorten(cell.workload.part)}, " * several + f"batch {cell.workload.batch_size}"
 
 
-def _draw(axes: Axes, rows: Sequence[Row], margin: float, figures: float) -> None:
+def _draw(axes: Axes, rows: Sequence[ForestRow], margin: float, figures: float) -> None:
     ratios = [row.ratio for row in rows if row.ratio is not None]
-    ends = [log(end) for ratio in ratios for end in (ratio.low, ratio.estimate, ratio.high)]
-    low, high = limits([*ends, math.log1p(margin), -math.log1p(margin)])
-    mark(axes, low, high, across=False)
-    same(axes, margin, across=False)
+    ends = [bounded_log(end) for ratio in ratios for end in (ratio.low, ratio.estimate, ratio.high)]
+    low, high = ratio_limits([*ends, math.log1p(margin), -math.log1p(margin)])
+    set_ratio_axis(axes, low, high, across=False)
+    shade_margin(axes, margin, across=False)
     places = _places(rows)
     axes.set_ylim(places[-1] + 0.5, -0.5)
     axes.set_yticks([])
@@ -130,24 +132,24 @@ def _draw(axes: Axes, rows: Sequence[Row], margin: float, figures: float) -> Non
     for place, row in zip(places, rows, strict=True):
         heading = row.ratio is None
         weight, colour = ("bold", INK) if heading else ("normal", INK if row.verdict else MUTED)
-        beside(axes, 0.0, -10, place, row.label, "right", weight=weight, color=colour)
+        write_beside(axes, 0.0, -10, place, row.label, "right", weight=weight, color=colour)
         if row.ratio is not None:
             _interval(axes, place, row)
-            beside(axes, 1.0, 14, place, row.figures, "left", color=colour)
+            write_beside(axes, 1.0, 14, place, row.figures, "left", color=colour)
         if row.verdict is not None:
-            beside(axes, 1.0, 14 + figures + 12, place, row.verdict.value, "left", weight="bold")
+            write_beside(axes, 1.0, 14 + figures + 12, place, row.verdict.value, "left", weight="bold")
 
 
-def _interval(axes: Axes, place: float, row: Row) -> None:
+def _interval(axes: Axes, place: float, row: ForestRow) -> None:
     """Draw the line of an interval with its estimate; an arrow where it leaves the axis."""
     assert row.ratio is not None
     colour = COLOURS[row.verdict] if row.verdict else MUTED
-    low, middle, high = (log(value) for value in (row.ratio.low, row.ratio.estimate, row.ratio.high))
+    low, middle, high = (bounded_log(value) for value in (row.ratio.low, row.ratio.estimate, row.ratio.high))
     axes.plot([low, high], [place, place], color=colour, linewidth=2.4, zorder=2)
     for end, arrow in ((low, "<"), (high, ">")):
         if abs(end) >= FARTHEST:
             axes.plot([end], [place], arrow, color=colour, markersize=6, clip_on=False, zorder=3)
-    hollow = row.verdict in (None, Verdict.INCONCLUSIVE)
+    hollow = row.verdict in (None, SpeedVerdict.INCONCLUSIVE)
     axes.plot(
         [middle],
         [place],

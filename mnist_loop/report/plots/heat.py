@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.patches import Rectangle
 
-from mnist_loop.report.beside import Family, beside
-from mnist_loop.report.evidence import Evidence
-from mnist_loop.report.model import Comparison, Ruler, Sweep
-from mnist_loop.report.plots import findings, ink, words
+from mnist_loop.report.contenders import Family, put_side_by_side
+from mnist_loop.report.plots import comparison_findings, ink, words
 from mnist_loop.report.plots.configurations import Configuration, names
 from mnist_loop.report.plots.ink import SIDE, TEXT, WIDTH, sheet, text_width
 from mnist_loop.report.plots.plot import Plot
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.report.stored import ComparisonResult, RulerResult, SweepResult
+from mnist_loop.report.sweep_difference import SweepDifference
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support import numbers
 
 NARROWEST, WIDEST, CELL_HEIGHT = 46.0, 92.0, 30.0  # points
@@ -42,13 +42,13 @@ class Square:
     different: bool
 
 
-Grid = dict[tuple[int, int], Square]  # by row and by batch size
+Squares = dict[tuple[int, int], Square]  # by row and by batch size
 
 
-def of(comparison: Comparison) -> list[Plot]:
+def comparison_heat_maps(comparison: ComparisonResult) -> list[Plot]:
     """Draw the arms of a comparison by batch size; none where there is one arm, which the forest plot shows as well."""
     plots = []
-    base = findings.name(comparison, 0)
+    base = comparison_findings.arm_name(comparison, 0)
     for part in sorted({cell.workload.part for cell in comparison.cells}):
         cells = [cell for cell in comparison.cells if cell.workload.part == part]
         if len({cell.arm for cell in cells}) < 2:
@@ -56,25 +56,27 @@ def of(comparison: Comparison) -> list[Plot]:
         grid = {
             (cell.arm, cell.workload.batch_size): Square(
                 _reciprocal(cell.ratio.estimate),
-                decided=cell.verdict is not Verdict.INCONCLUSIVE,
-                different=cell.verdict in findings.DECIDED,
+                decided=cell.verdict is not SpeedVerdict.INCONCLUSIVE,
+                different=cell.verdict in comparison_findings.DECIDED,
             )
             for cell in cells
         }
-        labels = {arm: findings.name(comparison, arm) for arm, _ in grid}
+        labels = {arm: comparison_findings.arm_name(comparison, arm) for arm, _ in grid}
         undecided = sum(not square.decided for square in grid.values())
         hatched = f" Hatched, {undecided} of {len(grid)}: undecided." if undecided else ""
-        reading = f"Speed of the {words.plain(part)} beside {base}, which is 1: blue is faster, orange slower.{hatched}"
+        reading = (
+            f"Speed of the {words.shorten(part)} beside {base}, which is 1: blue is faster, orange slower.{hatched}"
+        )
         finding = _finding(grid, labels, base)
         name = words.file_name("speed-up", comparison.file.stem, part)
         plots.append(replace(_plot(name, finding, reading, grid, labels), source=comparison))
     return plots
 
 
-def of_sweeps(sweeps: Sequence[Sweep]) -> list[Plot]:
+def sweep_heat_maps(sweeps: Sequence[SweepResult]) -> list[Plot]:
     """Draw the stored sweeps of the same work beside the first, for each part that training consists of."""
     plots = []
-    for family in beside(sweeps).families:
+    for family in put_side_by_side(sweeps).families:
         contenders = [Configuration(one.runs[0].sweep, one.setting, {}) for one in family.contenders]
         labels = dict(enumerate(names(contenders)))
         for part in PHRASES:
@@ -90,31 +92,31 @@ def of_sweeps(sweeps: Sequence[Sweep]) -> list[Plot]:
     return plots
 
 
-def _square_of(evidence: Evidence) -> Square:
+def _square_of(evidence: SweepDifference) -> Square:
     return Square(
         _reciprocal(evidence.ratio),
-        decided=evidence.verdict is not Verdict.INCONCLUSIVE,
-        different=evidence.verdict in findings.DECIDED,
+        decided=evidence.verdict is not SpeedVerdict.INCONCLUSIVE,
+        different=evidence.verdict in comparison_findings.DECIDED,
     )
 
 
-def _reading_of_sweeps(part: str, base: str, family: Family, grid: Grid) -> str:
+def _reading_of_sweeps(part: str, base: str, family: Family, grid: Squares) -> str:
     undecided = sum(not square.decided for square in grid.values())
-    text = f"Images per second {PHRASES[part]}, on {words.plain(family.data)}; {base} is 1. "
+    text = f"Images per second {PHRASES[part]}, on {words.shorten(family.data)}; {base} is 1. "
     if undecided:
         text += f"Hatched, {undecided} of {len(grid)}: no difference can be told from runs stored one after the other. "
     machines = {one.machine.name: one.ruler for one in family.contenders}
     if len(machines) > 1:
-        rulers = [f"{words.plain(name)} {_ruler(ruler)}" for name, ruler in machines.items()]
-        text += f"Different machines; large matrix products: {words.listing(rulers)}."
+        rulers = [f"{words.shorten(name)} {_ruler(ruler)}" for name, ruler in machines.items()]
+        text += f"Different machines; large matrix products: {words.join_words(rulers)}."
     return text.strip()
 
 
-def _ruler(ruler: Ruler | None) -> str:
+def _ruler(ruler: RulerResult | None) -> str:
     return "not measured" if ruler is None else numbers.with_unit(ruler.gemm, "FLOP/s")
 
 
-def _finding(grid: Grid, labels: dict[int, str], base: str, part: str = "") -> str:
+def _finding(grid: Squares, labels: dict[int, str], base: str, part: str = "") -> str:
     """Name the largest difference; of sweeps (which have a ``part``) as what happened, no more."""
     told = {place: square for place, square in grid.items() if square.different}
     if not told:
@@ -132,7 +134,7 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _plot(name: str, finding: str, reading: str, grid: Grid, labels: dict[int, str]) -> Plot:
+def _plot(name: str, finding: str, reading: str, grid: Squares, labels: dict[int, str]) -> Plot:
     size_of = {row: 0.0 for row, _ in grid}
     for (row, _), square in grid.items():
         size_of[row] = max(size_of[row], abs(_log(square.speed_up)))
@@ -147,7 +149,7 @@ def _plot(name: str, finding: str, reading: str, grid: Grid, labels: dict[int, s
     axes = page.axes(left, 36, width - left - cell * len(columns), 10)
     _draw(axes, grid, rows, columns)
     for place, row in enumerate(rows):
-        ink.beside(axes, 0.0, -10, place, labels[row], "right", size=TEXT)
+        ink.write_beside(axes, 0.0, -10, place, labels[row], "right", size=TEXT)
     alt = f"Heat map of speed by batch size. {finding}. " + "; ".join(
         f"{labels[row]}: " + ", ".join(f"{size} {_figure(grid[row, size])}" for size in columns if (row, size) in grid)
         for row in rows
@@ -155,7 +157,7 @@ def _plot(name: str, finding: str, reading: str, grid: Grid, labels: dict[int, s
     return Plot(name, finding, reading, alt, page.figure, page.head)
 
 
-def _draw(axes: Axes, grid: Grid, rows: Sequence[int], columns: Sequence[int]) -> None:
+def _draw(axes: Axes, grid: Squares, rows: Sequence[int], columns: Sequence[int]) -> None:
     shown = [grid[row, size] for row in rows for size in columns if (row, size) in grid]
     reach = min(max([WEAKEST, *(abs(_log(square.speed_up)) for square in shown)]), STRONGEST)
     axes.set_xlim(-0.5, len(columns) - 0.5)

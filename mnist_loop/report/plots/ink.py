@@ -141,7 +141,7 @@ def wrapped(text: str, width: float, size: float, weight: str = "normal") -> lis
     return lines
 
 
-def beside(axes: Axes, side: float, offset: float, y: float, text: str, align: str, **look: Any) -> None:
+def write_beside(axes: Axes, side: float, offset: float, y: float, text: str, align: str, **look: Any) -> None:
     """Write text at height ``y`` of the data, ``offset`` points from the left (0) or right (1) side of the axes."""
     axes.annotate(
         text,

@@ -28,7 +28,7 @@ class End:
     strong: bool = True
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def move_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move rising places apart to at least ``gap``, by as little as can be in the squares, and into [low, high].
 
     With places less gap times rank the wish is that they do not fall, which is isotonic regression: neighbours that
@@ -57,7 +57,7 @@ def label_ends(axes: Axes, ends: Sequence[End], reach: float = 12.0) -> None:
     """Write each label to the right of the axes, joined to its line by a thin leader of ``reach`` points."""
     points = axes.get_figure().get_size_inches()[0] * POINTS_PER_INCH * axes.get_position().width  # type: ignore[union-attr]
     ordered = sorted(ends, key=lambda end: end.y)
-    places = spread([end.y for end in ordered], SMALL * LEADING / _height(axes), 0.0, 1.0)
+    places = move_apart([end.y for end in ordered], SMALL * LEADING / _height(axes), 0.0, 1.0)
     for end, place in zip(ordered, places, strict=True):
         across = [1 + 2 / points, 1 + (reach - 4) / points, 1 + reach / points]
         axes.add_line(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mnist_loop.report.model import Comparison
+    from mnist_loop.report.stored import ComparisonResult
 
 
 @dataclass(frozen=True)
@@ -31,4 +31,4 @@ class Plot:
     alt: str
     figure: Figure
     head: float
-    source: Comparison | None = None
+    source: ComparisonResult | None = None

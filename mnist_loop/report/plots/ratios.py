@@ -8,22 +8,22 @@ from collections.abc import Iterable
 from matplotlib.axes import Axes
 
 from mnist_loop.report.plots.ink import BAND, BLUE, GREEN, MUTED, POINTS_PER_INCH, RULE, VERMILLION, text_width
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
 FARTHEST = math.log(10)  # what is farther from 1 than ten times is shown by an arrow at the edge, and its figure
 LEAST = math.log(1.01)  # one percent is always within the axis, so that noise far below it looks small
 COLOURS = {
-    Verdict.SLOWER: VERMILLION,
-    Verdict.FASTER: BLUE,
-    Verdict.SAME: GREEN,
-    Verdict.INCONCLUSIVE: MUTED,
+    SpeedVerdict.SLOWER: VERMILLION,
+    SpeedVerdict.FASTER: BLUE,
+    SpeedVerdict.SAME: GREEN,
+    SpeedVerdict.INCONCLUSIVE: MUTED,
 }
 STEPS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 FACTORS = ((1.0, 1.5, 2.0, 3.0, 5.0, 10.0), (1.0, 2.0, 5.0, 10.0), (1.0, 3.0, 10.0), (1.0, 10.0))
 MOST_TICKS = 9
 
 
-def log(ratio: float) -> float:
+def bounded_log(ratio: float) -> float:
     """Return the logarithm, held within the axis; 0 for what is no number."""
     if math.isnan(ratio):
         return 0.0
@@ -32,7 +32,7 @@ def log(ratio: float) -> float:
     return max(-FARTHEST, min(FARTHEST, math.log(ratio)))
 
 
-def limits(logs: Iterable[float]) -> tuple[float, float]:
+def ratio_limits(logs: Iterable[float]) -> tuple[float, float]:
     """Return the ends of an axis that shows all of ``logs``, 0 among them, with a little room."""
     finite = [min(max(value, -FARTHEST), FARTHEST) for value in logs if math.isfinite(value)]
     low, high = min([-LEAST, *finite]), max([LEAST, *finite])
@@ -40,7 +40,7 @@ def limits(logs: Iterable[float]) -> tuple[float, float]:
     return low - free, high + free
 
 
-def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[tuple[float, str]]:
+def ratio_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[tuple[float, str]]:
     """Return places and labels of ticks between two logarithms: in percent, or as factors where the axis is wide.
 
     There are at most ``most`` of them; where not even three fit, three.
@@ -58,10 +58,10 @@ def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[tuple[float, 
     return [(math.log1p(number * step), _percent(number * step, step)) for number in range(first, last + 1)]
 
 
-def mark(axes: Axes, low: float, high: float, *, across: bool) -> None:
+def set_ratio_axis(axes: Axes, low: float, high: float, *, across: bool) -> None:
     """Set the limits and write the ticks: of the vertical axis where ratios run upwards, else of the horizontal one."""
     most = MOST_TICKS if across else int(_width(axes) / (text_width("+10%") + 8))
-    places, labels = zip(*ticks(low, high, max(1, min(most, MOST_TICKS))), strict=True)
+    places, labels = zip(*ratio_ticks(low, high, max(1, min(most, MOST_TICKS))), strict=True)
     if across:
         axes.set_ylim(low, high)
         axes.set_yticks(places, labels)
@@ -70,7 +70,7 @@ def mark(axes: Axes, low: float, high: float, *, across: bool) -> None:
         axes.set_xticks(places, labels)
 
 
-def same(axes: Axes, margin: float, *, across: bool) -> None:
+def shade_margin(axes: Axes, margin: float, *, across: bool) -> None:
     """Shade what lies within the margin, and draw the line of no difference: where ratios run upwards, across."""
     width = math.log1p(min(max(margin, 0.0), 9.0))
     if across:

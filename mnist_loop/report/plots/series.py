@@ -9,12 +9,12 @@ from statistics import median
 
 from matplotlib.axes import Axes
 
-from mnist_loop.report.model import Cell, Comparison, Pair
-from mnist_loop.report.plots import findings, words
+from mnist_loop.report.plots import comparison_findings, words
 from mnist_loop.report.plots.ink import INK, MUTED, RULE, SIDE, SMALL, TEXT, Sheet, sheet, text_width
 from mnist_loop.report.plots.plot import Plot
-from mnist_loop.report.plots.ratios import COLOURS, limits, mark, same
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.report.plots.ratios import COLOURS, ratio_limits, set_ratio_axis, shade_margin
+from mnist_loop.report.stored import CellResult, ComparisonResult, Pair
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support import numbers
 
 MOST_PLOTS = 4  # of one comparison: those that say most
@@ -34,16 +34,16 @@ class Panel:
     colour: str
 
 
-def of(comparison: Comparison) -> list[Plot]:
+def round_plots(comparison: ComparisonResult) -> list[Plot]:
     """Draw the cells of a comparison that say most; those that differ or are undecided come first."""
     known = [cell for cell in comparison.cells if _finite(cell.pairs)]
-    ranked = sorted(known, key=lambda cell: (cell.verdict is Verdict.SAME, -abs(_middle(_finite(cell.pairs)))))
+    ranked = sorted(known, key=lambda cell: (cell.verdict is SpeedVerdict.SAME, -abs(_middle(_finite(cell.pairs)))))
     chosen = {id(cell) for cell in ranked[:MOST_PLOTS]}
     return [_plot(comparison, _sane(cell)) for cell in known if id(cell) in chosen]
 
 
-def _plot(comparison: Comparison, cell: Cell) -> Plot:
-    arm, base = findings.name(comparison, cell.arm), findings.name(comparison, 0)
+def _plot(comparison: ComparisonResult, cell: CellResult) -> Plot:
+    arm, base = comparison_findings.arm_name(comparison, cell.arm), comparison_findings.arm_name(comparison, 0)
     panels = [Panel(arm, cell.pairs, COLOURS[cell.verdict])]
     if cell.control_pairs:
         panels.append(Panel("control", cell.control_pairs, MUTED))
@@ -58,8 +58,8 @@ def _plot(comparison: Comparison, cell: Cell) -> Plot:
     low, high = _limits([panel.pairs for panel in panels], comparison.margin)
     for number, panel in enumerate(panels):
         axes = _panel(page, number, len(panels), [one.start for shown in panels for one in shown.pairs])
-        mark(axes, low, high, across=True)
-        same(axes, comparison.margin, across=True)
+        set_ratio_axis(axes, low, high, across=True)
+        shade_margin(axes, comparison.margin, across=True)
         _draw(axes, panel, low, high)
         if number == len(panels) - 1:
             axes.set_xlabel("seconds since the run started")
@@ -72,14 +72,14 @@ def _plot(comparison: Comparison, cell: Cell) -> Plot:
     return Plot(name, finding, reading, alt, page.figure, page.head, comparison)
 
 
-def _finding(cell: Cell, arm: str, base: str) -> str:
+def _finding(cell: CellResult, arm: str, base: str) -> str:
     """Say in how many restarts the difference shows, which way it goes, and what identical code does meanwhile."""
-    if cell.verdict is Verdict.INCONCLUSIVE:
+    if cell.verdict is SpeedVerdict.INCONCLUSIVE:
         first = f"{arm} cannot be told from {base}"
-    elif cell.verdict is Verdict.SAME:
+    elif cell.verdict is SpeedVerdict.SAME:
         first = f"{arm} stays as fast as {base}"
     else:
-        way = 1 if cell.verdict is Verdict.SLOWER else -1
+        way = 1 if cell.verdict is SpeedVerdict.SLOWER else -1
         middles = [_middle(pairs) for pairs in _generations(cell.pairs)]
         agree = sum(way * middle > 0 for middle in middles)
         what = "slower" if way > 0 else "faster"
@@ -142,9 +142,9 @@ def _dots(axes: Axes, dots: Sequence[tuple[float, float]], colour: str, low: flo
 def _short(text: str) -> str:
     """Shorten a label until it fits beside the panel."""
     longest = len(text)
-    while longest > 3 and text_width(words.plain(text, longest), TEXT, "bold") > 92:
+    while longest > 3 and text_width(words.shorten(text, longest), TEXT, "bold") > 92:
         longest -= 1
-    return words.plain(text, longest)
+    return words.shorten(text, longest)
 
 
 def _limits(series: Sequence[Sequence[Pair]], margin: float) -> tuple[float, float]:
@@ -154,10 +154,10 @@ def _limits(series: Sequence[Sequence[Pair]], margin: float) -> tuple[float, flo
         ordered = sorted(pair.log_ratio for pair in pairs)
         out = int(OUTERMOST * len(ordered))
         shown += [*ordered[out : len(ordered) - out], *(_middle(part) for part in _generations(pairs))]
-    return limits(shown)
+    return ratio_limits(shown)
 
 
-def _sane(cell: Cell) -> Cell:
+def _sane(cell: CellResult) -> CellResult:
     """Return the cell without the rounds that are no numbers."""
     return replace(cell, pairs=_finite(cell.pairs), control_pairs=_finite(cell.control_pairs))
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from mnist_loop.report.model import Sweep
-from mnist_loop.report.plots import limits, words
-from mnist_loop.report.plots.axes import LogLog, is_rate
+from mnist_loop.report.plots import sweep_findings, words
+from mnist_loop.report.plots.axes import LogLog, can_be_drawn
 from mnist_loop.report.plots.ceiling import ceiling
 from mnist_loop.report.plots.configurations import PARTS, Configuration, names, subjects
 from mnist_loop.report.plots.curve import Curve, draw_curve
 from mnist_loop.report.plots.ink import MARKERS, MUTED, RULE, SERIES, SIDE, SMALL, sheet, text_width
 from mnist_loop.report.plots.labels import End, label_ends
 from mnist_loop.report.plots.plot import Plot
+from mnist_loop.report.stored import SweepResult
 from mnist_loop.support import numbers
 
 CEILING = "step's ceiling"
@@ -36,7 +36,7 @@ class Level:
     rates: float | Mapping[int, float]
 
 
-def of(sweeps: Sequence[Sweep]) -> list[Plot]:
+def throughput_plots(sweeps: Sequence[SweepResult]) -> list[Plot]:
     """Draw where the time goes on each machine, then the training of all configurations side by side."""
     plots = []
     for (data, model), configurations in subjects(sweeps).items():
@@ -56,10 +56,12 @@ def _parts(one: Configuration, data: str, model: str, several: bool) -> Plot:
         Curve(part, measured, SERIES[number], MARKERS[number], strong=True)
         for number, (part, measured) in enumerate(parts.items())
     ]
-    finding = limits.finding(parts)
+    finding = sweep_findings.limit_finding(parts)
     if several:
-        finding = f"{words.plain(one.sweep.machine.name)}, {one.setting.device}: {finding[0].lower()}{finding[1:]}"
-    about = f"{names([one])[0]} on {words.plain(one.sweep.machine.name)}, {one.setting.device}; {words.plain(data)}."
+        finding = f"{words.shorten(one.sweep.machine.name)}, {one.setting.device}: {finding[0].lower()}{finding[1:]}"
+    about = (
+        f"{names([one])[0]} on {words.shorten(one.sweep.machine.name)}, {one.setting.device}; {words.shorten(data)}."
+    )
     name = words.file_name("parts", data, one.setting.device, one.sweep.machine.name if several else "")
     levels = _ruler([one], model)
     return _plot(name, finding, f"{about} {READING}", curves, levels)
@@ -68,7 +70,7 @@ def _parts(one: Configuration, data: str, model: str, several: bool) -> Plot:
 def _side_by_side(part: str, chosen: Sequence[Configuration], data: str, model: str, known: int) -> Plot:
     """Draw one part of several configurations."""
     labels = names(chosen)
-    strong = limits.noteworthy([one.parts[part] for one in chosen], MOST_COLOURS)
+    strong = sweep_findings.noteworthy([one.parts[part] for one in chosen], MOST_COLOURS)
     curves, colours = [], iter(range(MOST_COLOURS))
     for number, one in enumerate(chosen):
         place = next(colours) if number in strong else None
@@ -81,8 +83,8 @@ def _side_by_side(part: str, chosen: Sequence[Configuration], data: str, model: 
                 strong=place is not None,
             )
         )
-    finding = limits.lead(part, dict(zip(labels, (one.parts[part] for one in chosen), strict=True)))
-    reading = f"{part.capitalize()} on {words.plain(data)}. {READING} Measured one after the other, not in pairs."
+    finding = sweep_findings.lead_finding(part, dict(zip(labels, (one.parts[part] for one in chosen), strict=True)))
+    reading = f"{part.capitalize()} on {words.shorten(data)}. {READING} Measured one after the other, not in pairs."
     if len(strong) < known:
         reading += f" Grey: {known - len(strong)} more."
     levels = [*_ruler(chosen, model), *_pipeline(chosen)]
@@ -99,7 +101,7 @@ def _ruler(chosen: Sequence[Configuration], model: str) -> list[Level]:
     one_each = len(rates) == len({device for device, _ in rates})
     levels = []
     for (device, machine), found in list(rates.items())[:MOST_MACHINES]:
-        where = "" if len(rates) == 1 else f", {device if one_each else words.plain(machine, 18)}"
+        where = "" if len(rates) == 1 else f", {device if one_each else words.shorten(machine, 18)}"
         levels.append(Level(f"{CEILING}{where}", median(found)))
     return levels
 
@@ -109,7 +111,7 @@ def _pipeline(chosen: Sequence[Configuration]) -> list[Level]:
     best: dict[int, float] = {}
     for one in chosen:
         for measured in one.parts.get("input pipeline", ()):
-            if is_rate(measured.median):
+            if can_be_drawn(measured.median):
                 size = measured.workload.batch_size
                 best[size] = max(best.get(size, 0.0), measured.median)
     return [Level("input pipeline", best)] if best else []
@@ -160,4 +162,4 @@ def _last(curve: Curve) -> float:
 
 
 def _label(label: str, last: float | None) -> str:
-    return f"{words.plain(label, 34)}  {numbers.short(last)}" if last is not None else label
+    return f"{words.shorten(label, 34)}  {numbers.short(last)}" if last is not None else label

@@ -13,19 +13,19 @@ LONGEST_NAME = 44  # letters: what fits beside a plot
 SMALLEST = 1e-308  # a smaller float has no reciprocal
 
 
-def slower(ratio: float) -> str:
+def slower_by(ratio: float) -> str:
     """Say what a ratio of times above 1 means: "3.1% slower", "2.31 times as slow"."""
     return f"{share(ratio - 1)} slower" if ratio < DOUBLE else f"{short(ratio)} times as slow"
 
 
-def faster(ratio: float) -> str:
-    """Say what a ratio of times below 1 means, as a change of time like `slower`: "3.1% faster"."""
+def faster_by(ratio: float) -> str:
+    """Say what a ratio of times below 1 means, as a change of time like `slower_by`: "3.1% faster"."""
     if ratio > 1 / DOUBLE:
         return f"{share(1 - ratio)} faster"
     return f"{short(1 / ratio if ratio > SMALLEST else math.inf)} times as fast"
 
 
-def plain(text: str, longest: int = LONGEST_NAME) -> str:
+def shorten(text: str, longest: int = LONGEST_NAME) -> str:
     """Return a name from a file on one line, without control characters, shortened in the middle where it is long."""
     kept = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in text)
     kept = re.sub(" +", " ", kept).strip()
@@ -35,7 +35,7 @@ def plain(text: str, longest: int = LONGEST_NAME) -> str:
     return f"{kept[:half].rstrip()}\N{HORIZONTAL ELLIPSIS}{kept[-half:].lstrip()}"
 
 
-def listing(items: Sequence[object], most: int = 4) -> str:
+def join_words(items: Sequence[object], most: int = 4) -> str:
     """Write "16", "16 and 64", "16, 64 and 256", "16, 64, 256 and 7 more"."""
     words = [str(item) for item in items]
     if len(words) > most:

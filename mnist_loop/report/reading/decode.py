@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from mnist_loop.report.reading.node import Misfit
+from mnist_loop.report.reading.node import InvalidResult
 from mnist_loop.report.reading.text import clean
 
 HALF_A_VALUE = re.compile(r"[\w.+-]{0,30}")  # as "tru" or what is left of "0.5"
@@ -23,19 +23,21 @@ def decode(content: bytes) -> Any:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise Misfit("not a text in UTF-8: expected a result that mnist-loop stored") from None
+        raise InvalidResult("not a text in UTF-8: expected a result that mnist-loop stored") from None
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         if not text.strip():
-            raise Misfit("empty: expected a result that mnist-loop stored") from None
+            raise InvalidResult("empty: expected a result that mnist-loop stored") from None
         if error.msg.startswith("Unterminated") or (error.pos and HALF_A_VALUE.fullmatch(text[error.pos :].rstrip())):
-            raise Misfit("cut short: it ends in the middle of a value; measure again, or copy it anew") from None
-        raise Misfit(f"not JSON ({error.msg}, line {error.lineno}): expected a result that mnist-loop stored") from None
+            raise InvalidResult("cut short: it ends in the middle of a value; measure again, or copy it anew") from None
+        raise InvalidResult(
+            f"not JSON ({error.msg}, line {error.lineno}): expected a result that mnist-loop stored"
+        ) from None
     except RecursionError:
-        raise Misfit("nested too deeply: expected a result that mnist-loop stored") from None
+        raise InvalidResult("nested too deeply: expected a result that mnist-loop stored") from None
     except ValueError:  # a number of thousands of digits, which Python does not read
-        raise Misfit("has a number with thousands of digits: expected a result that mnist-loop stored") from None
+        raise InvalidResult("has a number with thousands of digits: expected a result that mnist-loop stored") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -43,5 +45,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Misfit(f"says twice, in one object, what {clean(twice, 40)!r} is: which holds is not known")
+        raise InvalidResult(f"says twice, in one object, what {clean(twice, 40)!r} is: which holds is not known")
     return content

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from mnist_loop.report.model import Refused
-from mnist_loop.report.reading.node import Misfit
+from mnist_loop.report.reading.node import InvalidResult
 from mnist_loop.report.reading.text import clean
+from mnist_loop.report.stored import Refused
 from mnist_loop.support.limits import MIB
 
 COMPRESSED = ".gz"
@@ -65,20 +65,20 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
-        raise Misfit(_why(error)) from error
+        raise InvalidResult(_why(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Misfit("not a regular file: expected a result that mnist-loop stored")
+        raise InvalidResult("not a regular file: expected a result that mnist-loop stored")
     with os.fdopen(descriptor, "rb") as file:
         try:
             yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if path.suffix == COMPRESSED else file
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise Misfit("not gzipped, or cut short: expected a result that mnist-loop stored") from None
+            raise InvalidResult("not gzipped, or cut short: expected a result that mnist-loop stored") from None
         except OSError as error:
-            raise Misfit(_why(error)) from error
+            raise InvalidResult(_why(error)) from error
 
 
-def whole(file: BinaryIO, largest: int = LARGEST_SWEEP) -> bytes:
+def read_whole(file: BinaryIO, largest: int = LARGEST_SWEEP) -> bytes:
     """Return the content of a file from where it stands.
 
     Raises:
@@ -86,7 +86,7 @@ def whole(file: BinaryIO, largest: int = LARGEST_SWEEP) -> bytes:
     """
     content = file.read(largest + 1)
     if len(content) > largest:
-        raise Misfit(f"larger than {largest // MIB} MiB: no result of mnist-loop is")
+        raise InvalidResult(f"larger than {largest // MIB} MiB: no result of mnist-loop is")
     return content
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import BinaryIO
 
-from mnist_loop.report.model import Ruler
-from mnist_loop.report.reading import run
 from mnist_loop.report.reading.decode import decode
-from mnist_loop.report.reading.node import MOST_ENTRIES, Misfit, Node
+from mnist_loop.report.reading.node import MOST_ENTRIES, InvalidResult, Node
+from mnist_loop.report.reading.run_facts import read_ruler
 from mnist_loop.report.reading.schema import newer
+from mnist_loop.report.stored import RulerResult
 from mnist_loop.statistics.pairing import Block
 from mnist_loop.support.limits import FEWEST_ARMS, LARGEST_FILE, LONGEST_LINE, MOST_ARMS, MOST_BATCH_SIZES
 
@@ -39,7 +39,7 @@ class Log:
     arms: int
     batch_sizes: frozenset[int]
     blocks: list[Block] = field(default_factory=list)
-    rulers: dict[int, list[Ruler]] = field(default_factory=lambda: defaultdict(list))
+    rulers: dict[int, list[RulerResult]] = field(default_factory=lambda: defaultdict(list))
     warm_ups: dict[tuple[int, int], list[tuple[float | None, float]]] = field(default_factory=lambda: defaultdict(list))
     why: str | None = None
     seconds: float = 0.0
@@ -57,7 +57,7 @@ def read_log(file: BinaryIO) -> Log:
         Misfit: it is none, was damaged, or cannot be right.
     """
     log: Log | None = None
-    damage: Misfit | None = None
+    damage: InvalidResult | None = None
     size = 0
     for number in count(1):
         line = file.readline(LONGEST_LINE + 1)
@@ -65,15 +65,17 @@ def read_log(file: BinaryIO) -> Log:
         if not line:
             break
         if len(line) > LONGEST_LINE or size > LARGEST_FILE:
-            raise Misfit(f"line {number} is too long, or there are too many: no comparison of mnist-loop is so large")
+            raise InvalidResult(
+                f"line {number} is too long, or there are too many: no comparison of mnist-loop is so large"
+            )
         if damage is not None and b'"continued"' not in line:  # a kill may have cut the line before that one
             raise damage
         damage = None
         try:
             node = Node(decode(line), f"line {number}")
-        except Misfit as error:
+        except InvalidResult as error:
             # A line without its end, the last one, is a write that was cut short, as a kill leaves it.
-            damage = Misfit(f"line {number}: {error}") if line.endswith(b"\n") or log is None else None
+            damage = InvalidResult(f"line {number}: {error}") if line.endswith(b"\n") or log is None else None
             continue
         if log is None:
             log = _header(node)
@@ -82,7 +84,7 @@ def read_log(file: BinaryIO) -> Log:
     if damage is not None:
         raise damage
     if log is None:
-        raise Misfit("empty: expected a comparison that mnist-loop compare stored")
+        raise InvalidResult("empty: expected a comparison that mnist-loop compare stored")
     return log
 
 
@@ -104,7 +106,7 @@ def _event(log: Log, node: Node) -> None:
     if kind == "block":
         _block(log, node)
     elif kind == "ruler":
-        log.rulers[_arm(log, node)].append(run.ruler(node))
+        log.rulers[_arm(log, node)].append(read_ruler(node))
     elif kind == "warm-up":
         _warm_up(log, node)
     elif kind == "continued":

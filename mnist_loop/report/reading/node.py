@@ -17,7 +17,7 @@ MOST_IMAGES = 10**12  # in a batch or a block
 MOST_ENTRIES = 100_000  # of a list; the longest of ours, the rounds of a benchmark, has 40
 
 
-class Misfit(UserError):
+class InvalidResult(UserError):
     """What is stored is not a result, or not one that can be read; the message does not name the file."""
 
 
@@ -52,7 +52,7 @@ class Node:
         if not isinstance(self.value, list):
             raise self.misfit("a list")
         if len(self.value) > MOST_ENTRIES:
-            raise Misfit(f"{self.where} has {len(self.value)} entries, expected at most {MOST_ENTRIES}")
+            raise InvalidResult(f"{self.where} has {len(self.value)} entries, expected at most {MOST_ENTRIES}")
         return (Node(entry, f"{self.where}[{index}]") for index, entry in enumerate(self.value))
 
     @property
@@ -60,10 +60,10 @@ class Node:
         """Whether nothing is there."""
         return self.value is None
 
-    def misfit(self, expected: str) -> Misfit:
+    def misfit(self, expected: str) -> InvalidResult:
         """Return the error that says what is here and what was expected."""
         found = "missing" if self.missing else f"{_shown(self.value)}"
-        return Misfit(f"{self.where or 'the document'} is {found}, expected {expected}")
+        return InvalidResult(f"{self.where or 'the document'} is {found}, expected {expected}")
 
     def positive(self) -> float:
         """Return a quantity: a finite number above zero."""

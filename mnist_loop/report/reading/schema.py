@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnist_loop.report.reading.node import Misfit, Node
+from mnist_loop.report.reading.node import InvalidResult, Node
 
 SWEEP_SCHEMA = 2
 SECTION = "mnist_loop"
@@ -18,21 +18,21 @@ def sweep_section(stored: Any) -> Node:
         Misfit: it is no result of this suite, or of another schema.
     """
     if not isinstance(stored, dict) or not isinstance(stored.get("benchmarks"), list):
-        raise Misfit("JSON of another kind: expected a result that mnist-loop stored")
+        raise InvalidResult("JSON of another kind: expected a result that mnist-loop stored")
     if SECTION not in stored:
-        raise Misfit(f"has no section {SECTION}: expected a result that mnist-loop stored")
+        raise InvalidResult(f"has no section {SECTION}: expected a result that mnist-loop stored")
     section = Node(stored[SECTION], SECTION)
     schema = section["schema"].count(most=10**6)
     if schema > SWEEP_SCHEMA:
         raise newer(schema, SWEEP_SCHEMA)
     if schema < SWEEP_SCHEMA:
-        raise Misfit(
+        raise InvalidResult(
             f"written in schema {schema}, which mnist_loop {LAST_OF_SCHEMA_1} reads and this version does not: "
             "report it with that version, or measure again"
         )
     return section
 
 
-def newer(schema: int, newest: int) -> Misfit:
+def newer(schema: int, newest: int) -> InvalidResult:
     """Return the error for a file that a newer version wrote."""
-    return Misfit(f"written by a newer mnist_loop (schema {schema}; this one reads up to {newest}): update it")
+    return InvalidResult(f"written by a newer mnist_loop (schema {schema}; this one reads up to {newest}): update it")

@@ -6,26 +6,26 @@ from collections.abc import Iterator, Sequence
 
 from mnist_loop.report import facts
 from mnist_loop.report.facts import WITHOUT_VERDICT
-from mnist_loop.report.lines import arm_lines, what_changed
-from mnist_loop.report.model import Arm, Cell, Comparison
-from mnist_loop.report.tables.lines import table as line_table
+from mnist_loop.report.step_times import arm_lines, what_changed
+from mnist_loop.report.stored import ArmResult, CellResult, ComparisonResult
 from mnist_loop.report.tables.side_by_side import differences, shared
+from mnist_loop.report.tables.step_time_table import step_time_table
 from mnist_loop.report.tables.table import Column, Table, Value
 from mnist_loop.statistics.ratio import Ratio
 from mnist_loop.support.numbers import Quantity, Unit, given_share, seconds
 
 
-def paired(comparison: Comparison) -> Iterator[Table]:
+def comparison_tables(comparison: ComparisonResult) -> Iterator[Table]:
     """Yield the tables of a comparison."""
-    yield verdicts(comparison)
+    yield verdict_table(comparison)
     if any(arm_lines(comparison)):
-        yield lines(comparison)
+        yield arm_step_time_table(comparison)
     if any(arm.first_step_s or arm.warm_up_s for arm in comparison.arms):
-        yield warm_up(comparison)
-    yield arms(comparison)
+        yield warm_up_table(comparison)
+    yield arm_table(comparison)
 
 
-def verdicts(comparison: Comparison) -> Table:
+def verdict_table(comparison: ComparisonResult) -> Table:
     """Return the arms beside the first one: ratio, verdict, and what the run could have seen."""
     first = comparison.arms[0].label
     headings = ("part", "batch size", "arm", "images/s", "time ratio", "verdict", "smallest visible change", "control")
@@ -48,14 +48,14 @@ def verdicts(comparison: Comparison) -> Table:
     )
 
 
-def lines(comparison: Comparison) -> Table:
+def arm_step_time_table(comparison: ComparisonResult) -> Table:
     """Return the line T(b) = t0 + b / r of each arm, and what changed."""
     found = zip(comparison.arms, arm_lines(comparison), strict=True)
     rows = [((arm.label,), line) for arm, line in found if line is not None]
-    return line_table(("arm",), rows, tuple(what_changed(comparison)))
+    return step_time_table(("arm",), rows, tuple(what_changed(comparison)))
 
 
-def warm_up(comparison: Comparison) -> Table:
+def warm_up_table(comparison: ComparisonResult) -> Table:
     """Return what came before the blocks that count: the first step, and how long it took to become steady."""
     sizes = sorted({size for arm in comparison.arms for size in (*arm.first_step_s, *arm.warm_up_s)})
     return Table(
@@ -72,21 +72,21 @@ def warm_up(comparison: Comparison) -> Table:
     )
 
 
-def arms(comparison: Comparison) -> Table:
+def arm_table(comparison: ComparisonResult) -> Table:
     """Return what the arms differ in, and their rulers."""
-    told = facts.split([facts.of_arm(arm) for arm in comparison.arms])
-    run = facts.of_machine(comparison.machine) | dict(comparison.facts)
+    told = facts.split_facts([facts.arm_facts(arm) for arm in comparison.arms])
+    run = facts.machine_facts(comparison.machine) | dict(comparison.facts)
     caption = f"{shared(told)}; " + ", ".join(f"{name} {value}" for name, value in run.items())
     labels = [arm.label for arm in comparison.arms]
     return differences("What differs", labels, told, [arm.ruler for arm in comparison.arms], caption)
 
 
-def _first_row(cell: Cell, label: str) -> tuple[Value, ...]:
+def _first_row(cell: CellResult, label: str) -> tuple[Value, ...]:
     rate = Quantity(cell.base_rate, Unit.RATE)
     return cell.workload.part, cell.workload.batch_size, label, rate, 1, "the first", None, None
 
 
-def _row(cell: Cell, arm: Arm) -> tuple[Value, ...]:
+def _row(cell: CellResult, arm: ArmResult) -> tuple[Value, ...]:
     return (
         cell.workload.part,
         cell.workload.batch_size,
@@ -99,13 +99,13 @@ def _row(cell: Cell, arm: Arm) -> tuple[Value, ...]:
     )
 
 
-def _reasons(comparison: Comparison) -> Iterator[str]:
+def _reasons(comparison: ComparisonResult) -> Iterator[str]:
     for cell in comparison.cells:
         size = cell.workload.batch_size
         yield f"{comparison.arms[cell.arm].label} at batch size {size}: {cell.verdict.value}: {cell.reason}"
 
 
-def _how_it_ended(comparison: Comparison) -> Iterator[str]:
+def _how_it_ended(comparison: ComparisonResult) -> Iterator[str]:
     if WITHOUT_VERDICT in comparison.facts:
         yield f"Nothing can be told of what was {WITHOUT_VERDICT}: {comparison.facts[WITHOUT_VERDICT]}."
     ended = {
@@ -117,7 +117,7 @@ def _how_it_ended(comparison: Comparison) -> Iterator[str]:
     yield f"{ended}, after {seconds(comparison.seconds)}."
 
 
-def _others(found: Sequence[Arm]) -> list[Arm]:
+def _others(found: Sequence[ArmResult]) -> list[ArmResult]:
     return [arm for arm in found[1:] if not arm.control]
 
 

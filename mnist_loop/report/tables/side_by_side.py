@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mnist_loop.report.beside import Beside, Entry, Family
+from mnist_loop.report.contenders import ContenderResult, Family, SideBySide
 from mnist_loop.report.facts import Facts
-from mnist_loop.report.model import Machine, Ruler
 from mnist_loop.report.shares import Shares
+from mnist_loop.report.stored import Machine, RulerResult
 from mnist_loop.report.tables.table import Column, Table, Value
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.numbers import Quantity, Unit
 
 NOT_MEASURED = "not measured"
@@ -20,7 +20,7 @@ RULED = (
 MOST_COLUMNS = 6  # of results in the table of facts: more are wider than a screen, and it is left out
 
 
-def side_by_side(found: Beside) -> Iterator[Table]:
+def side_by_side_tables(found: SideBySide) -> Iterator[Table]:
     """Yield two tables for each family of sweeps, and the sentences about what is not compared with the last one."""
     for family in found.families:
         if len(family.contenders) > 1:
@@ -32,7 +32,7 @@ def side_by_side(found: Beside) -> Iterator[Table]:
 
 
 def differences(
-    title: str, labels: Sequence[str], found: Facts, rulers: Sequence[Ruler | None], caption: str = ""
+    title: str, labels: Sequence[str], found: Facts, rulers: Sequence[RulerResult | None], caption: str = ""
 ) -> Table:
     """Return facts that differ, in a column for each result, with the rulers beneath; shared facts are the caption."""
     columns = [Column("", numbers=False), *(Column(label, numbers=False) for label in labels)]
@@ -53,7 +53,7 @@ def _shared_by(family: Family) -> str:
     return f"{shared(family.facts)}, data {family.data}, model {family.model}"
 
 
-def _ruler_rows(rulers: Sequence[Ruler | None]) -> Iterator[tuple[Value, ...]]:
+def _ruler_rows(rulers: Sequence[RulerResult | None]) -> Iterator[tuple[Value, ...]]:
     if any(rulers):
         for name, of, unit in (
             ("matrix products", "gemm", Unit.FLOP_PER_SECOND),
@@ -79,7 +79,7 @@ def _rates(family: Family) -> Table:
             Quantity(entry.rate, Unit.RATE),
             *(_shares(entry.shares) if ruled else ()),
             _ratio(entry),
-            verdict(entry),
+            _verdict(entry),
         )
         for entry in family.entries
     ]
@@ -97,7 +97,7 @@ def _reasons(family: Family) -> Iterator[str]:
     reasons = dict.fromkeys(
         entry.evidence.reason
         for entry in family.entries
-        if entry.evidence and entry.evidence.verdict is Verdict.INCONCLUSIVE
+        if entry.evidence and entry.evidence.verdict is SpeedVerdict.INCONCLUSIVE
     )
     yield from (reason[:1].upper() + reason[1:] for reason in reasons)
     machines: list[Machine] = [contender.machine for contender in family.contenders]
@@ -105,17 +105,17 @@ def _reasons(family: Family) -> Iterator[str]:
         yield "Different machines: a ratio holds for them as busy as they were; the ruler tells what each can do."
 
 
-def verdict(entry: Entry) -> str | None:
+def _verdict(entry: ContenderResult) -> str | None:
     """Return what is said of an entry beside the first."""
     if entry.contender == 0:
         return "the first"
     if entry.evidence is None:
         return None
     told = entry.evidence.verdict
-    return "no difference can be told" if told is Verdict.INCONCLUSIVE else told.value
+    return "no difference can be told" if told is SpeedVerdict.INCONCLUSIVE else told.value
 
 
-def _ratio(entry: Entry) -> Quantity | None:
+def _ratio(entry: ContenderResult) -> Quantity | None:
     found = entry.evidence
     return None if found is None else Quantity(found.ratio, Unit.RATIO, found.interval)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mnist_loop.report.beside import PARTS
-from mnist_loop.report.model import Measurement, Sweep
+from mnist_loop.report.contenders import PARTS
+from mnist_loop.report.stored import Measurement, SweepResult
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.support.numbers import Quantity, Unit, seconds, share
 
@@ -14,7 +14,7 @@ UNITS = "images/s: median [interquartile range in % of it]"
 Parts = Mapping[str, Measurement]
 
 
-def throughput(sweep: Sweep) -> Table:
+def throughput_table(sweep: SweepResult) -> Table:
     """Return the table of a sweep: a row for each device and batch size."""
     rows: dict[tuple[str, int], dict[str, Measurement]] = {}
     for found in sweep.measurements:
@@ -48,7 +48,7 @@ def limit(parts: Parts) -> str:
     return f"{slower.split()[0]} {share(took[slower] / sum(took.values()))}"
 
 
-def caption(sweep: Sweep) -> str:
+def caption(sweep: SweepResult) -> str:
     """Say on which machine, with which software and which data a sweep was measured."""
     machine = sweep.machine
     devices = {found.setting.device.split(":")[0] for found in sweep.measurements}
@@ -67,7 +67,7 @@ def caption(sweep: Sweep) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def notes(sweep: Sweep) -> list[str]:
+def notes(sweep: SweepResult) -> list[str]:
     """Say how fast the lesson learned on each device, how quiet the machine was, and what is missing."""
     told = [
         f"{found.device}: {found.accuracy:.1%} test accuracy after {found.epochs} epochs: "

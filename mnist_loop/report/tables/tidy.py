@@ -26,7 +26,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mnist_loop.report.model import Cell, Comparison, Machine, Measurement, Results, Setting, Sweep, Workload
+from mnist_loop.report.stored import (
+    CellResult,
+    ComparisonResult,
+    Machine,
+    Measurement,
+    Setting,
+    StoredResults,
+    SweepResult,
+    WorkloadId,
+)
 from mnist_loop.report.tables.table import Column, Table, Value
 from mnist_loop.statistics.ratio import Ratio
 
@@ -37,22 +46,22 @@ COLUMNS = (
     *("arm", "base", "base_images_per_s", "time_ratio", "ratio_low", "ratio_high", "confidence"),
     *("verdict", "margin", "smallest_visible_change", "control_ratio", "control_low", "control_high"),
 )
-Row = dict[str, Value]
+LongRow = dict[str, Value]
 
 
-def tidy(results: Results) -> Table:
+def tidy(results: StoredResults) -> Table:
     """Return the table of all results."""
     rows = [[row.get(name) for name in COLUMNS] for row in _rows(results)]
     return Table("", [Column(name) for name in COLUMNS], rows)
 
 
-def _rows(results: Results) -> Iterator[Row]:
+def _rows(results: StoredResults) -> Iterator[LongRow]:
     """Yield a row for each measurement, accuracy and cell."""
     for sweep in results.sweeps:
         for measurement in sweep.measurements:
             yield _sweep(sweep) | _measurement(measurement)
         for found in sweep.accuracies:
-            row: Row = {"accuracy": found.accuracy, "epochs": found.epochs, "device": found.device}
+            row: LongRow = {"accuracy": found.accuracy, "epochs": found.epochs, "device": found.device}
             row |= {"training_s": found.training_s, "evaluation_s": found.evaluation_s}
             yield _sweep(sweep) | row | {"kind": "accuracy"}
     for comparison in results.comparisons:
@@ -60,16 +69,16 @@ def _rows(results: Results) -> Iterator[Row]:
             yield _cell(comparison, cell)
 
 
-def _sweep(sweep: Sweep) -> Row:
+def _sweep(sweep: SweepResult) -> LongRow:
     return {"file": str(sweep.file), "when": sweep.when} | _where(sweep.machine, sweep.software)
 
 
-def _where(machine: Machine, software: Mapping[str, str]) -> Row:
+def _where(machine: Machine, software: Mapping[str, str]) -> LongRow:
     versions = {name: software.get(name) for name in ("torch", "python")}
     return {"machine": machine.name, "cpu": machine.cpu, **versions}
 
 
-def _workload(workload: Workload) -> Row:
+def _workload(workload: WorkloadId) -> LongRow:
     return {
         "part": workload.part,
         "batch_size": workload.batch_size,
@@ -78,11 +87,11 @@ def _workload(workload: Workload) -> Row:
     }
 
 
-def _setting(setting: Setting) -> Row:
+def _setting(setting: Setting) -> LongRow:
     return {"device": setting.device, "threads": setting.threads, "dtype": setting.dtype}
 
 
-def _measurement(found: Measurement) -> Row:
+def _measurement(found: Measurement) -> LongRow:
     return {
         "kind": "measurement",
         **_workload(found.workload),
@@ -100,7 +109,7 @@ def _measurement(found: Measurement) -> Row:
     }
 
 
-def _cell(comparison: Comparison, cell: Cell) -> Row:
+def _cell(comparison: ComparisonResult, cell: CellResult) -> LongRow:
     arm, base = comparison.arms[cell.arm], comparison.arms[0]
     return {
         "kind": "cell",
@@ -127,7 +136,7 @@ def _cell(comparison: Comparison, cell: Cell) -> Row:
     }
 
 
-def _control(ratio: Ratio | None) -> Row:
+def _control(ratio: Ratio | None) -> LongRow:
     if ratio is None:
         return {}
     return {"control_ratio": ratio.estimate, "control_low": ratio.low, "control_high": ratio.high}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mnist_loop.report.model import Measurement
 from mnist_loop.report.plots import words
+from mnist_loop.report.stored import Measurement
 from mnist_loop.support import numbers
 
 PIPELINE, STEP = "input pipeline", "step"
 WHERE = {"step": "in the step", "end to end": "from end to end"}
 
 
-def finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
+def limit_finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
     """Say which part limits training, at which batch sizes; where that was not measured, how fast the first part is."""
     pipeline, step = (
         {one.workload.batch_size: one for one in _known(parts.get(part, ()))} for part in (PIPELINE, STEP)
@@ -26,7 +26,7 @@ def finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
     slower = {size: _slower(pipeline[size], step[size]) for size in shared}
     if len(set(slower.values())) > 1:
         told = [
-            f"the {name} at batch {words.listing([size for size in shared if slower[size] == name])}"
+            f"the {name} at batch {words.join_words([size for size in shared if slower[size] == name])}"
             for name in (PIPELINE, STEP)
             if name in slower.values()
         ]
@@ -43,7 +43,7 @@ def finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
     return f"The {part} limits training {where}: it {it} images/s at most, the {other}"
 
 
-def lead(part: str, configurations: Mapping[str, Sequence[Measurement]]) -> str:
+def lead_finding(part: str, configurations: Mapping[str, Sequence[Measurement]]) -> str:
     """Say which configuration gets through most images at the largest batch size that most of them share."""
     sizes = [one.workload.batch_size for measured in configurations.values() for one in measured]
     size = max(set(sizes), key=lambda size: (sizes.count(size), size))
@@ -59,7 +59,7 @@ def lead(part: str, configurations: Mapping[str, Sequence[Measurement]]) -> str:
         return f"No difference can be told {where}: about {rate} images/s"
     leads = f"In these sweeps {best} led {where} with {rate} images/s"
     if len(level) > 1:
-        leads = f"In these sweeps {words.listing(level, 3)} led {where} with about {rate} images/s"
+        leads = f"In these sweeps {words.join_words(level, 3)} led {where} with about {rate} images/s"
     return f"{leads}; {worst} reached {numbers.short(at[worst].median)}"
 
 

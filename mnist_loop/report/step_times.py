@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from mnist_loop.report.model import Cell, Comparison, Measurement, Sweep
-from mnist_loop.statistics.line import Line, fit
+from mnist_loop.report.stored import CellResult, ComparisonResult, Measurement, SweepResult
+from mnist_loop.statistics.step_time import StepTimeFit, fit_step_time
 
 FEWEST_BATCH_SIZES = 3
 # Half the width of a 95% interval in standard errors.
@@ -15,12 +15,12 @@ HALF_WIDTH = 1.96
 LEAST_ERROR = 0.001
 
 
-def arm_lines(comparison: Comparison) -> list[Line | None]:
+def arm_lines(comparison: ComparisonResult) -> list[StepTimeFit | None]:
     """Return the line of each arm; None for the control, and where there are too few batch sizes or no line fits."""
     return [None if arm.control else _line(comparison, index) for index, arm in enumerate(comparison.arms)]
 
 
-def what_changed(comparison: Comparison) -> Iterator[str]:
+def what_changed(comparison: ComparisonResult) -> Iterator[str]:
     """Yield a sentence for each other arm: whether t0 or r is beyond the interval of the first arm's."""
     first, *others = arm_lines(comparison)
     for arm, line in zip(comparison.arms[1:], others, strict=True):
@@ -34,20 +34,20 @@ def what_changed(comparison: Comparison) -> Iterator[str]:
         yield f"{arm.label}: {told or 'no change of dispatch or arithmetic can be told: their intervals overlap'}."
 
 
-def part_lines(sweep: Sweep) -> dict[tuple[str, str], Line]:
+def part_lines(sweep: SweepResult) -> dict[tuple[str, str], StepTimeFit]:
     """Return the line of each device and part that was measured at enough batch sizes."""
     parts: dict[tuple[str, str], dict[int, Measurement]] = {}
     for found in sweep.measurements:
         parts.setdefault((found.setting.device, found.workload.part), {})[found.workload.batch_size] = found
-    lines = {key: through([sizes[size] for size in sorted(sizes)]) for key, sizes in parts.items()}
+    lines = {key: step_time_fit([sizes[size] for size in sorted(sizes)]) for key, sizes in parts.items()}
     return {key: line for key, line in lines.items() if line is not None}
 
 
-def through(measured: Sequence[Measurement]) -> Line | None:
+def step_time_fit(measured: Sequence[Measurement]) -> StepTimeFit | None:
     """Return the line through the times of a step by batch size; None where there is none."""
     sizes = [one.workload.batch_size for one in measured]
     seconds = [size / one.median for size, one in zip(sizes, measured, strict=True)]
-    return fit(sizes, seconds, [_error_of(one) for one in measured])
+    return fit_step_time(sizes, seconds, [_error_of(one) for one in measured])
 
 
 def _error_of(one: Measurement) -> float:
@@ -57,16 +57,16 @@ def _error_of(one: Measurement) -> float:
     return max(math.log(one.high / one.low) / (2 * HALF_WIDTH), LEAST_ERROR)
 
 
-def _line(comparison: Comparison, arm: int) -> Line | None:
+def _line(comparison: ComparisonResult, arm: int) -> StepTimeFit | None:
     cells = {cell.workload.batch_size: cell for cell in comparison.cells if cell.arm == (arm or cell.arm)}
     if len(cells) < FEWEST_BATCH_SIZES:
         return None
     sizes = sorted(cells)
     seconds = [size / (cells[size].rate if arm else cells[size].base_rate) for size in sizes]
-    return fit(sizes, seconds, [_error(cells[size]) for size in sizes])
+    return fit_step_time(sizes, seconds, [_error(cells[size]) for size in sizes])
 
 
-def _error(cell: Cell) -> float:
+def _error(cell: CellResult) -> float:
     """Return the standard error of the logarithm of a time: that of a ratio, which is of two of them, is no less."""
     return cell.ratio.standard_error
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnist_loop.statistics.ratio import Ratio
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Ruler:
+class RulerResult:
     """What the machine itself can do, measured in the same run as what is reported.
 
     Attributes:
@@ -49,7 +49,7 @@ class Ruler:
 
 
 @dataclass(frozen=True, order=True)
-class Workload:
+class WorkloadId:
     """What was done: only what has the same workload is compared."""
 
     part: str
@@ -86,7 +86,7 @@ class Measurement:
         memory_mib: the most that it added to the process's memory.
     """
 
-    workload: Workload
+    workload: WorkloadId
     setting: Setting
     rates: tuple[float, ...]
     median: float
@@ -112,7 +112,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResult:
     """One stored run of the benchmark suite on one machine.
 
     Attributes:
@@ -132,19 +132,19 @@ class Sweep:
     machine: Machine
     software: Mapping[str, str]
     measurements: tuple[Measurement, ...]
-    ruler: Mapping[str, Ruler] = field(default_factory=dict)
+    ruler: Mapping[str, RulerResult] = field(default_factory=dict)
     accuracies: tuple[Accuracy, ...] = ()
     planned: int | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmResult:
     """One of the things that a comparison compares.
 
     Attributes:
         label: as the person named it.
-        software: as in `Sweep`.
+        software: as in `SweepResult`.
         settings: what was set for it, name to value.
         control: whether it is a second copy of the first arm, which shows what identical code differs by.
         ruler: measured in its worker.
@@ -156,7 +156,7 @@ class Arm:
     software: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     control: bool = False
-    ruler: Ruler | None = None
+    ruler: RulerResult | None = None
     first_step_s: Mapping[int, float] = field(default_factory=dict)
     warm_up_s: Mapping[int, float] = field(default_factory=dict)
 
@@ -171,7 +171,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResult:
     """One arm beside the first one, at one batch size.
 
     Attributes:
@@ -188,10 +188,10 @@ class Cell:
         rate: images per second of the arm.
     """
 
-    workload: Workload
+    workload: WorkloadId
     arm: int
     ratio: Ratio
-    verdict: Verdict
+    verdict: SpeedVerdict
     reason: str
     detectable: float
     pairs: tuple[Pair, ...]
@@ -202,7 +202,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonResult:
     """One stored paired run.
 
     Attributes:
@@ -220,8 +220,8 @@ class Comparison:
     file: Path
     when: str
     machine: Machine
-    arms: tuple[Arm, ...]
-    cells: tuple[Cell, ...]
+    arms: tuple[ArmResult, ...]
+    cells: tuple[CellResult, ...]
     margin: float
     ended: str
     seconds: float
@@ -237,9 +237,9 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Results:
+class StoredResults:
     """All that a report tells of."""
 
-    sweeps: tuple[Sweep, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    sweeps: tuple[SweepResult, ...] = ()
+    comparisons: tuple[ComparisonResult, ...] = ()
     refused: tuple[Refused, ...] = ()

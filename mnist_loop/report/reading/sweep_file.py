@@ -1,4 +1,4 @@
-"""A stored sweep, as pytest-benchmark's JSON with a section of our own, made into a `Sweep`."""
+"""A stored sweep, as pytest-benchmark's JSON with a section of our own, made into a `SweepResult`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mnist_loop.report.model import Accuracy, Measurement, Ruler, Setting, Sweep, Workload
-from mnist_loop.report.reading import run
-from mnist_loop.report.reading.node import MOST_IMAGES, Misfit, Node
+from mnist_loop.report.reading.node import MOST_IMAGES, InvalidResult, Node
 from mnist_loop.report.reading.rates import FEWEST, median_and_quartiles, median_interval
+from mnist_loop.report.reading.run_facts import read_machine, read_ruler, read_texts, state_facts
 from mnist_loop.report.reading.schema import sweep_section
 from mnist_loop.report.reading.text import clean
+from mnist_loop.report.stored import Accuracy, Measurement, RulerResult, Setting, SweepResult, WorkloadId
 
 MOST_BENCHMARKS = 10_000
 MOST_ROUNDS = 10_000
@@ -22,7 +22,7 @@ TIME_TO_ACCURACY = "time to accuracy"
 MODEL = "784-128-10"  # of results that do not say
 
 
-def sweep(document: Any, file: Path) -> Sweep:
+def read_sweep(document: Any, file: Path) -> SweepResult:
     """Return what a decoded document says.
 
     Raises:
@@ -33,11 +33,11 @@ def sweep(document: Any, file: Path) -> Sweep:
     infos = _infos(root)
     measurements = tuple(_measurement(info, section) for info in infos if info["part"].value != TIME_TO_ACCURACY)
     _refuse_repeated(measurements)
-    return Sweep(
+    return SweepResult(
         file=file,
         when=_when(root, infos),
-        machine=run.machine(section["identity"], _node_name(root)),
-        software=run.texts(section["software"]),
+        machine=read_machine(section["identity"], _node_name(root)),
+        software=read_texts(section["software"]),
         measurements=measurements,
         ruler=_rulers(section["ruler"]),
         accuracies=tuple(_accuracy(info) for info in infos if info["part"].value == TIME_TO_ACCURACY),
@@ -50,11 +50,11 @@ def _infos(root: Node) -> list[Node]:
     """Return what the suite noted of each of its benchmarks; those of other suites have nothing of the kind."""
     benchmarks = list(root["benchmarks"])
     if len(benchmarks) > MOST_BENCHMARKS:
-        raise Misfit(f"{len(benchmarks)} benchmarks found, expected at most {MOST_BENCHMARKS}")
+        raise InvalidResult(f"{len(benchmarks)} benchmarks found, expected at most {MOST_BENCHMARKS}")
     infos = [benchmark["extra_info"] for benchmark in benchmarks]
     ours = [info for info in infos if not info.missing and not info["part"].missing]
     if not ours:
-        raise Misfit("no benchmark of mnist-loop in it: expected a result that mnist-loop bench stored")
+        raise InvalidResult("no benchmark of mnist-loop in it: expected a result that mnist-loop bench stored")
     return ours
 
 
@@ -62,13 +62,13 @@ def _measurement(info: Node, section: Node) -> Measurement:
     images = info["images"].count(most=MOST_IMAGES)
     seconds = info["rounds"].positives("seconds")
     if not FEWEST <= len(seconds) <= MOST_ROUNDS:
-        raise Misfit(f"{info.where} has {len(seconds)} rounds, expected {FEWEST} to {MOST_ROUNDS}")
+        raise InvalidResult(f"{info.where} has {len(seconds)} rounds, expected {FEWEST} to {MOST_ROUNDS}")
     rates = tuple(images / second for second in seconds)
     q1, median, q3 = median_and_quartiles(rates)
     low, high = median_interval(rates)
     threads = info["threads"] if not info["threads"].missing else section["threads"]
     return Measurement(
-        workload=Workload(
+        workload=WorkloadId(
             part=info["part"].text(),
             batch_size=info["batch_size"].count(most=LARGEST_BATCH),
             data=_first(info["data"], section["data"]).text(),
@@ -107,12 +107,12 @@ def _accuracy(info: Node) -> Accuracy:
 
 def _refuse_repeated(measurements: tuple[Measurement, ...]) -> None:
     """Refuse a file that measures one thing twice: a report could show only one of the two."""
-    seen: set[tuple[Workload, Setting]] = set()
+    seen: set[tuple[WorkloadId, Setting]] = set()
     for measurement in measurements:
         key = measurement.workload, measurement.setting
         if key in seen:
             part, batch_size = measurement.workload.part, measurement.workload.batch_size
-            raise Misfit(f"measures {part} at batch size {batch_size} on {measurement.setting.device} twice")
+            raise InvalidResult(f"measures {part} at batch size {batch_size} on {measurement.setting.device} twice")
         seen.add(key)
 
 
@@ -126,7 +126,7 @@ def _when(root: Node, infos: list[Node]) -> str:
 
 
 def _facts(section: Node, measurements: tuple[Measurement, ...]) -> dict[str, str]:
-    facts = run.state(section["state"].value)
+    facts = state_facts(section["state"].value)
     threads = sorted({str(found.setting.threads) for found in measurements if found.setting.threads})
     return {"CPU threads": ", ".join(threads), **facts} if threads else facts
 
@@ -143,13 +143,13 @@ def _node_name(root: Node) -> str | None:
     return info["node"].text_or_none() if isinstance(info.value, dict) else None
 
 
-def _rulers(node: Node) -> dict[str, Ruler]:
+def _rulers(node: Node) -> dict[str, RulerResult]:
     if node.missing:
         return {}
     node["any"]  # which refuses what has no names
     if len(node.value) > MOST_RULERS:
         raise node.misfit(f"at most {MOST_RULERS} devices")
-    return {clean(device): run.ruler(node[device]) for device in node.value}
+    return {clean(device): read_ruler(node[device]) for device in node.value}
 
 
 def _first(*nodes: Node) -> Node:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mnist_loop.report.model import Machine, Ruler
 from mnist_loop.report.reading.node import Node
 from mnist_loop.report.reading.text import clean
+from mnist_loop.report.stored import Machine, RulerResult
 
 MOST_FACTS = 100
 LONGEST_NAME = 60
@@ -25,7 +25,7 @@ STATE = {
 }
 
 
-def machine(identity: Node, name: str | None) -> Machine:
+def read_machine(identity: Node, name: str | None) -> Machine:
     """Return the machine that an identity describes; ``name`` is that for files, where one is stored."""
     cpu = identity["cpu"].text_or_none()
     gpus = [] if identity["gpus"].missing else list(identity["gpus"])[:MOST_GPUS]
@@ -40,12 +40,12 @@ def machine(identity: Node, name: str | None) -> Machine:
     )
 
 
-def ruler(node: Node) -> Ruler:
+def read_ruler(node: Node) -> RulerResult:
     """Return what the machine can do."""
-    return Ruler(node["gemm"].positive(), node["copy"].positive(), node["dispatch"].positive())
+    return RulerResult(node["gemm"].positive(), node["copy"].positive(), node["dispatch"].positive())
 
 
-def texts(node: Node) -> dict[str, str]:
+def read_texts(node: Node) -> dict[str, str]:
     """Return names and what they stand for as text; what is no single value, or not known, is left out."""
     if node.missing:
         return {}
@@ -59,7 +59,7 @@ def texts(node: Node) -> dict[str, str]:
     return found
 
 
-def state(value: Any) -> dict[str, str]:
+def state_facts(value: Any) -> dict[str, str]:
     """Return what is worth reading of a state, name to value; what is not there, or odd, is left out."""
     found: dict[str, str] = {}
     for name, way in STATE.items():
@@ -71,7 +71,7 @@ def state(value: Any) -> dict[str, str]:
         if text := _text(here):
             found[name] = text
     settings = value.get("settings") if isinstance(value, Mapping) else None
-    return found | (texts(Node(settings)) if isinstance(settings, dict) else {})
+    return found | (read_texts(Node(settings)) if isinstance(settings, dict) else {})
 
 
 def _text(value: Any) -> str:

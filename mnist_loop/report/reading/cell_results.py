@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
-from mnist_loop.report.model import Cell, Pair, Workload
 from mnist_loop.report.reading.log import Log
-from mnist_loop.report.reading.node import Misfit
-from mnist_loop.statistics.judgement import judge
+from mnist_loop.report.reading.node import InvalidResult
+from mnist_loop.report.stored import CellResult, Pair, WorkloadId
+from mnist_loop.statistics.judgement import judge_rounds
 from mnist_loop.statistics.pairing import Round, rounds
 from mnist_loop.support.limits import LARGEST_MARGIN, MOST_RESTARTS, SMALLEST_MARGIN
 
 MOST_LOOKS = 100_000
 
 
-def cells(log: Log, workloads: Mapping[int, Workload]) -> Iterator[Cell]:
+def cell_results(log: Log, workloads: Mapping[int, WorkloadId]) -> Iterator[CellResult]:
     """Yield a cell for each other arm and batch size that was measured in at least two restarts.
 
     The last arm is the control.
@@ -28,17 +28,17 @@ def cells(log: Log, workloads: Mapping[int, Workload]) -> Iterator[Cell]:
     margin, confidence = plan["margin"].between(SMALLEST_MARGIN, LARGEST_MARGIN), plan["confidence"].between(0.5, 1.0)
     looks = plan["looks"].count(most=MOST_LOOKS)
     if len({block.generation for block in log.blocks}) > MOST_RESTARTS:
-        raise Misfit(f"more than {MOST_RESTARTS} restarts found: no comparison of mnist-loop has so many")
+        raise InvalidResult(f"more than {MOST_RESTARTS} restarts found: no comparison of mnist-loop has so many")
     found = rounds(log.blocks, log.arms)
     of_size: dict[int, list[Round]] = defaultdict(list)
     for one in found:
         of_size[one.batch_size].append(one)
     rates = _rates(log)
-    for judged in judge(found, log.arms, list(workloads), margin, confidence, looks):
+    for judged in judge_rounds(found, log.arms, list(workloads), margin, confidence, looks):
         if judged.ratio is None:  # one restart says nothing of what restarts differ by
             continue
         size = judged.batch_size
-        yield Cell(
+        yield CellResult(
             workload=workloads[size],
             arm=judged.arm,
             ratio=judged.ratio,

@@ -1,4 +1,4 @@
-"""A stored comparison, made into a `Comparison`: the log says what was measured, the statistics what it means."""
+"""A stored comparison, made into a `ComparisonResult`: the log says what was measured, the statistics what it means."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from statistics import median
 from typing import BinaryIO
 
 from mnist_loop.report.facts import WITHOUT_VERDICT
-from mnist_loop.report.model import Arm, Cell, Comparison, Ruler, Workload
-from mnist_loop.report.reading import run
-from mnist_loop.report.reading.cells import cells
+from mnist_loop.report.reading.cell_results import cell_results
 from mnist_loop.report.reading.log import Log, read_log
-from mnist_loop.report.reading.node import Misfit, Node
+from mnist_loop.report.reading.node import InvalidResult, Node
+from mnist_loop.report.reading.run_facts import read_machine, read_texts, state_facts
 from mnist_loop.report.reading.text import clean
+from mnist_loop.report.stored import ArmResult, CellResult, ComparisonResult, RulerResult, WorkloadId
 from mnist_loop.support.limits import LARGEST_MARGIN, SMALLEST_MARGIN
 
 KILLED = "killed: the file has no end"
 
 
-def comparison(stream: BinaryIO, file: Path) -> Comparison:
+def read_comparison(stream: BinaryIO, file: Path) -> ComparisonResult:
     """Return what the file at ``stream`` says.
 
     Raises:
@@ -29,11 +29,11 @@ def comparison(stream: BinaryIO, file: Path) -> Comparison:
     plan, machine = log.header["plan"], log.header["machine"]
     arms = tuple(_arm(log, index, node) for index, node in enumerate(log.header["arms"]))
     _check_order(arms)
-    found = tuple(cells(log, _workloads(log)))
-    return Comparison(
+    found = tuple(cell_results(log, _workloads(log)))
+    return ComparisonResult(
         file=file,
         when=log.header["started"].moment(),
-        machine=run.machine(machine, machine["name"].text_or_none()),
+        machine=read_machine(machine, machine["name"].text_or_none()),
         arms=arms,
         cells=found,
         margin=plan["margin"].between(SMALLEST_MARGIN, LARGEST_MARGIN),
@@ -43,19 +43,19 @@ def comparison(stream: BinaryIO, file: Path) -> Comparison:
     )
 
 
-def _workloads(log: Log) -> dict[int, Workload]:
+def _workloads(log: Log) -> dict[int, WorkloadId]:
     plan = log.header["plan"]
     part, data, model = plan["part"].text(), plan["data"].text(), plan["model"].text()
-    return {size: Workload(part, size, data, model) for size in sorted(log.batch_sizes)}
+    return {size: WorkloadId(part, size, data, model) for size in sorted(log.batch_sizes)}
 
 
-def _arm(log: Log, index: int, node: Node) -> Arm:
+def _arm(log: Log, index: int, node: Node) -> ArmResult:
     warm_ups = {size: found for (arm, size), found in sorted(log.warm_ups.items()) if arm == index}
     firsts = {size: found[0][0] for size, found in warm_ups.items()}
-    return Arm(
+    return ArmResult(
         label=node["label"].text(),
-        software=run.texts(node["software"]),
-        settings=run.texts(node["settings"]),
+        software=read_texts(node["software"]),
+        settings=read_texts(node["settings"]),
         control=node["control"].flag(),
         ruler=_median_ruler(log.rulers[index]) if log.rulers[index] else None,
         first_step_s={size: first for size, first in firsts.items() if first is not None},
@@ -63,21 +63,21 @@ def _arm(log: Log, index: int, node: Node) -> Arm:
     )
 
 
-def _check_order(arms: tuple[Arm, ...]) -> None:
+def _check_order(arms: tuple[ArmResult, ...]) -> None:
     """Refuse arms that are not the first, the others, and one control at the end."""
     if not arms[-1].control or any(arm.control for arm in arms[:-1]):
-        raise Misfit("the last arm, and no other, must be the control: expected what mnist-loop compare stored")
+        raise InvalidResult("the last arm, and no other, must be the control: expected what mnist-loop compare stored")
 
 
-def _median_ruler(found: Sequence[Ruler]) -> Ruler:
-    return Ruler(
+def _median_ruler(found: Sequence[RulerResult]) -> RulerResult:
+    return RulerResult(
         gemm=median(ruler.gemm for ruler in found),
         copy=median(ruler.copy for ruler in found),
         dispatch=median(ruler.dispatch for ruler in found),
     )
 
 
-def _without_verdict(log: Log, arms: Sequence[Arm], found: Sequence[Cell]) -> dict[str, str]:
+def _without_verdict(log: Log, arms: Sequence[ArmResult], found: Sequence[CellResult]) -> dict[str, str]:
     """Name the arms and batch sizes that have no cell."""
     judged = {(cell.arm, cell.workload.batch_size) for cell in found}
     missing = [
@@ -97,6 +97,6 @@ def _facts(header: Node) -> dict[str, str]:
                 yield name, f"{plan[key].positive():g}{unit}"
         if not header["version"].missing:
             yield "mnist_loop", header["version"].text()
-        yield from run.state(header["state"].value).items()
+        yield from state_facts(header["state"].value).items()
 
     return dict(told())

@@ -13,20 +13,21 @@ from datetime import datetime
 from statistics import median
 
 from mnist_loop.report import facts
-from mnist_loop.report.evidence import Evidence, judge
-from mnist_loop.report.model import Machine, Measurement, Ruler, Setting, Sweep, Workload
 from mnist_loop.report.shares import Shares, shares
+from mnist_loop.report.stored import Machine, Measurement, RulerResult, Setting, SweepResult, WorkloadId
+from mnist_loop.report.sweep_difference import SweepDifference, compare_runs
 
 CONFIDENCE = 0.95  # that none of all verdicts of a report is wrong
+Measured = tuple[SweepResult, Setting, list[Measurement]]  # what a sweep measured with one setting
 PARTS = ("input pipeline", "step", "end to end", "evaluation")
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One sweep, as far as it is of one contender: when it was, and what it measured."""
 
-    sweep: Sweep
-    measured: Mapping[Workload, Measurement]
+    sweep: SweepResult
+    measured: Mapping[WorkloadId, Measurement]
 
     @property
     def when(self) -> datetime:
@@ -49,18 +50,18 @@ class Contender:
     machine: Machine
     software: Mapping[str, str]
     setting: Setting
-    runs: tuple[Run, ...]
-    ruler: Ruler | None
+    runs: tuple[SweepRun, ...]
+    ruler: RulerResult | None
 
     @property
     def facts(self) -> dict[str, str]:
         """Machine, software, setting, and what the runs tell of themselves, name to value."""
-        told = facts.of_runs([run.sweep.facts for run in self.runs])
-        return told | facts.of_setting(self.machine, self.software, self.setting)
+        told = facts.common_run_facts([run.sweep.facts for run in self.runs])
+        return told | facts.setting_facts(self.machine, self.software, self.setting)
 
 
 @dataclass(frozen=True)
-class Entry:
+class ContenderResult:
     """One contender at one workload.
 
     Attributes:
@@ -72,12 +73,12 @@ class Entry:
         evidence: what can be told beside the first contender; None for that one and where it has no such workload.
     """
 
-    workload: Workload
+    workload: WorkloadId
     contender: int
     rates: tuple[float, ...]
     rate: float
     shares: Shares | None
-    evidence: Evidence | None
+    evidence: SweepDifference | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Family:
     data: str
     model: str
     contenders: tuple[Contender, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ContenderResult, ...]
     facts: facts.Facts
     notes: tuple[str, ...]
 
@@ -107,7 +108,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Beside:
+class SideBySide:
     """All that can be compared among sweeps.
 
     Attributes:
@@ -119,7 +120,7 @@ class Beside:
     refused: tuple[str, ...]
 
 
-def beside(sweeps: Sequence[Sweep]) -> Beside:
+def put_side_by_side(sweeps: Sequence[SweepResult]) -> SideBySide:
     """Put sweeps of the same work beside each other."""
     works: dict[tuple[str, str], list[Contender]] = {}
     for (data, model), found in _by_work(sweeps).items():
@@ -137,7 +138,7 @@ def beside(sweeps: Sequence[Sweep]) -> Beside:
     )
     confidence = 1 - (1 - CONFIDENCE) / max(1, comparisons)  # Bonferroni: each verdict may be wrong by its share
     families = [_family(work, contenders, confidence) for work, contenders in several.items()]
-    return Beside(tuple(families), tuple(_refusals(works)))
+    return SideBySide(tuple(families), tuple(_refusals(works)))
 
 
 def same_machine(one: Machine, other: Machine) -> bool:
@@ -145,7 +146,9 @@ def same_machine(one: Machine, other: Machine) -> bool:
     return one.hash == other.hash if one.hash and other.hash else one == other
 
 
-def _by_work(sweeps: Sequence[Sweep]) -> dict[tuple[str, str], list[tuple[Sweep, Setting, list[Measurement]]]]:
+def _by_work(
+    sweeps: Sequence[SweepResult],
+) -> dict[tuple[str, str], list[tuple[SweepResult, Setting, list[Measurement]]]]:
     works: dict[tuple[str, str], dict[tuple[int, Setting], list[Measurement]]] = {}
     for number, sweep in enumerate(sweeps):
         for found in sweep.measurements:
@@ -157,12 +160,12 @@ def _by_work(sweeps: Sequence[Sweep]) -> dict[tuple[str, str], list[tuple[Sweep,
     }
 
 
-def _contenders(found: Sequence[tuple[Sweep, Setting, list[Measurement]]]) -> list[Contender]:
-    groups: dict[object, list[tuple[Setting, Run]]] = {}
+def _contenders(found: Sequence[Measured]) -> list[Contender]:
+    groups: dict[object, list[tuple[Setting, SweepRun]]] = {}
     for sweep, setting, measurements in found:
         machine = sweep.machine.hash or sweep.machine
         key = machine, tuple(sorted(sweep.software.items())), setting
-        run = Run(sweep, {one.workload: one for one in measurements})
+        run = SweepRun(sweep, {one.workload: one for one in measurements})
         groups.setdefault(key, []).append((setting, run))
     contenders = []
     for members in groups.values():
@@ -184,7 +187,7 @@ def _family(work: tuple[str, str], contenders: Sequence[Contender], confidence: 
         ),
         key=lambda entry: (_place(entry.workload), entry.contender),
     )
-    told = facts.split([contender.facts for contender in contenders])
+    told = facts.split_facts([contender.facts for contender in contenders])
     notes = _notes(contenders, _labels(contenders, told))
     return Family(*work, tuple(contenders), tuple(entries), told, tuple(notes))
 
@@ -197,19 +200,19 @@ def _labels(contenders: Sequence[Contender], told: facts.Facts) -> tuple[str, ..
     return tuple(f"{label} ({number})" for number, label in enumerate(labels, start=1))
 
 
-def _entry(workload: Workload, number: int, contenders: Sequence[Contender], confidence: float) -> Entry:
+def _entry(workload: WorkloadId, number: int, contenders: Sequence[Contender], confidence: float) -> ContenderResult:
     contender, first = contenders[number], contenders[0]
     rates = _rates(contender, workload)
     rate = median(rates.values())
     base = _rates(first, workload)
     evidence = None
     if number and base and _comparable(first, contender):
-        evidence = judge(base, rates, confidence, same_machine=same_machine(first.machine, contender.machine))
+        evidence = compare_runs(base, rates, confidence, same_machine=same_machine(first.machine, contender.machine))
     ruled = None if contender.ruler is None else shares(rate, workload, contender.ruler)
-    return Entry(workload, number, tuple(rates.values()), rate, ruled, evidence)
+    return ContenderResult(workload, number, tuple(rates.values()), rate, ruled, evidence)
 
 
-def _rates(contender: Contender, workload: Workload) -> dict[datetime, float]:
+def _rates(contender: Contender, workload: WorkloadId) -> dict[datetime, float]:
     return {run.when: run.measured[workload].median for run in contender.runs if workload in run.measured}
 
 
@@ -258,15 +261,15 @@ def _file(contenders: Sequence[Contender]) -> str:
     return contenders[0].runs[0].sweep.file.name
 
 
-def _place(workload: Workload) -> tuple[int, str, int]:
+def _place(workload: WorkloadId) -> tuple[int, str, int]:
     part = workload.part
     return PARTS.index(part) if part in PARTS else len(PARTS), part, workload.batch_size
 
 
-def _median_ruler(rulers: Sequence[Ruler]) -> Ruler | None:
+def _median_ruler(rulers: Sequence[RulerResult]) -> RulerResult | None:
     if not rulers:
         return None
-    return Ruler(
+    return RulerResult(
         gemm=median(ruler.gemm for ruler in rulers),
         copy=median(ruler.copy for ruler in rulers),
         dispatch=median(ruler.dispatch for ruler in rulers),

@@ -8,7 +8,7 @@ from enum import Enum
 from mnist_loop.statistics.ratio import Ratio, p_faster, p_slower
 
 
-class Verdict(str, Enum):
+class SpeedVerdict(str, Enum):
     """What a comparison can say of an arm beside the first one."""
 
     SLOWER = "SLOWER"
@@ -17,7 +17,7 @@ class Verdict(str, Enum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-RED = (Verdict.SLOWER, Verdict.FASTER)
+RED = (SpeedVerdict.SLOWER, SpeedVerdict.FASTER)
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Band:
         """The smallest."""
         return 1 / self.high
 
-    def verdict(self, ratio: Ratio) -> Verdict:
+    def verdict(self, ratio: Ratio) -> SpeedVerdict:
         """Say where the interval lies: wholly above the band, below or within, or neither."""
         if ratio.low > self.high:
-            return Verdict.SLOWER
+            return SpeedVerdict.SLOWER
         if ratio.high < self.low:
-            return Verdict.FASTER
+            return SpeedVerdict.FASTER
         within = self.low < ratio.low and ratio.high < self.high
-        return Verdict.SAME if within else Verdict.INCONCLUSIVE
+        return SpeedVerdict.SAME if within else SpeedVerdict.INCONCLUSIVE
 
     def p_red(self, ratio: Ratio) -> float:
         """Return the p-value of "it is in the band": the interval at 1 - p just touches the band from outside."""

@@ -10,7 +10,7 @@ from statistics import fmean, variance
 
 from scipy.special import stdtrit
 
-from mnist_loop.statistics.verdict import Verdict
+from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.numbers import given_share
 
 # Two runs give their difference one degree of freedom, and an interval that is wider than any difference of interest.
@@ -21,7 +21,7 @@ ADVICE = "`mnist-loop compare` measures both in turns and can tell"  # on one ma
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SweepDifference:
     """What is known of one contender beside the first.
 
     Attributes:
@@ -33,13 +33,13 @@ class Evidence:
 
     ratio: float
     interval: tuple[float, float] | None
-    verdict: Verdict
+    verdict: SpeedVerdict
     reason: str
 
 
-def judge(
+def compare_runs(
     base: Mapping[datetime, float], rates: Mapping[datetime, float], confidence: float, *, same_machine: bool
-) -> Evidence:
+) -> SweepDifference:
     """Compare the runs of a contender with those of the first.
 
     Args:
@@ -51,9 +51,11 @@ def judge(
     ratio = math.exp(_mean_log(base) - _mean_log(rates))
     unknown = _unknown(base, rates, same_machine)
     if unknown is not None:
-        return Evidence(ratio, None, Verdict.INCONCLUSIVE, unknown)
+        return SweepDifference(ratio, None, SpeedVerdict.INCONCLUSIVE, unknown)
     interval = welch(base, rates, confidence)
-    return Evidence(ratio, interval, *_verdict(interval, f"{_runs(base)} of the first and {_runs(rates)} of the other"))
+    return SweepDifference(
+        ratio, interval, *_outcome(interval, f"{_runs(base)} of the first and {_runs(rates)} of the other")
+    )
 
 
 def _unknown(base: Mapping[datetime, float], rates: Mapping[datetime, float], same_machine: bool) -> str | None:
@@ -90,15 +92,15 @@ def welch(base: Mapping[datetime, float], rates: Mapping[datetime, float], confi
     return math.exp(min(centre - reach, 700.0)), math.exp(min(centre + reach, 700.0))  # exp(710) is no float
 
 
-def _verdict(interval: tuple[float, float], told: str) -> tuple[Verdict, str]:
+def _outcome(interval: tuple[float, float], told: str) -> tuple[SpeedVerdict, str]:
     low, high = interval
     if low > 1 + MARGIN:
-        return Verdict.SLOWER, f"slower by more than {given_share(MARGIN)}, by {told}."
+        return SpeedVerdict.SLOWER, f"slower by more than {given_share(MARGIN)}, by {told}."
     if high < 1 / (1 + MARGIN):
-        return Verdict.FASTER, f"faster by more than {given_share(MARGIN)}, by {told}."
+        return SpeedVerdict.FASTER, f"faster by more than {given_share(MARGIN)}, by {told}."
     if low >= 1 / (1 + MARGIN) and high <= 1 + MARGIN:
-        return Verdict.SAME, f"the same to within {given_share(MARGIN)}, by {told}."
-    return Verdict.INCONCLUSIVE, f"no difference can be told from {told}: they differ too much among themselves."
+        return SpeedVerdict.SAME, f"the same to within {given_share(MARGIN)}, by {told}."
+    return SpeedVerdict.INCONCLUSIVE, f"no difference can be told from {told}: they differ too much among themselves."
 
 
 def _mean_log(rates: Mapping[datetime, float]) -> float:

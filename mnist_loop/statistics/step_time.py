@@ -18,7 +18,7 @@ LEAST_ERROR = 1e-4
 
 
 @dataclass(frozen=True)
-class Line:
+class StepTimeFit:
     """Dispatch and arithmetic of a step.
 
     Attributes:
@@ -45,7 +45,7 @@ class Line:
         return self.dispatch_s + batch_size / self.rate
 
 
-def fit(batch_sizes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]) -> Line | None:
+def fit_step_time(batch_sizes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]) -> StepTimeFit | None:
     """Fit the line, so that the relative errors count: a step of 50 us says as much as one of 50 ms.
 
     The intervals are those of the linearised model, by the errors that are known or by the scatter of the times about
@@ -89,7 +89,7 @@ def fit(batch_sizes: Sequence[int], seconds: Sequence[float], errors: Sequence[f
     half = _half_widths(slope(found.x), 2 * found.cost, len(points) - 2)
     (dispatch, per_image), (dispatch_half, per_image_half) = found.x * unit, half * unit
     fastest = per_image - per_image_half
-    return Line(
+    return StepTimeFit(
         float(dispatch),
         float(1 / per_image),
         (float(max(dispatch - dispatch_half, 0.0)), float(dispatch + dispatch_half)),
