@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+import rich.style  # noqa: F401  # here, because its import draws from Python's generator: not while a test or a loop runs
 from rich.cells import cell_len
 
 if TYPE_CHECKING:
