@@ -99,7 +99,7 @@ def _laws() -> Iterator[str]:
         named = [mutant for mutant in MUTANTS if in_battery(mutant.name).primary == id_]
         left = without(id_, in_battery(named[0].name).judgements) if named else []
         other = f"{left[0].id} ({left[0].finding.severity})" if left else "nothing"
-        yield f"| [{id_}](bugs.md#{id_}) | {law.text} | {len(named)} | {other if named else ''} |"
+        yield f"| [{id_}](bugs.md#{id_}) | {law.bug.law} | {len(named)} | {other if named else ''} |"
     ends = ", ".join(id_ for id_ in ENDED if id_ not in LAWS)
     yield f"\n{ends} have no law: the process that starts the loop sees how it ends."
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from mnist_loop.bugs import BUGS
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
@@ -91,7 +92,7 @@ def row(loop: Correct, fixed: Verdict, drawn: Verdict) -> str:
 
 def verified(loop: Correct, cases: int, seed: int) -> str:
     """Verify a loop in the fixed battery and in random cases; return its row."""
-    known = [id_ for id_ in LAWS if any(id_ == broken or id_ in LAWS[broken].explains for broken in loop.breaks)]
+    known = [id_ for id_ in LAWS if any(id_ == broken or id_ in BUGS[broken].explains for broken in loop.breaks)]
     # A law that is known to be broken would end the search at the first random case.
     laws = tuple(id_ for id_ in LAWS if id_ not in known)
     with warnings.catch_warnings():

@@ -1,18 +1,57 @@
-"""The catalogue of bugs: what ``mnist-loop verify --list``, ``--explain`` and docs/bugs.md are made from. No torch."""
+"""The catalogue of bugs, which ``mnist-loop verify --list``, ``--explain`` and docs/bugs.md show. It needs no torch.
+
+To add a bug, write three things, each in the module of the same subject, and change nothing else:
+
+- its entry in ``mnist_loop/bugs/SUBJECT.py``, with the law's text, the lines that it is seen in and what it explains;
+- its law in ``mnist_loop/verification/laws/SUBJECT.py``, a function under ``@law("the-id")``;
+- a loop that has it in ``tests/loops/mutants/SUBJECT.py``, under ``@mutant("the-id")``.
+
+A bug that no run can decide has a reason as ``undecided`` instead of a law and a mutant. The pages docs/bugs.md and
+docs/matrix.md are generated. ``tests/bugs/test_catalogue.py`` says what is missing.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 
-from mnist_loop.bugs import data, gradients, loops, losses, metrics, modes, resources, schedules
-from mnist_loop.bugs.bug import SUBJECTS, Bug
+from mnist_loop.bugs import (
+    accumulation,
+    clipping,
+    conduct,
+    data,
+    gradients,
+    losses,
+    metrics,
+    modes,
+    precision,
+    resources,
+    schedules,
+    state,
+)
+from mnist_loop.bugs.bug import Bug
 from mnist_loop.errors import UserError
 
 __all__ = ["BUGS", "SUBJECTS", "Bug", "get"]
 
-MODULES = (gradients, losses, modes, data, metrics, schedules, resources, loops)  # in the order of `SUBJECTS`
+# In the order in which the page and the list show them.
+MODULES = (
+    gradients,
+    accumulation,
+    losses,
+    modes,
+    state,
+    data,
+    metrics,
+    schedules,
+    clipping,
+    precision,
+    resources,
+    conduct,
+)
+SUBJECTS = tuple(module.SUBJECT for module in MODULES)
 
-BUGS: dict[str, Bug] = {bug.id: bug for module in MODULES for bug in module.BUGS}
+BUGS: dict[str, Bug] = {bug.id: replace(bug, subject=module.SUBJECT) for module in MODULES for bug in module.BUGS}
 
 
 def get(id: str) -> Bug:  # noqa: A002  # what everyone calls it, the command line too

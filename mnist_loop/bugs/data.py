@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from mnist_loop.bugs.bug import Bug, code
+from mnist_loop.bugs.bug import OVER_BATCHES, Bug, code
 
 SUBJECT = "data"
 
 BUGS = (
     Bug(
         id="not-shuffled",
-        subject=SUBJECT,
-        severity="bug",
         title="the training data come in the order of the data set in every epoch",
+        law="Training sees the samples in random order: the handed loader shuffles, and the loop must not undo it.",
         hint="shuffle the training data in each epoch: DataLoader(..., shuffle=True)",
         broken=code("""
             train_loader = DataLoader(train_set, batch_size=64)
@@ -28,6 +27,8 @@ BUGS = (
             "model forgets one after the other, and BatchNorm's statistics are those of the last."
         ),
         needs="declare shuffles_itself=True",
+        explains=("same-order-each-epoch",),
+        lines=(r"shuffle\s*=\s*False|SequentialSampler\(|\bDataLoader\((?!.*(shuffle|sampler)).*\)",),
         reported=(
             "https://github.com/open-mmlab/mmdetection/issues/1649",
             "https://github.com/ultralytics/yolov5/issues/5622",
@@ -35,9 +36,8 @@ BUGS = (
     ),
     Bug(
         id="same-order-each-epoch",
-        subject=SUBJECT,
-        severity="bug",
         title="the data are shuffled into the same order in each epoch",
+        law="Two epochs see the samples in different orders.",
         hint="seed once, before the first epoch, and call sampler.set_epoch(epoch) where there is a DistributedSampler",
         broken=code("""
             for epoch in range(epochs):
@@ -63,9 +63,9 @@ BUGS = (
     ),
     Bug(
         id="test-shuffled",
-        subject=SUBJECT,
         severity="info",
         title="the test data are shuffled",
+        law="Evaluation sees the samples in the order of the data set, so that single predictions can be compared.",
         hint="leave shuffle off for test data",
         broken=code("""
             train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
@@ -89,9 +89,11 @@ BUGS = (
     ),
     Bug(
         id="no-batches",
-        subject=SUBJECT,
-        severity="bug",
         title="epochs pass without a single batch",
+        law=(
+            "A data set smaller than one batch is trained on, or refused with an error; it is not passed over in "
+            "silence."
+        ),
         hint="keep the last batch, or choose a batch size below the number of samples",
         broken=code("""
             train_loader = DataLoader(train_set, batch_size=64, shuffle=True, drop_last=True)  # 40 samples
@@ -107,13 +109,14 @@ BUGS = (
             "With fewer samples than a batch holds, drop_last drops all of them: the epochs end at once, no step is "
             "made, and the untrained model is evaluated as if it were trained."
         ),
+        explains=("loop-raises",),
+        lines=(r"drop_last\s*=\s*True",),
         reported=("https://github.com/braindecode/braindecode/pull/1053",),
     ),
     Bug(
         id="stops-after-first-batch",
-        subject=SUBJECT,
-        severity="bug",
         title="an epoch ends before the data do",
+        law="An epoch trains on every full batch of the data.",
         hint="remove the break, or declare steps_per_epoch=n",
         broken=code("""
             for images, labels in train_loader:
@@ -132,6 +135,9 @@ BUGS = (
             "Most samples are never trained on. Epochs are suspiciously fast, and with shuffling the loss still falls, "
             "because another first batch comes each time."
         ),
+        explains=("metric-differs",),
+        lines=(r"^\s*break\b",),
+        loop_over=OVER_BATCHES,
         reported=(
             "https://github.com/plemeri/UACANet/issues/4",
             "https://github.com/feizc/Perceiver-Music-Generation/issues/1",
@@ -139,9 +145,8 @@ BUGS = (
     ),
     Bug(
         id="batches-repeated",
-        subject=SUBJECT,
-        severity="bug",
         title="samples are trained on twice in an epoch while others are left out",
+        law="No sample is trained on twice in an epoch while others are left out.",
         hint="iterate over the loader once per epoch: for images, labels in train_loader",
         broken=code("""
             for _ in range(len(train_loader)):
@@ -168,9 +173,8 @@ BUGS = (
     ),
     Bug(
         id="evaluation-duplicates",
-        subject=SUBJECT,
-        severity="bug",
         title="samples are counted twice in an evaluation",
+        law="One evaluation sees no sample twice.",
         hint="evaluate each sample once, without the padding of a DistributedSampler",
         broken=code("""
             sampler = DistributedSampler(test_set, num_replicas=8, rank=rank, shuffle=False)
@@ -187,6 +191,7 @@ BUGS = (
             "test set that does not exist, and it changes with the number of processes."
         ),
         needs="an evaluation",
+        explains=("metric-differs",),
         reported=(
             "https://github.com/pytorch/pytorch/issues/25162",
             "https://github.com/RUCAIBox/RecBole/pull/1872",
@@ -194,9 +199,8 @@ BUGS = (
     ),
     Bug(
         id="normalised-differently",
-        subject=SUBJECT,
-        severity="bug",
         title="the same image reaches the model as one tensor in training and as another in evaluation",
+        law="An image reaches the model as the same tensor in training and in evaluation, but for random augmentation.",
         hint="put training and test images through the same preprocessing",
         broken=code("""
             for images, labels in train_loader:
@@ -222,6 +226,8 @@ BUGS = (
             "and no regularisation helps. An image that is in both sets enters as two different tensors."
         ),
         needs="an evaluation",
+        explains=("input-altered", "metric-differs"),
+        lines=(r"/ *255",),
         reported=(
             "https://github.com/mlpack/examples/pull/213",
             "https://github.com/jchen42703/kits19-cnn/issues/22",
@@ -230,9 +236,9 @@ BUGS = (
     ),
     Bug(
         id="input-altered",
-        subject=SUBJECT,
         severity="info",
         title="what reaches the model is not the image, in training and evaluation alike",
+        law="The loop hands the model the images that it was handed, up to their shape.",
         hint="check what is done to the images between the loader and the model, such as a second normalisation",
         broken=code("""
             for images, labels in train_loader:  # floats from -1 to 1 already
@@ -253,9 +259,8 @@ BUGS = (
     ),
     Bug(
         id="split-leak",
-        subject=SUBJECT,
-        severity="bug",
         title="test data have an influence on the training",
+        law="With other test images the training sees the same inputs: no statistics are fitted on them.",
         hint="split first, and take statistics, vocabularies and samples for training from the training data alone",
         broken=code("""
             images = torch.cat([train_images, test_images])
@@ -273,6 +278,14 @@ BUGS = (
             "data: by a hair where only a mean leaks, grossly where samples are in both sets."
         ),
         needs="an evaluation",
+        explains=(
+            "selects-on-test",
+            "input-altered",
+            "normalised-differently",
+            "evaluation-updates",
+            "batches-repeated",
+            "stops-after-first-batch",
+        ),
         reported=(
             "https://github.com/aikunyi/FourierGNN/issues/10",
             "https://github.com/cornellius-gp/gpytorch/issues/819",
@@ -280,9 +293,8 @@ BUGS = (
     ),
     Bug(
         id="selects-on-test",
-        subject=SUBJECT,
-        severity="bug",
         title="the test labels decide which weights are kept",
+        law="With other test labels the loop ends with the same weights: nothing is selected on the test set.",
         hint="choose the weights on validation data, and look at the test data once, at the end",
         broken=code("""
             for epoch in range(epochs):
@@ -312,37 +324,9 @@ BUGS = (
         ),
     ),
     Bug(
-        id="mixes-samples",
-        subject=SUBJECT,
-        severity="bug",
-        title="the output for one sample depends on the others in its batch",
-        hint="apply softmax over dim=1, and change the order of axes with permute, not with view",
-        broken=code("""
-            probabilities = model(images).softmax(dim=0)
-            loss = F.nll_loss(probabilities.log(), labels)
-            loss.backward()
-        """),
-        fixed=code("""
-            probabilities = model(images).softmax(dim=1)
-            loss = F.nll_loss(probabilities.log(), labels)
-            loss.backward()
-        """),
-        symptom=(
-            "The derivative of output i with respect to image j is not zero. The model learns in spite of it, which "
-            "hides the bug; the prediction for an image changes with the batch that it comes in, and a batch of one is "
-            "nonsense. In train mode BatchNorm mixes samples on purpose."
-        ),
-        reported=(
-            "https://github.com/perone/euclidesdb/issues/2",
-            "https://github.com/d2l-ai/d2l-en/pull/2274",
-            "https://github.com/zhouhaoyi/Informer2020/issues/59",
-        ),
-    ),
-    Bug(
         id="not-reproducible",
-        subject=SUBJECT,
-        severity="bug",
         title="two runs with the same seed differ on the CPU",
+        law="Two runs from the same seeds, on the CPU and one thread, train on the same batches to the same bits.",
         hint="draw all random numbers from generators that the seed reaches",
         broken=code("""
             order = np.random.default_rng().permutation(len(train_set))
@@ -361,6 +345,8 @@ BUGS = (
             "drawn from the clock, from a generator of its own, or in the order of a set. No result can be checked, "
             "and no other bug be hunted, before this is gone."
         ),
+        explains=("gradient-differs", "state-differs"),
+        lines=(r"\.seed\(\)|seed\(.*(time|None|urandom)|urandom|SystemRandom|default_rng\(\)",),
         reported=(
             "https://github.com/Novartis/scar/issues/97",
             "https://github.com/ThilinaRajapakse/simpletransformers/issues/1478",
@@ -369,8 +355,6 @@ BUGS = (
     ),
     Bug(
         id="worker-seeds-equal",
-        subject=SUBJECT,
-        severity="bug",
         title="each worker of the loader draws the same random numbers from NumPy",
         hint="draw random numbers from torch in the data set, or seed NumPy in worker_init_fn",
         broken=code("""

@@ -1,17 +1,19 @@
-"""Gradients and steps: what a step applies, to what, and how often."""
+"""Gradients and steps: which gradient a step applies, to which parameters, and how often."""
 
 from __future__ import annotations
 
-from mnist_loop.bugs.bug import Bug, code
+from mnist_loop.bugs.bug import BACKWARD, ZERO_GRAD, Bug, code
 
 SUBJECT = "gradients and steps"
+OPTIMIZER = r"\b(SGD|Adam|AdamW|NAdam|RAdam|RMSprop|Adagrad|Adadelta)\("
+WRITES = r"(mul|add|sub|div|clamp|copy|lerp|sign)_\("  # in place
+DIFFERS = ("gradient-differs", "update-differs", "metric-differs")
 
 BUGS = (
     Bug(
         id="zero-grad-missing",
-        subject=SUBJECT,
-        severity="bug",
         title="gradients of earlier batches are applied again",
+        law="The gradient that a step applies is that of the batches since the last step, and of no other.",
         hint="call optimizer.zero_grad() once per batch, before loss.backward()",
         broken=code("""
             for images, labels in train_loader:
@@ -31,6 +33,8 @@ BUGS = (
             "k. The loss falls at first, faster than it should; then the training swings or blows up. A small learning "
             "rate hides it for a long time."
         ),
+        explains=(*DIFFERS, "clip-per-micro-batch", "resume-incomplete"),
+        lines=(ZERO_GRAD, BACKWARD),
         reported=(
             "https://github.com/meta-pytorch/torchforge/pull/71",
             "https://github.com/pytorch/pytorch/issues/47175",
@@ -39,9 +43,8 @@ BUGS = (
     ),
     Bug(
         id="zero-grad-per-epoch",
-        subject=SUBJECT,
-        severity="bug",
         title="gradients are cleared once an epoch, and pile up within it",
+        law="Within an epoch, too, a step applies the gradient of the batches since the last step alone.",
         hint="move optimizer.zero_grad() into the loop over the batches, before loss.backward()",
         broken=code("""
             for epoch in range(epochs):
@@ -64,6 +67,8 @@ BUGS = (
             "which by its end are hundreds of gradients in one. Within one epoch it cannot be told from "
             "zero-grad-missing."
         ),
+        explains=(*DIFFERS, "clip-per-micro-batch"),
+        lines=(ZERO_GRAD,),
         reported=(
             "https://github.com/pytorch/pytorch/issues/47175",
             "https://github.com/heartcored98/Standalone-DeepLearning/issues/11",
@@ -72,9 +77,8 @@ BUGS = (
     ),
     Bug(
         id="zero-grad-after-backward",
-        subject=SUBJECT,
-        severity="bug",
         title="gradients are cleared between backward and step, so that the steps apply nothing",
+        law="What a backward pass brought is still there when the step begins.",
         hint="call optimizer.zero_grad() before loss.backward() or after optimizer.step(), not between the two",
         broken=code("""
             for images, labels in train_loader:
@@ -94,82 +98,13 @@ BUGS = (
             "Each step runs and finds no gradient: the parameters stay as they were, to the bit. The loss is flat from "
             "the first batch on, and nothing raises. (With set_to_none=False, weight decay still shrinks them.)"
         ),
-    ),
-    Bug(
-        id="zero-grad-per-micro-batch",
-        subject=SUBJECT,
-        severity="bug",
-        title="gradients are cleared within the accumulation, so that only its last micro-batch counts",
-        hint="call optimizer.zero_grad() once per step, not once per micro-batch",
-        broken=code("""
-            batches = iter(train_loader)
-            while window := list(islice(batches, accumulate)):
-                for images, labels in window:
-                    optimizer.zero_grad()
-                    loss = loss_fn(model(images), labels) / len(window)
-                    loss.backward()
-                optimizer.step()
-        """),
-        fixed=code("""
-            batches = iter(train_loader)
-            while window := list(islice(batches, accumulate)):
-                optimizer.zero_grad()
-                for images, labels in window:
-                    loss = loss_fn(model(images), labels) / len(window)
-                    loss.backward()
-                optimizer.step()
-        """),
-        symptom=(
-            "Of N micro-batches N - 1 are computed and thrown away: the step applies the last one's gradient, divided "
-            "by N. The training looks like one with small batches and a learning rate that is N times too small."
-        ),
-        needs="declare accumulate=N",
-        reported=(
-            "https://github.com/pytorch/torchtitan/pull/3575",
-            "https://github.com/bytetriper/RAE/issues/67",
-        ),
-    ),
-    Bug(
-        id="zero-grad-drops-tail",
-        subject=SUBJECT,
-        severity="bug",
-        title="the accumulation that is open at an epoch's end is never stepped, and cleared by the next epoch",
-        hint="step what is left at the end of each epoch before clearing it",
-        broken=code("""
-            for epoch in range(epochs):
-                optimizer.zero_grad()
-                for i, (images, labels) in enumerate(train_loader):
-                    loss = loss_fn(model(images), labels) / accumulate
-                    loss.backward()
-                    if (i + 1) % accumulate == 0:
-                        optimizer.step()
-                        optimizer.zero_grad()
-        """),
-        fixed=code("""
-            for epoch in range(epochs):
-                batches = iter(train_loader)
-                while window := list(islice(batches, accumulate)):
-                    optimizer.zero_grad()
-                    for images, labels in window:
-                        loss = loss_fn(model(images), labels) / len(window)
-                        loss.backward()
-                    optimizer.step()
-        """),
-        symptom=(
-            "Where the batches of an epoch are no multiple of N, the last few are computed and lost: 24 of 120 with N "
-            "= 32. With fewer than N batches nothing is trained at all."
-        ),
-        needs="declare accumulate=N",
-        reported=(
-            "https://github.com/ultralytics/ultralytics/pull/11217",
-            "https://github.com/timoschick/pet/issues/36",
-        ),
+        explains=(*DIFFERS, "graph-detached", "kernel-no-op", "step-missing"),
+        lines=(ZERO_GRAD,),
     ),
     Bug(
         id="step-missing",
-        subject=SUBJECT,
-        severity="bug",
         title="gradients are computed, and never applied",
+        law="Once gradients have arrived, a step is taken and the parameters move.",
         hint="call optimizer.step() after loss.backward()",
         broken=code("""
             for images, labels in train_loader:
@@ -188,6 +123,8 @@ BUGS = (
             "The parameters after the training are those before it, to the bit. The loss only wanders with the "
             "batches, and all costs of a training are paid."
         ),
+        explains=(*DIFFERS, "scheduler-before-optimizer"),
+        lines=(r"\bopt\w*\.step\b(?!\()", BACKWARD),
         reported=(
             "https://github.com/neuraloperator/Geo-FNO/issues/3",
             "https://github.com/tedlasai/learn2refocus/issues/5",
@@ -196,9 +133,8 @@ BUGS = (
     ),
     Bug(
         id="step-double",
-        subject=SUBJECT,
-        severity="bug",
         title="each batch is stepped twice",
+        law="A gradient is applied by one step of its optimizer, not by two.",
         hint="call optimizer.step() once per batch",
         broken=code("""
             def train_step(images, labels):
@@ -223,13 +159,13 @@ BUGS = (
             "The second step applies a gradient that was taken before the first one. With plain SGD that is twice the "
             "learning rate; with momentum or Adam the state is advanced twice as well."
         ),
+        explains=("update-differs", "optimizer-recreated", "metric-differs", "scheduler-per-micro-batch", "graph-leak"),
         reported=("https://github.com/mzolfaghari/ECO-pytorch/pull/1",),
     ),
     Bug(
         id="optimizer-misses-parameters",
-        subject=SUBJECT,
-        severity="bug",
         title="parameters get a gradient, but no optimizer has them",
+        law="Each parameter that is to be trained and gets a gradient is held by an optimizer that steps.",
         hint="build the optimizer last, from all parameters of the model as it is trained",
         broken=code("""
             optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -246,6 +182,8 @@ BUGS = (
             "while the optimizer goes on stepping tensors that no forward reads. The rest of the model learns around "
             "them, so the loss falls, though not far."
         ),
+        explains=("gradient-differs", "update-differs"),
+        lines=(OPTIMIZER,),
         reported=(
             "https://github.com/huggingface/accelerate/issues/3256",
             "https://github.com/pytorch/pytorch/issues/107843",
@@ -254,9 +192,8 @@ BUGS = (
     ),
     Bug(
         id="optimizer-recreated",
-        subject=SUBJECT,
-        severity="bug",
         title="the optimizer is built anew in each epoch, and its momentum is lost",
+        law="What the optimizer carries from step to step, such as momentum, lasts for the whole training.",
         hint="build the optimizer once, before the loop over the epochs",
         broken=code("""
             for epoch in range(epochs):
@@ -274,6 +211,8 @@ BUGS = (
             "state to lose."
         ),
         needs="a loop that trains several epochs",
+        explains=("update-differs",),
+        lines=(OPTIMIZER + r"|type\((self\.)?opt\w*\)\(", r"\.state\.clear\("),
         reported=(
             "https://github.com/alan-turing-institute/deepsensor/issues/47",
             "https://github.com/zju3dv/Vox-Fusion/issues/31",
@@ -281,9 +220,11 @@ BUGS = (
     ),
     Bug(
         id="frozen-by-accident",
-        subject=SUBJECT,
-        severity="bug",
         title="parameters that should be trained have requires_grad off",
+        law=(
+            "A parameter that is handed in with requires_grad, and not declared frozen, has it in every training "
+            "forward."
+        ),
         hint="turn requires_grad on again for all that is to be trained, or declare frozen=[...] what is not",
         broken=code("""
             model.requires_grad_(False)
@@ -302,6 +243,8 @@ BUGS = (
             "The frozen part keeps the values that it began with, random ones included. The rest learns, so the loss "
             "falls and stops too early; parameters that were handed in trainable have no gradient at any step."
         ),
+        explains=DIFFERS,
+        lines=(r"requires_grad\s*=\s*False|requires_grad_\(False\)",),
         reported=(
             "https://github.com/nttcslab/byol-a/issues/7",
             "https://github.com/pytorch/vision/issues/2164",
@@ -309,9 +252,8 @@ BUGS = (
     ),
     Bug(
         id="frozen-moves",
-        subject=SUBJECT,
-        severity="bug",
         title="parameters that are frozen change",
+        law="Parameters that are handed in without requires_grad, or declared frozen, are not changed.",
         hint="freeze with requires_grad_(False) before the first step, instead of clearing the gradients",
         broken=code("""
             for images, labels in train_loader:
@@ -333,6 +275,8 @@ BUGS = (
             "that was gathered before keeps moving it. An optimizer passes over a parameter only where its gradient is "
             "None. Turning requires_grad on for all parameters undoes a freeze just as quietly."
         ),
+        explains=("update-differs", "optimizer-misses-parameters", "gradient-differs"),
+        lines=(r"requires_grad\s*=\s*True|requires_grad_\((True)?\)",),
         reported=(
             "https://github.com/huggingface/diffusers/issues/1009",
             "https://github.com/ultralytics/yolov5/issues/1213",
@@ -340,9 +284,8 @@ BUGS = (
     ),
     Bug(
         id="graph-detached",
-        subject=SUBJECT,
-        severity="bug",
         title="the loss is cut off from the model, so that no gradient reaches it",
+        law="The loss carries the graph of the forward that it was computed from, so that gradients arrive.",
         hint="compute the loss from the model's outputs themselves, without .data, .detach() or torch.tensor()",
         broken=code("""
             for images, labels in train_loader:
@@ -365,6 +308,8 @@ BUGS = (
             "requires_grad=True: then backward() ends at the copy, the parameters have no gradient, and the training "
             "does nothing."
         ),
+        explains=(*DIFFERS, "loop-raises", "step-missing", "kernel-no-op", "trains-nothing"),
+        lines=(r"(\.data\b|\.detach\(|\.item\(|tensor\().*requires_grad",),
         reported=(
             "https://github.com/ronghuaiyang/arcface-pytorch/issues/56",
             "https://github.com/LZGMatrix/BOP19_CDPN_2019ICCV/issues/4",
@@ -372,9 +317,8 @@ BUGS = (
     ),
     Bug(
         id="kernel-no-op",
-        subject=SUBJECT,
-        severity="bug",
         title="a step runs on a gradient that is not zero, and changes nothing",
+        law="A parameter with a gradient and a learning rate is moved by the step.",
         hint="make the parameters contiguous and update torch, whose kernel for this device ignored the step",
         broken=code("""
             weight = torch.rand(784, 10, device=device).t()  # not contiguous
@@ -390,6 +334,8 @@ BUGS = (
             "Some parameters never change although gradient and learning rate are not zero: the device's kernel wrote "
             "its result to a temporary copy. The loop is right; where it runs is not."
         ),
+        explains=("update-differs",),
+        lines=(rf"\.data\.{WRITES}",),
         reported=(
             "https://github.com/pytorch/pytorch/issues/118117",
             "https://github.com/pytorch/pytorch/issues/118115",
@@ -397,9 +343,8 @@ BUGS = (
     ),
     Bug(
         id="gradient-differs",
-        subject=SUBJECT,
-        severity="bug",
         title="a step applies a gradient that is not the loss's, in a way that no known bug explains",
+        law="The gradient that a step applies is, to the last digit, the oracle's for the same parameters and batches.",
         hint="apply the gradient as backward() leaves it, or declare what changes it, such as clip=1.0",
         broken=code("""
             for images, labels in train_loader:
@@ -420,12 +365,13 @@ BUGS = (
             "than rounding explains, and none of the bugs on this page gives it either. The finding says at which "
             "step, in which parameter and by how much."
         ),
+        lines=(rf"\.grad(\.data)?(\.{WRITES}|\s*[-+*/]?=(?!=|\s*None\b))",),
+        catch_all=True,
     ),
     Bug(
         id="update-differs",
-        subject=SUBJECT,
-        severity="bug",
         title="the parameters do not move as the optimizer says",
+        law="Parameters change in steps alone, and in each by what the handed optimizer makes of the gradient.",
         hint="let optimizer.step() alone change the parameters, or declare own_optimizer=True",
         broken=code("""
             for images, labels in train_loader:
@@ -448,11 +394,11 @@ BUGS = (
             "makes of them: something else wrote to them, or the step ran with other settings than the optimizer "
             "shows."
         ),
+        lines=(rf"\bp(aram(eter)?)?(\.data\.|\.){WRITES}",),
+        catch_all=True,
     ),
     Bug(
         id="replica-bypassed",
-        subject=SUBJECT,
-        severity="bug",
         title="the module inside DistributedDataParallel is called, and the replicas drift apart",
         hint="call the wrapped model, not its .module",
         broken=code("""

@@ -6,13 +6,13 @@ from mnist_loop.bugs.bug import Bug, code
 
 SUBJECT = "loss"
 NEEDS = 'a loss that is handed in, or declare expects="logits" or expects="log_probs"'
+EXPLAINS = ("loss-differs", "gradient-differs", "metric-differs")
 
 BUGS = (
     Bug(
         id="softmax-before-cross-entropy",
-        subject=SUBJECT,
-        severity="bug",
         title="softmax is applied twice: before the cross-entropy, and in it",
+        law="Cross-entropy takes the model's logits, not their softmax.",
         hint="give cross_entropy the logits, and apply softmax only where probabilities are shown",
         broken=code("""
             probabilities = model(images).softmax(dim=1)
@@ -30,6 +30,14 @@ BUGS = (
             "plausible."
         ),
         needs=NEEDS,
+        explains=(
+            *EXPLAINS,
+            "half-precision-overflow",
+            "loss-wrong-target",
+            "mixes-samples",
+            "log-softmax-missing-for-nll",
+        ),
+        lines=(r"(?<!log_)\bsoftmax\(|\bSoftmax\(",),
         reported=(
             "https://github.com/Lightning-Universe/lightning-bolts/issues/662",
             "https://github.com/Lightning-Universe/lightning-bolts/pull/655",
@@ -37,9 +45,8 @@ BUGS = (
     ),
     Bug(
         id="log-softmax-missing-for-nll",
-        subject=SUBJECT,
-        severity="bug",
         title="nll_loss is given logits or probabilities instead of log-probabilities",
+        law="The negative log-likelihood takes log-probabilities, not logits.",
         hint="apply log_softmax before nll_loss, or use cross_entropy on the logits",
         broken=code("""
             logits = model(images)
@@ -57,6 +64,8 @@ BUGS = (
             "-1."
         ),
         needs=NEEDS,
+        explains=EXPLAINS,
+        lines=(r"nll_loss\(|NLLLoss\(",),
         reported=(
             "https://github.com/AnubhavGupta3377/Text-Classification-Models-Pytorch/issues/9",
             "https://github.com/yanx27/Pointnet_Pointnet2_pytorch/issues/30",
@@ -65,9 +74,8 @@ BUGS = (
     ),
     Bug(
         id="loss-broadcast",
-        subject=SUBJECT,
-        severity="bug",
         title="predictions and targets of different shapes are broadcast against each other",
+        law="Where the loss compares number with number, outputs and targets have the same shape.",
         hint="give predictions and targets the same shape, with squeeze(1) or unsqueeze(1)",
         broken=code("""
             predictions = model(inputs)  # (N, 1)
@@ -84,6 +92,8 @@ BUGS = (
             "the mean of the targets. torch warns once; the loss falls, and stops at the variance of the targets."
         ),
         needs=NEEDS,
+        explains=EXPLAINS,
+        lines=(r"(?<!un)squeeze\(",),
         reported=(
             "https://github.com/pytorch/pytorch/issues/16045",
             "https://github.com/pytorch/pytorch/issues/19699",
@@ -91,9 +101,8 @@ BUGS = (
     ),
     Bug(
         id="loss-sum",
-        subject=SUBJECT,
-        severity="bug",
         title="the loss is summed over the batch instead of averaged",
+        law="The loss is the mean over the batch: a batch with every sample twice makes the same step.",
         hint='average the loss over the batch, with reduction="mean" or a division by its number of samples',
         broken=code("""
             loss = F.cross_entropy(model(images), labels, reduction="sum")
@@ -113,13 +122,14 @@ BUGS = (
             "larger batch makes the training explode."
         ),
         needs=NEEDS,
+        explains=(*EXPLAINS, "metric-wrong-n"),
+        lines=(r"reduction\s*=\s*[\"']sum[\"']",),
         reported=("https://github.com/jax-ml/jax/pull/3113",),
     ),
     Bug(
         id="loss-wrong-target",
-        subject=SUBJECT,
-        severity="bug",
         title="the loss is taken against something else than the labels of the batch",
+        law="Each sample's loss is taken at its own label.",
         hint="pass the labels of this batch to the loss, after the outputs, as class indices",
         broken=code("""
             outputs = model(images)
@@ -137,136 +147,41 @@ BUGS = (
             "have with the labels of their images."
         ),
         needs=NEEDS,
+        explains=EXPLAINS,
         reported=("https://github.com/isaaccorley/detcon-pytorch/pull/2",),
     ),
     Bug(
-        id="accumulation-not-divided",
-        subject=SUBJECT,
-        severity="bug",
-        title="accumulated gradients are summed, not averaged",
-        hint="divide each loss by the number of micro-batches that make up the step",
+        id="mixes-samples",
+        title="the output for one sample depends on the others in its batch",
+        law="Without BatchNorm, neither a sample's input nor its loss depends on the other samples of its batch.",
+        hint="apply softmax over dim=1, and change the order of axes with permute, not with view",
         broken=code("""
-            batches = iter(train_loader)
-            while window := list(islice(batches, accumulate)):
-                optimizer.zero_grad()
-                for images, labels in window:
-                    loss = loss_fn(model(images), labels)
-                    loss.backward()
-                optimizer.step()
-        """),
-        fixed=code("""
-            batches = iter(train_loader)
-            while window := list(islice(batches, accumulate)):
-                optimizer.zero_grad()
-                for images, labels in window:
-                    loss = loss_fn(model(images), labels) / len(window)
-                    loss.backward()
-                optimizer.step()
-        """),
-        symptom=(
-            "The step applies N times the gradient of the large batch that it stands for: with plain SGD the learning "
-            "rate is N times what was asked for, and clipping bites N times too early. Adam hides most of it."
-        ),
-        needs="declare accumulate=N",
-        reported=(
-            "https://github.com/openai/guided-diffusion/issues/111",
-            "https://github.com/ByteDance-Seed/VeOmni/pull/963",
-        ),
-    ),
-    Bug(
-        id="accumulation-mean-of-means",
-        subject=SUBJECT,
-        severity="info",
-        title="micro-batches of different sizes count the same in one step",
-        hint="weight each loss by its share of the samples in the step",
-        broken=code("""
-            optimizer.zero_grad()
-            for images, labels in window:
-                loss = loss_fn(model(images), labels) / len(window)
-                loss.backward()
-            optimizer.step()
-        """),
-        fixed=code("""
-            samples = sum(len(labels) for _, labels in window)
-            optimizer.zero_grad()
-            for images, labels in window:
-                loss = loss_fn(model(images), labels) * len(labels) / samples
-                loss.backward()
-            optimizer.step()
-        """),
-        symptom=(
-            "Where the micro-batches of a step differ in size, the samples of a small one weigh more, and the step "
-            "differs from that of the one large batch. With batches of equal size the two are the same; with "
-            "sentences, whose tokens are what counts, they never are."
-        ),
-        needs="declare accumulate=N",
-        reported=("https://github.com/huggingface/trl/issues/2175",),
-    ),
-    Bug(
-        id="accumulation-tail",
-        subject=SUBJECT,
-        severity="bug",
-        title="the shorter accumulation at an epoch's end is divided by N, not by its own number of batches",
-        hint="divide by the number of micro-batches that the step really has",
-        broken=code("""
-            batches = iter(train_loader)
-            while window := list(islice(batches, accumulate)):
-                optimizer.zero_grad()
-                for images, labels in window:
-                    loss = loss_fn(model(images), labels) / accumulate
-                    loss.backward()
-                optimizer.step()
-        """),
-        fixed=code("""
-            batches = iter(train_loader)
-            while window := list(islice(batches, accumulate)):
-                optimizer.zero_grad()
-                for images, labels in window:
-                    loss = loss_fn(model(images), labels) / len(window)
-                    loss.backward()
-                optimizer.step()
-        """),
-        symptom=(
-            "With r batches left, the last step of each epoch applies r/N of the gradient that it should; all others "
-            "are right. Small data sets with a large N suffer most."
-        ),
-        needs="declare accumulate=N",
-        reported=(
-            "https://github.com/modelscope/ms-swift/pull/10084",
-            "https://github.com/Lightning-AI/pytorch-lightning/issues/19987",
-        ),
-    ),
-    Bug(
-        id="half-precision-overflow",
-        subject=SUBJECT,
-        severity="bug",
-        title="a sum in half precision overflows or loses its digits",
-        hint="compute the loss and its sums in float32, and leave half precision to torch.autocast",
-        broken=code("""
-            losses = F.cross_entropy(model(images), labels, reduction="none").half()
-            loss = losses.sum() / len(losses)
+            probabilities = model(images).softmax(dim=0)
+            loss = F.nll_loss(probabilities.log(), labels)
             loss.backward()
         """),
         fixed=code("""
-            losses = F.cross_entropy(model(images), labels, reduction="none").float()
-            loss = losses.sum() / len(losses)
+            probabilities = model(images).softmax(dim=1)
+            loss = F.nll_loss(probabilities.log(), labels)
             loss.backward()
         """),
         symptom=(
-            "float16 ends at 65504 and has three digits: sums over a large batch become inf, gradients below 3e-8 "
-            "become zero, and one nan spreads through all parameters. Loss or gradient is not finite, or far from its "
-            "value in float64."
+            "The derivative of output i with respect to image j is not zero. The model learns in spite of it, which "
+            "hides the bug; the prediction for an image changes with the batch that it comes in, and a batch of one is "
+            "nonsense. In train mode BatchNorm mixes samples on purpose."
         ),
+        explains=(*EXPLAINS, "input-altered", "normalised-differently", "loss-wrong-target"),
+        lines=(r"(softmax|mean|sum|std|var|normalize)\(.*dim\s*=\s*0",),
         reported=(
-            "https://github.com/pytorch/pytorch/issues/29429",
-            "https://github.com/datamol-io/graphium/issues/406",
+            "https://github.com/perone/euclidesdb/issues/2",
+            "https://github.com/d2l-ai/d2l-en/pull/2274",
+            "https://github.com/zhouhaoyi/Informer2020/issues/59",
         ),
     ),
     Bug(
         id="loss-differs",
-        subject=SUBJECT,
-        severity="bug",
         title="the loss that is minimised is not the one that was handed in, in a way that no known bug explains",
+        law="The gradient that arrives at the outputs is that of the mean loss of the outputs and the labels.",
         hint="minimise the loss that is handed in and nothing besides, or declare own_objective=True",
         broken=code("""
             loss = loss_fn(model(images), labels)
@@ -286,5 +201,7 @@ BUGS = (
             "than rounding explains: a penalty, a weight or a transformation has come in between."
         ),
         needs=NEEDS,
+        explains=("gradient-differs", "metric-differs"),
+        catch_all=True,
     ),
 )

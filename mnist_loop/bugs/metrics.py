@@ -10,9 +10,8 @@ NEEDS = "a loss or an accuracy that the loop returns"
 BUGS = (
     Bug(
         id="mean-of-batch-means",
-        subject=SUBJECT,
-        severity="bug",
         title="a partial last batch counts as much as a full one",
+        law="A reported loss or accuracy weighs each sample the same, also those of a small last batch.",
         hint="weight each batch by its number of samples, and divide by the number of all samples",
         broken=code("""
             losses = []
@@ -35,6 +34,8 @@ BUGS = (
             "64, each of the last 16 counts four times. It changes with the batch size, although the model does not."
         ),
         needs=NEEDS,
+        explains=("metric-differs",),
+        lines=(r"/ *len\((\w+\.)?\w*(loader|batches|dl)\w*\)",),
         reported=(
             "https://github.com/catalyst-team/catalyst/issues/799",
             "https://github.com/ganslate-team/ganslate/issues/74",
@@ -42,9 +43,8 @@ BUGS = (
     ),
     Bug(
         id="metric-wrong-n",
-        subject=SUBJECT,
-        severity="bug",
         title="a sum is divided by the wrong number",
+        law="A reported loss or accuracy is a sum over the samples, divided by their number.",
         hint="divide a sum over samples by samples, and a sum over batches by batches",
         broken=code("""
             total = 0.0
@@ -67,6 +67,8 @@ BUGS = (
             "the start, or an accuracy of 59 or of 0.015."
         ),
         needs=NEEDS,
+        explains=("metric-differs", "mean-of-batch-means"),
+        lines=(r"/ *(len\(|\w*batch_size)",),
         reported=(
             "https://github.com/pytorch/tutorials/issues/179",
             "https://github.com/pytorch/tutorials/issues/1486",
@@ -74,37 +76,10 @@ BUGS = (
         ),
     ),
     Bug(
-        id="metric-in-train-mode",
-        subject=SUBJECT,
-        severity="bug",
-        title="a metric is computed by another forward of training samples, in train mode",
-        hint="compute training metrics from the outputs that were trained on, or in eval mode",
-        broken=code("""
-            for images, labels in train_loader:
-                train_step(images, labels)
-                with torch.no_grad():
-                    correct += (model(images).argmax(dim=1) == labels).sum().item()
-        """),
-        fixed=code("""
-            for images, labels in train_loader:
-                train_step(images, labels)
-            model.eval()
-            with torch.no_grad():
-                for images, labels in train_loader:
-                    correct += (model(images).argmax(dim=1) == labels).sum().item()
-            model.train()
-        """),
-        symptom=(
-            "The second forward moves BatchNorm's running statistics a second time for each batch, and draws new "
-            "dropout masks: the metric is random and too low, and looking at it changes the model."
-        ),
-        reported=("https://github.com/martin-gorner/tensorflow-mnist-tutorial/issues/48",),
-    ),
-    Bug(
         id="metric-differs",
-        subject=SUBJECT,
         severity="info",
         title="a reported loss or accuracy is none that the known formulas give",
+        law="A number that an evaluation calls loss or accuracy is one of the usual ones.",
         hint="check the formula of the metric, and over which samples it is taken",
         broken=code("""
             def train_epoch():
@@ -126,5 +101,6 @@ BUGS = (
             "as a running mean for a progress bar, which is why this is no error."
         ),
         needs=NEEDS,
+        catch_all=True,
     ),
 )

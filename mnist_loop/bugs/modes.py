@@ -1,17 +1,18 @@
-"""Modes and state: train and eval mode, gradients on and off, buffers, checkpoints, the weights that are kept."""
+"""Train and eval mode, gradients on and off, and what an evaluation changes."""
 
 from __future__ import annotations
 
 from mnist_loop.bugs.bug import Bug, code
 
-SUBJECT = "modes and state"
+SUBJECT = "train and eval mode"
+EVAL = r"\.eval\(\)|\.train\((mode=)?False\)"
+GRADIENTS = ("gradient-differs", "update-differs")
 
 BUGS = (
     Bug(
         id="trains-in-eval-mode",
-        subject=SUBJECT,
-        severity="bug",
         title="the model is in eval mode from the first training batch on",
+        law="Every module is in train mode from the first training forward on, unless it is declared otherwise.",
         hint="call model.train() before training, or declare trains_in_eval_mode=True",
         broken=code("""
             def train(model, train_loader, loss_fn, optimizer):
@@ -34,6 +35,8 @@ BUGS = (
             "model that has seen no data. A module's training flag is off at a training forward, already at the first "
             "one. A model without such layers does not notice."
         ),
+        explains=(*GRADIENTS, "state-differs", "train-mode-not-restored", "not-reproducible"),
+        lines=(EVAL,),
         reported=(
             "https://github.com/Lightning-AI/pytorch-lightning/issues/20105",
             "https://github.com/autogluon/autogluon/issues/4965",
@@ -41,9 +44,8 @@ BUGS = (
     ),
     Bug(
         id="train-mode-not-restored",
-        subject=SUBJECT,
-        severity="bug",
         title="after the first validation the model stays in eval mode",
+        law="After an evaluation every module is in train mode again when training goes on.",
         hint="call model.train() at the start of each epoch, not once before the first",
         broken=code("""
             model.train()
@@ -69,6 +71,8 @@ BUGS = (
             "middle of an epoch shows it even earlier."
         ),
         needs="an evaluation between two epochs or within one",
+        explains=(*GRADIENTS, "state-differs"),
+        lines=(EVAL,),
         reported=(
             "https://github.com/joeynmt/joeynmt/issues/184",
             "https://github.com/pytorch/tutorials/issues/1624",
@@ -77,9 +81,8 @@ BUGS = (
     ),
     Bug(
         id="train-mode-unfreezes",
-        subject=SUBJECT,
-        severity="bug",
         title="model.train() wakes modules that are meant to be frozen",
+        law="The buffers of a part that is declared frozen do not move: model.train() must not wake its BatchNorm.",
         hint="put frozen modules back into eval mode after each model.train()",
         broken=code("""
             model.features.requires_grad_(False)
@@ -103,13 +106,14 @@ BUGS = (
             "not kept."
         ),
         needs="declare frozen=[...]",
+        explains=("state-differs",),
+        lines=(r"\.train\((True)?\)",),
         reported=("https://github.com/Lightning-AI/pytorch-lightning/pull/18951",),
     ),
     Bug(
         id="evaluates-in-train-mode",
-        subject=SUBJECT,
-        severity="bug",
         title="test samples are evaluated in train mode",
+        law="Each evaluation forward has every module in eval mode, so that it moves no statistics and drops nothing.",
         hint="call model.eval() before evaluating, and model.train() before training goes on",
         broken=code("""
             with torch.no_grad():
@@ -128,6 +132,13 @@ BUGS = (
             "prevents none of this."
         ),
         needs="an evaluation",
+        explains=(
+            "state-differs",
+            "metric-in-train-mode",
+            "functional-dropout",
+            "evaluation-updates",
+            "metric-differs",
+        ),
         reported=(
             "https://github.com/udacity/deep-learning-v2-pytorch/issues/3",
             "https://github.com/wolny/pytorch-3dunet/issues/53",
@@ -135,10 +146,37 @@ BUGS = (
         ),
     ),
     Bug(
+        id="metric-in-train-mode",
+        title="a metric is computed by another forward of training samples, in train mode",
+        law="A metric of training samples is computed from the training's own outputs, or in eval mode.",
+        hint="compute training metrics from the outputs that were trained on, or in eval mode",
+        broken=code("""
+            for images, labels in train_loader:
+                train_step(images, labels)
+                with torch.no_grad():
+                    correct += (model(images).argmax(dim=1) == labels).sum().item()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                train_step(images, labels)
+            model.eval()
+            with torch.no_grad():
+                for images, labels in train_loader:
+                    correct += (model(images).argmax(dim=1) == labels).sum().item()
+            model.train()
+        """),
+        symptom=(
+            "The second forward moves BatchNorm's running statistics a second time for each batch, and draws new "
+            "dropout masks: the metric is random and too low, and looking at it changes the model."
+        ),
+        explains=("state-differs", "metric-differs"),
+        reported=("https://github.com/martin-gorner/tensorflow-mnist-tutorial/issues/48",),
+    ),
+    Bug(
         id="evaluates-with-grad",
-        subject=SUBJECT,
         severity="cost",
         title="the evaluation records a graph that no one uses",
+        law="Evaluation runs with gradients off: a graph that nobody uses costs memory and time.",
         hint="evaluate under torch.no_grad() or torch.inference_mode()",
         broken=code("""
             model.eval()
@@ -163,9 +201,8 @@ BUGS = (
     ),
     Bug(
         id="functional-dropout",
-        subject=SUBJECT,
-        severity="bug",
         title="the output is random although every module is in eval mode",
+        law="With every module in eval mode, two evaluations of one state give the same.",
         hint="pass training=model.training to functional dropout, or use torch.nn.Dropout",
         broken=code("""
             def predict(model, images):
@@ -182,6 +219,8 @@ BUGS = (
             "different output each time, and the accuracy is too low by what dropout costs."
         ),
         needs="an evaluation",
+        explains=("input-altered", "normalised-differently", "metric-differs", "evaluation-updates"),
+        lines=(r"^(?!.*training).*\bdropout\w*\(",),
         reported=(
             "https://github.com/pytorch/pytorch/issues/26338",
             "https://github.com/Coderx7/SimpleNet/issues/2",
@@ -190,9 +229,8 @@ BUGS = (
     ),
     Bug(
         id="evaluation-updates",
-        subject=SUBJECT,
-        severity="bug",
         title="the evaluation trains, or leaves gradients behind that the next step applies",
+        law="Evaluation changes no parameter and no gradient, and trains on nothing.",
         hint="keep backward() and step() out of the evaluation",
         broken=code("""
             def run(loader, train):
@@ -220,129 +258,19 @@ BUGS = (
             "the first step of the next epoch applies the test set's gradient on top of its own."
         ),
         needs="an evaluation",
+        explains=(
+            "zero-grad-missing",
+            "state-differs",
+            "zero-grad-per-epoch",
+            "gradient-differs",
+            "selects-on-test",
+            "trains-in-eval-mode",
+            "train-mode-not-restored",
+        ),
         reported=(
             "https://github.com/SKrisanski/FSCT/issues/12",
             "https://github.com/harvardnlp/annotated-transformer/issues/14",
             "https://github.com/araffin/robotics-rl-srl/issues/48",
-        ),
-    ),
-    Bug(
-        id="best-is-last",
-        subject=SUBJECT,
-        severity="bug",
-        title="the best weights are not copied, and turn into the last ones",
-        hint="copy the best state: copy.deepcopy(model.state_dict())",
-        broken=code("""
-            best = -1.0
-            for epoch in range(epochs):
-                train_one_epoch(model, train_loader, loss_fn, optimizer)
-                accuracy = evaluate(model, val_loader)
-                if accuracy > best:
-                    best, best_state = accuracy, model.state_dict()
-            model.load_state_dict(best_state)
-        """),
-        fixed=code("""
-            best = -1.0
-            for epoch in range(epochs):
-                train_one_epoch(model, train_loader, loss_fn, optimizer)
-                accuracy = evaluate(model, val_loader)
-                if accuracy > best:
-                    best, best_state = accuracy, copy.deepcopy(model.state_dict())
-            model.load_state_dict(best_state)
-        """),
-        symptom=(
-            "state_dict() returns the live tensors, and the steps that follow write into them. What is loaded, "
-            "returned or saved as the best is the last epoch's state, under the best epoch's accuracy."
-        ),
-        needs="declare keeps_best=True",
-        reported=(
-            "https://github.com/pytorch/tutorials/pull/188",
-            "https://github.com/thunlp/OpenKE/pull/131",
-            "https://github.com/zhangj111/astnn/issues/8",
-        ),
-    ),
-    Bug(
-        id="averaged-weights-wrong",
-        subject=SUBJECT,
-        severity="bug",
-        title="the moving average of the weights is not w <- d w + (1 - d) p, or leaves the buffers behind",
-        hint="update the average after each step with weight 1 - decay for the new parameters, and copy the buffers",
-        broken=code("""
-            optimizer.step()
-            with torch.no_grad():
-                for average, parameter in zip(averaged.parameters(), model.parameters()):
-                    average.lerp_(parameter, decay)
-        """),
-        fixed=code("""
-            optimizer.step()
-            with torch.no_grad():
-                for average, parameter in zip(averaged.parameters(), model.parameters()):
-                    average.lerp_(parameter, 1 - decay)
-                for average, buffer in zip(averaged.buffers(), model.buffers()):
-                    average.copy_(buffer)
-        """),
-        symptom=(
-            "With d and 1 - d exchanged the average is the last step's weights with a little noise; with a decay that "
-            "is itself updated, or an update per epoch, it is something else again. With BatchNorm's buffers left at "
-            "their initial values, good weights give bad predictions."
-        ),
-        needs="declare average=d",
-        reported=("https://github.com/huggingface/diffusers/issues/1864",),
-    ),
-    Bug(
-        id="resume-incomplete",
-        subject=SUBJECT,
-        severity="bug",
-        title="a resumed training is not the one that was interrupted",
-        hint="save and load the optimizer, the scheduler, the random numbers and the epoch together with the model",
-        broken=code("""
-            torch.save(model.state_dict(), path)
-
-            model.load_state_dict(torch.load(path))
-        """),
-        fixed=code("""
-            rng = torch.get_rng_state()
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng}, path)
-
-            state = torch.load(path)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
-        """),
-        symptom=(
-            "k steps, a save, a load and k more steps end elsewhere than 2 k steps in one go: the momentum is gone, "
-            "the learning rate is the initial one, or the data come in another order. The loss jumps where the "
-            "training resumes."
-        ),
-        needs="declare save=... and load=...",
-        reported=(
-            "https://github.com/EvolvingLMMs-Lab/OneVision-Encoder/pull/65",
-            "https://github.com/huggingface/transformers/issues/11504",
-            "https://github.com/huggingface/accelerate/issues/4283",
-        ),
-    ),
-    Bug(
-        id="state-differs",
-        subject=SUBJECT,
-        severity="bug",
-        title="buffers such as running statistics are not those of the training batches",
-        hint="run each training batch through the model once, in train mode, and nothing else in that mode",
-        broken=code("""
-            model.train()
-            with torch.no_grad():
-                model(torch.randn(64, 1, 28, 28))  # to see the shapes
-            train_one_epoch(model, train_loader, loss_fn, optimizer)
-        """),
-        fixed=code("""
-            model.eval()
-            with torch.no_grad():
-                model(torch.randn(64, 1, 28, 28))  # to see the shapes
-            model.train()
-            train_one_epoch(model, train_loader, loss_fn, optimizer)
-        """),
-        symptom=(
-            "The parameters are right, but the buffers differ from those of a replay of the same batches, and none of "
-            "the bugs on this page explains it. The predictions in eval mode are off, those in train mode are not."
         ),
     ),
 )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from mnist_loop.bugs.bug import Bug, code
+from mnist_loop.bugs.bug import OVER_BATCHES, Bug, code
 
 SUBJECT = "resources"
 
 BUGS = (
     Bug(
         id="graph-leak",
-        subject=SUBJECT,
-        severity="bug",
         title="the graphs of earlier batches are kept alive",
+        law="The graph of a forward is gone two steps later: what is kept of a loss is its value.",
         hint="keep numbers, not graphs: loss.item() or loss.detach()",
         broken=code("""
             total = 0.0
@@ -35,6 +34,8 @@ BUGS = (
             "The sum has a history, which holds on to what each batch's graph still holds. Memory grows with each "
             "step, and the training ends after hours, out of memory, at a line that has nothing to do with it."
         ),
+        explains=("retain-graph",),
+        lines=(r"\+= *loss\b(?!\.)|append\((loss|outputs?)\)",),
         reported=(
             "https://pytorch.org/docs/stable/notes/faq.html",
             "https://github.com/ray-project/ray/pull/40940",
@@ -43,9 +44,9 @@ BUGS = (
     ),
     Bug(
         id="retain-graph",
-        subject=SUBJECT,
         severity="cost",
         title="backward() is told to keep a graph that no one goes through again",
+        law="A backward pass frees the tensors that it needed: a graph is kept for a second pass only.",
         hint="call loss.backward() without retain_graph=True",
         broken=code("""
             for images, labels in train_loader:
@@ -66,6 +67,7 @@ BUGS = (
             "once. It is often put in to silence `Trying to backward through the graph a second time`, whose cause is "
             "a tensor from an earlier batch that should have been detached."
         ),
+        lines=(r"retain_graph\s*=\s*True|create_graph\s*=\s*True",),
         reported=(
             "https://github.com/pytorch/pytorch/issues/40005",
             "https://github.com/EagleW/Writing-editing-Network/issues/3",
@@ -73,9 +75,9 @@ BUGS = (
     ),
     Bug(
         id="sync-every-step",
-        subject=SUBJECT,
         severity="cost",
         title="each step waits for the device",
+        law="No tensor's value is read into Python in each step: on a GPU each read waits for all work to end.",
         hint="read losses every hundred batches or once an epoch, and sum them on the device until then",
         broken=code("""
             total = 0.0
@@ -94,6 +96,8 @@ BUGS = (
             "item(), float(), print() and tolist() on a tensor wait until the GPU has computed it; meanwhile nothing "
             "is queued, and the GPU idles until the next launch. On the CPU it costs nothing."
         ),
+        lines=(r"\.item\(\)|\.tolist\(|\.cpu\(|float\(\w*loss",),
+        loop_over=OVER_BATCHES,
         reported=(
             "https://github.com/meta-pytorch/torchtune/pull/522",
             "https://github.com/openvdb/fvdb-reality-capture/pull/144",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mnist_loop.bugs import BUGS, Bug
-from mnist_loop.verdict.finding import CATCH_ALL, ENDED, SEVERITIES, Finding, Judgement
+from mnist_loop.verdict.finding import ENDED, SEVERITIES, Finding, Judgement
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
             diagnoses.append(Diagnosis(causes[0], len(findings), consequences))
     return sorted(
         diagnoses,
-        key=lambda d: (SEVERITIES.index(d.bug.severity), d.id not in ENDED, d.id in CATCH_ALL, -d.count),
+        key=lambda d: (SEVERITIES.index(d.bug.severity), d.id not in ENDED, d.bug.catch_all, -d.count),
     )
 
 

@@ -1,15 +1,11 @@
-"""What ``--list`` and ``--explain`` show, without torch: the laws are read from their source, not imported."""
+"""What ``--list`` and ``--explain`` show, without torch."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 from mnist_loop.bugs import BUGS, SUBJECTS, Bug
 from mnist_loop.support.console import Block, Paragraph, Styled, TextTable, paragraphs
-from mnist_loop.verification import laws
 
 SEVERITY_STYLES = {"bug": "bad", "cost": "warn", "info": "warn"}
 
@@ -33,7 +29,7 @@ def explanation(bug: Bug) -> Iterator[Block]:
     yield Paragraph(f"{bug.id}: {bug.title}", "strong")
     yield Paragraph(f"{bug.severity}, {bug.subject}", "faint")
     for name, text in (
-        ("The law", law_texts().get(bug.id, "")),
+        ("The law", bug.law),
         ("How it shows", bug.symptom),
         ("Needs", f"{bug.needs}." if bug.needs else ""),
         ("Not decided", bug.undecided),
@@ -49,18 +45,3 @@ def explanation(bug: Bug) -> Iterator[Block]:
             Paragraph("Reported in:"),
             *(Paragraph(address, indent=4, verbatim=True) for address in bug.reported),
         )
-
-
-@cache
-def law_texts() -> dict[str, str]:
-    """Return the text of each law, by the id of its bug."""
-    found = {}
-    for file in sorted(Path(laws.__path__[0]).glob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if not isinstance(node, ast.FunctionDef):
-                continue
-            for decorator in node.decorator_list:
-                match decorator:
-                    case ast.Call(func=ast.Name(id="law"), args=[ast.Constant(value=str(id_)), *_]):
-                        found[id_] = " ".join((ast.get_docstring(node) or "").split())
-    return found

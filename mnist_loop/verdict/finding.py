@@ -12,12 +12,10 @@ if TYPE_CHECKING:
     from mnist_loop.verification.cases.case import Case
 
 SEVERITIES = ("bug", "cost", "info")
-# They say what differs and not why: a finding that names the reason goes before them.
-CATCH_ALL = ("loss-differs", "gradient-differs", "update-differs", "state-differs", "metric-differs", "loop-raises")
 # The ways in which a loop ends its process; they explain whatever else was found in the same case.
-ENDED = ("loop-hangs", "loop-exits", "loop-crashes", "loop-exhausts-memory")
+ENDED = tuple(bug.id for bug in BUGS.values() if bug.ends)
 # The ones that no law decides: they hold in each case from which the loop came back.
-WITHOUT_LAW = ("loop-hangs", "loop-exits", "loop-crashes")
+WITHOUT_LAW = tuple(bug.id for bug in BUGS.values() if bug.ends and not bug.law)
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ class Finding:
         time: when it first showed, as a number of events.
         text: the evidence.
         case: where it showed; None for a training that was watched as it is.
-        explains: ids of the laws that a loop with this bug breaks as well.
         consequence_of: the id of the finding in the same case that explains this one; None if there is none.
     """
 
@@ -37,7 +34,6 @@ class Finding:
     time: int
     text: str
     case: Case | None = None
-    explains: tuple[str, ...] = ()
     consequence_of: str | None = None
 
     @property
@@ -52,7 +48,7 @@ class Finding:
 
     def is_cause_of(self, id: str) -> bool:  # noqa: A002  # the catalogue's word
         """Say whether a loop with this bug breaks the law ``id`` because of it."""
-        return id not in ENDED and (self.id in ENDED or id in self.explains)
+        return id not in ENDED and (self.id in ENDED or id in self.bug.explains)
 
 
 @dataclass
@@ -87,5 +83,5 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
         result.append(replace(finding, consequence_of=cause))
     return sorted(
         result,
-        key=lambda f: (f.consequence_of is not None, SEVERITIES.index(f.severity), f.id in CATCH_ALL, f.time),
+        key=lambda f: (f.consequence_of is not None, SEVERITIES.index(f.severity), f.bug.catch_all, f.time),
     )

@@ -111,7 +111,7 @@ class Verdict:
 
     def likely_line(self, diagnosis: Diagnosis) -> SourceLine | None:
         """Return the line in which a bug most likely is; None if that cannot be told."""
-        return likely_line(diagnosis.id, self.file, self.lines)
+        return likely_line(diagnosis.bug, self.file, self.lines)
 
     def snippet(self, diagnosis: Diagnosis) -> str:
         """Return code that shows a bug again; "" without a case."""

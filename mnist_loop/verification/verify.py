@@ -18,6 +18,7 @@ import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
 from mnist_loop.support.device import resolve_device
 from mnist_loop.verdict.finding import ENDED, Finding, Judgement
@@ -33,13 +34,7 @@ from mnist_loop.verification.recording.packing import unpack
 from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Sandbox, can_isolate, start_method
 
 MOST_ENDS = 2  # times that a loop may end its process before no further case is tried
-KINDS = {
-    "hang": "loop-hangs",
-    "exit": "loop-exits",
-    "crash": "loop-crashes",
-    "pipe": "loop-crashes",
-    "memory": "loop-exhausts-memory",
-}
+KINDS = {kind: bug.id for bug in BUGS.values() for kind in bug.ends}
 
 
 def verify(loop: object, evaluate: object = None, options: Options | None = None, **declared: object) -> Verdict:

@@ -1,6 +1,7 @@
-"""The catalogue of bugs: stable ids, snippets that are Python, texts in one form, and a page that is what it makes."""
+"""The catalogue of bugs: each has a law and a mutant, ids stay, snippets are Python, and the page is up to date."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import pytest
 from mnist_loop import UserError
 from mnist_loop.bugs import BUGS, MODULES, SUBJECTS, get
 from mnist_loop.bugs.page import render
+from mnist_loop.verdict.finding import SEVERITIES
 from mnist_loop.verification.binding.intentions import NAMES
+from mnist_loop.verification.laws.judge import LAWS
+from tests.loops.mutants import MUTANTS
 
 
 def words(text):
@@ -37,122 +41,154 @@ IDS = words("""
     leaves-global-state leaves-threads
 """)
 
-COSTS = {"evaluates-with-grad", "retain-graph", "sync-every-step", "leaves-global-state", "leaves-threads"}
-INFOS = {"accumulation-mean-of-means", "test-shuffled", "input-altered", "metric-differs"}
-UNDECIDED = {"worker-seeds-equal", "replica-bypassed"}
 
-IMPERATIVES = words("""
-    apply average bound build call change check choose clip compute copy divide draw evaluate freeze give iterate keep
-    leave let look make minimise move pass put read remove return run save seed shuffle split step stop train turn
-    update weight
-""")
-
-bugs = pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.id) for bug in BUGS.values()])
+def place(module):
+    """The name of a module without its package."""
+    return module.rpartition(".")[2]
 
 
-def test_the_ids_are_stable():
-    """The catalogue has these bugs and no others, each once, in kebab-case."""
-    ids = [bug.id for module in MODULES for bug in module.BUGS]
-    assert ids == list(BUGS) == IDS
-    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in ids)
+def missing(bugs, laws, mutants):
+    """Yield what is missing or in the wrong place, given the subject of each entry, each law and each mutant."""
+    for id_, subject in bugs.items():
+        if BUGS[id_].undecided:
+            if id_ in laws or mutants.get(id_):
+                yield f"{id_} is undecided and has a law or a mutant: remove either"
+            continue
+        if BUGS[id_].law and id_ not in laws:
+            yield f"{id_} has no law: write it in mnist_loop/verification/laws/{subject}.py"
+        if not BUGS[id_].law and (id_ in laws or not BUGS[id_].ends):
+            yield f"{id_} has no text of its law: give law= in mnist_loop/bugs/{subject}.py"
+        if not mutants.get(id_):
+            yield f"{id_} has no mutant: write one in tests/loops/mutants/{subject}.py"
+        for what, found in (("law", {laws.get(id_, subject)}), ("mutant", mutants.get(id_, set()))):
+            for other in sorted(found - {subject}):
+                yield f"the {what} of {id_} stands in {other}.py: move it to {subject}.py, the subject of the entry"
+    for id_ in sorted(set(mutants) - set(bugs)):
+        yield f"a mutant has the bug {id_}, which has no entry in mnist_loop/bugs/"
 
 
-def test_subjects_follow_each_other():
-    """A module is a subject, and the subjects come in the order in which they are listed."""
-    assert [{bug.subject for bug in module.BUGS} for module in MODULES] == [{subject} for subject in SUBJECTS]
+def test_each_bug_has_its_entry_its_law_and_its_mutant():
+    """All three are in the module of one subject. A law without an entry is refused where it is registered."""
+    mutants = {}
+    for mutant in MUTANTS:
+        mutants.setdefault(mutant.bug, set()).add(place(mutant.loop.__module__))
+    bugs = {bug.id: place(module.__name__) for module in MODULES for bug in module.BUGS}
+    assert list(bugs) == list(BUGS), "two bugs have one id"
+    laws = {law.id: place(law.body.__module__) for law in LAWS.values()}
+    assert not (found := list(missing(bugs, laws, mutants))), "\n".join(found)
 
 
-@bugs
-def test_severity(bug):
-    """What makes no result wrong is a cost or an information, and never fails a verification."""
-    assert bug.severity == ("cost" if bug.id in COSTS else "info" if bug.id in INFOS else "bug")
+def test_what_is_missing_is_said():
+    """Without its law, without its mutant, and with either under another subject."""
+    bug = {"step-missing": "gradients"}
+    place, elsewhere = {"step-missing": "gradients"}, {"step-missing": "losses"}
+    mutant = {"step-missing": {"gradients"}}
+    assert list(missing(bug, place, mutant)) == []
+    for laws, mutants, says in (
+        ({}, mutant, "step-missing has no law"),
+        (place, {}, "step-missing has no mutant"),
+        (elsewhere, mutant, "the law of step-missing stands in losses.py"),
+        (place, {"step-missing": {"gradients", "losses"}}, "the mutant of step-missing stands in losses.py"),
+        (place, {**mutant, "no-bug": {"losses"}}, "a mutant has the bug no-bug"),
+    ):
+        (sentence,) = missing(bug, laws, mutants)
+        assert sentence.startswith(says)
 
 
-@bugs
-def test_what_is_not_decided_says_why(bug):
-    """Two bugs cannot be decided by a run of the loop on one machine; the reason is a sentence."""
-    assert bool(bug.undecided) == (bug.id in UNDECIDED)
-    assert not (bug.undecided and bug.needs)
-    assert not bug.undecided or bug.undecided.endswith(".")
+def test_ids_stay():
+    """No id of the list is gone, and each is in kebab-case."""
+    assert set(IDS) <= set(BUGS)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in BUGS)
 
 
-@bugs
-@pytest.mark.parametrize("state", ["broken", "fixed"])
-def test_snippets_are_python(bug, state):
-    """Broken and fixed code compiles, is 3 to 12 lines short, and is not indented as a whole."""
-    snippet = getattr(bug, state)
-    compile(snippet, bug.id, "exec")
-    lines = snippet.splitlines()
-    assert 3 <= len(lines) <= 12
-    assert max(map(len, lines)) <= 100
-    assert all(line == line.rstrip() for line in lines)
-    assert lines[0]
-    assert lines[-1]
+def test_each_module_is_a_subject():
+    """No two modules have one heading."""
+    assert len(set(SUBJECTS)) == len(MODULES)
+    assert [bug.subject for bug in BUGS.values()] == [module.SUBJECT for module in MODULES for _ in module.BUGS]
 
 
-@bugs
-def test_the_fix_changes_something(bug):
-    """The two programs differ, comments apart."""
-    assert ast.dump(ast.parse(bug.broken)) != ast.dump(ast.parse(bug.fixed))
+def test_what_explains_what_has_no_cycle():
+    """Of two bugs that explain each other, neither would be the primary one. Each id is that of another law, once."""
+    for bug in BUGS.values():
+        assert set(bug.explains) <= set(LAWS) - {bug.id}, bug.id
+        assert len(set(bug.explains)) == len(bug.explains), bug.id
+        # A catch-all says what differs and not why.
+        assert not bug.catch_all or all(BUGS[name].catch_all for name in bug.explains), bug.id
+    assert list(graphlib.TopologicalSorter({bug.id: bug.explains for bug in BUGS.values()}).static_order())
 
 
-@bugs
-def test_hints_are_imperative(bug):
-    """A hint begins with what to do, is one line, and leaves the full stop to whoever prints it."""
-    assert bug.hint.split()[0] in IMPERATIVES
-    assert "\n" not in bug.hint
-    assert not bug.hint.endswith(".")
+def test_snippets_are_python():
+    """Broken and fixed code compiles, is 3 to 12 lines short, and is not indented as a whole; the two differ."""
+    for bug in BUGS.values():
+        for snippet in (bug.broken, bug.fixed):
+            compile(snippet, bug.id, "exec")
+            lines = snippet.splitlines()
+            assert 3 <= len(lines) <= 12, bug.id
+            assert max(map(len, lines)) <= 100, bug.id
+            assert all(line == line.rstrip() for line in lines), bug.id
+            assert lines[0], bug.id
+            assert lines[-1], bug.id
+        assert ast.dump(ast.parse(bug.broken)) != ast.dump(ast.parse(bug.fixed)), bug.id
 
 
-@bugs
-def test_titles_are_one_line(bug):
-    """A title fits behind "step 2: " as well as into a table."""
-    assert bug.title[0].islower()
-    assert "\n" not in bug.title
-    assert not bug.title.endswith(".")
-    assert len(bug.title) <= 100
+def test_texts_fit_where_they_are_shown():
+    """A title stands behind an id, a hint before a full stop; a symptom, a law and a reason are whole sentences."""
+    for bug in BUGS.values():
+        assert bug.severity in SEVERITIES, bug.id
+        assert bug.title[0].islower(), bug.id
+        assert len(bug.title) <= 100, bug.id
+        assert bug.hint[0].islower(), bug.id
+        assert not bug.title.endswith("."), bug.id
+        assert not bug.hint.endswith("."), bug.id
+        assert re.search(r"\.\)?$", bug.symptom), bug.id
+        assert len(re.findall(r"[.?!]\)?(?= |$)", bug.symptom)) <= 3, bug.id
+        for sentence in (bug.law, bug.undecided):
+            assert not sentence or (sentence[0].isupper() or sentence.startswith("torch")), bug.id
+            assert not sentence or sentence.endswith("."), bug.id
+        for text in (bug.title, bug.hint, bug.symptom, bug.law, bug.needs, bug.undecided):
+            assert "\n" not in text, bug.id
+            assert "  " not in text, bug.id
 
 
-@bugs
-def test_symptoms_are_one_to_three_sentences(bug):
-    """Whole sentences, each with its full stop."""
-    assert re.search(r"\.\)?$", bug.symptom)
-    assert 1 <= len(re.findall(r"[.?!]\)?(?= |$)", bug.symptom)) <= 3
-    assert "\n" not in bug.symptom
-    assert "  " not in bug.symptom
+def test_patterns_are_regular_expressions():
+    """A pattern that could not be compiled would fail only once its bug is found."""
+    for bug in BUGS.values():
+        for pattern in (*bug.lines, *filter(None, [bug.loop_over])):
+            re.compile(pattern)
 
 
-@bugs
-def test_what_is_to_be_declared_can_be_declared(bug):
-    """Each ``name=`` after "declare" is an intention."""
-    declared = [text.partition("declare ")[2] for text in (bug.needs, bug.hint)]
-    for text in [*declared, bug.needs]:
-        assert set(re.findall(r"(\w+)=", text)) <= set(NAMES), text
+def test_what_is_to_be_declared_can_be_declared():
+    """Each ``name=`` after "declare" is an intention. What no run decides needs none."""
+    for bug in BUGS.values():
+        declared = [text.partition("declare ")[2] for text in (bug.needs, bug.hint)]
+        for text in [*declared, bug.needs]:
+            assert set(re.findall(r"(\w+)=", text)) <= set(NAMES), bug.id
+        assert not (bug.undecided and bug.needs), bug.id
 
 
-@bugs
-def test_reports_are_addresses(bug):
+def test_reports_are_addresses():
     """Full addresses, each once: of an issue, a pull request or a page."""
-    assert len(set(bug.reported)) == len(bug.reported)
-    for address in bug.reported:
-        assert re.fullmatch(r"https://(github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+|[\w.]+/\S+\.html)", address)
+    for bug in BUGS.values():
+        assert len(set(bug.reported)) == len(bug.reported), bug.id
+        for address in bug.reported:
+            assert re.fullmatch(r"https://(github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+|[\w.]+/\S+\.html)", address)
 
 
-@bugs
-def test_bugs_that_are_mentioned_exist(bug):
+def test_bugs_that_are_mentioned_exist():
     """A text that sends the reader on to another bug names one that is there."""
-    for name in re.findall(r"\b[a-z]+(?:-[a-z]+){2,}\b", " ".join((bug.title, bug.hint, bug.symptom, bug.needs))):
-        assert name in BUGS
+    for bug in BUGS.values():
+        for name in re.findall(r"\b[a-z]+(?:-[a-z]+){2,}\b", " ".join((bug.title, bug.hint, bug.symptom, bug.needs))):
+            assert name in BUGS, bug.id
 
 
-@bugs
-def test_a_bug_is_found_by_its_id(bug):
+def test_a_bug_is_found_by_its_id():
     """By its id, and by no other spelling of it; another spelling is told which one was meant."""
-    assert get(bug.id) is bug
-    for text in (bug.id.upper(), bug.id.replace("-", "_"), f" {bug.id} ", bug.id.replace("-", " ")):
-        with pytest.raises(UserError, match=rf"did you mean {bug.id}\?$") as refused:
-            get(text)
-        assert str(refused.value).startswith(repr(text))
+    for bug in BUGS.values():
+        assert get(bug.id) is bug
+        for text in (bug.id.upper(), bug.id.replace("-", "_"), f" {bug.id} ", bug.id.replace("-", " ")):
+            with pytest.raises(UserError, match=rf"did you mean {bug.id}\?$") as refused:
+                get(text)
+            assert str(refused.value).startswith(repr(text))
 
 
 @pytest.mark.parametrize(
@@ -186,15 +222,15 @@ def test_the_page_is_up_to_date(request):
     assert (request.config.rootpath / "docs" / "bugs.md").read_text(encoding="utf-8") == render()
 
 
-@bugs
-def test_the_page_has_each_bug_in_its_table_and_in_full(bug):
+def test_the_page_has_each_bug_in_its_table_and_in_full():
     """With everything that is known of it, and one heading that the table's link leads to."""
     page = render()
-    assert page.count(f"\n### {bug.id}\n") == 1
-    assert page.count(f"\n| [{bug.id}](#{bug.id}) | {bug.severity} | {bug.title} | ") == 1
-    in_full = page.partition(f"\n### {bug.id}\n")[2].partition("\n### ")[0]
-    for text in (bug.symptom, bug.hint, bug.broken, bug.fixed, bug.needs, bug.undecided, *bug.reported):
-        assert text in in_full
+    for bug in BUGS.values():
+        assert page.count(f"\n### {bug.id}\n") == 1
+        assert page.count(f"\n| [{bug.id}](#{bug.id}) | {bug.severity} | {bug.title} | ") == 1
+        in_full = page.partition(f"\n### {bug.id}\n")[2].partition("\n### ")[0]
+        for text in (bug.symptom, bug.hint, bug.broken, bug.fixed, bug.needs, bug.undecided, *bug.reported):
+            assert text in in_full, bug.id
 
 
 def test_the_tables_have_no_ragged_row():

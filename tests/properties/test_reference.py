@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
+from mnist_loop.bugs import BUGS
 from mnist_loop.verdict.finding import Judgement
 from mnist_loop.verification.binding.bind import bind
 from mnist_loop.verification.binding.contract import Contract, Description
@@ -154,7 +155,7 @@ def test_the_law_holds(loop, loading, checkpoints, device, part, law):
     broken = next(found, None)
     if broken is not None:
         cause = f", a consequence of {broken.consequence_of}" if broken.consequence_of else ""
-        raise AssertionError(f"{broken.text}\n{law}{cause}, in {part} with {broken.case!r}\n{LAWS[law].text}")
+        raise AssertionError(f"{broken.text}\n{law}{cause}, in {part} with {broken.case!r}\n{BUGS[law].law}")
     decided = any(law in judgement.held for judgement in trial)
     reasons = {judgement.not_run[law] for judgement in trial if law in judgement.not_run}
     expected = why_not_run(law, part, str(device))

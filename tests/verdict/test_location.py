@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from mnist_loop.bugs import BUGS
-from mnist_loop.verdict.location import PATTERNS, likely_line
+from mnist_loop.verdict.location import likely_line
 from mnist_loop.verification.binding.bind import bind
 from tests.loops.mutants import MUTANTS
 
@@ -59,8 +59,8 @@ NAMED = {
     "gradients.forgets_the_momentum": "optimizer.state.clear()",
     "gradients.wakes_everything": "parameter.requires_grad = True",
     "gradients.FrozenInName": "self.model = model.requires_grad_(True)",
-    "gradients.trains_a_copy": "model = copy.deepcopy(model).to(device)",
-    "gradients.KeepsACopy": "self.net = copy.deepcopy(net)",
+    "conduct.trains_a_copy": "model = copy.deepcopy(model).to(device)",
+    "conduct.KeepsACopy": "self.net = copy.deepcopy(net)",
     "losses.softmax_then_cross_entropy": "probabilities = F.softmax(model(inputs), dim=1)",
     "losses.appends_a_softmax": "classifier = nn.Sequential(net, nn.Softmax(dim=-1))",
     "losses.TrainsOnProbabilities": "return self.model(x.to(self.device)).softmax(-1)",
@@ -83,8 +83,8 @@ NAMED = {
     "modes.DropsInForward": "return self.loss_fn(self.model(F.dropout(x, 0.1)), y), len(y)",
     "precision.steps_past_the_scaler": "optimizer.step()",
     "precision.HalfwayToAmp": "self.optimizer.step()",
-    "precision.clips_scaled_gradients": "clip_grad_norm_(model.parameters(), 0.5)",
-    "precision.unscales_too_late": "torch.nn.utils.clip_grad_norm_(net.parameters(), clip)",
+    "clipping.clips_scaled_gradients": "clip_grad_norm_(model.parameters(), 0.5)",
+    "clipping.unscales_too_late": "torch.nn.utils.clip_grad_norm_(net.parameters(), clip)",
     "precision.scales_in_half": "loss = F.cross_entropy(model(inputs).half(), targets)",
     "precision.LossInHalf": "log_probs = self.net(x.to(self.device)).half().log_softmax(dim=1)",
     "precision.weighs_in_half": 'losses = F.nll_loss(model(data), target, reduction="none").half()',
@@ -94,17 +94,17 @@ NAMED = {
     "resources.RetainsForLater": "loss.backward(retain_graph=True)",
     "resources.reads_each_loss": "total += loss.item() * len(targets)",
     "resources.ChecksEachLoss": "if not math.isfinite(float(loss.detach())):",
-    "resources.Heartbeat": "threading.Thread(target=self.watch, daemon=True).start()",
+    "conduct.Heartbeat": "threading.Thread(target=self.watch, daemon=True).start()",
     "schedules.schedules_first": "scheduler.step()",
     "schedules.AdjustsThenTrains": "self.lr_scheduler.step()",
     "schedules.schedules_each_batch": "scheduler.step()",
     "schedules.schedules_in_both_loops": "sched.step()",
     "schedules.schedules_each_micro_batch": "scheduler.step()",
     "schedules.SchedulesInTheLoop": "self.scheduler.step()",
-    "schedules.clips_too_late": "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.05)",
-    "schedules.ClipsInItsCallback": "clip_grad_norm_(self.net.parameters(), self.grad_clip)",
-    "schedules.clips_the_parts": "clip_grad_norm_(model.parameters(), 0.05)",
-    "schedules.ClipsEachGradient": "clip_grad_norm_(self.model.parameters(), self.max_grad_norm)",
+    "clipping.clips_too_late": "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.05)",
+    "clipping.ClipsInItsCallback": "clip_grad_norm_(self.net.parameters(), self.grad_clip)",
+    "clipping.clips_the_parts": "clip_grad_norm_(model.parameters(), 0.05)",
+    "clipping.ClipsEachGradient": "clip_grad_norm_(self.model.parameters(), self.max_grad_norm)",
     "state.keeps_a_reference": "best_loss, best = loss, model.state_dict()",
     "state.CopiesTheDict": "self.best_weights = copy.copy(self.net.state_dict())",
 }
@@ -113,7 +113,7 @@ NAMED = {
 def named(mutant):
     """Return the line that is named for a mutant."""
     where = bind(mutant.loop).location
-    return likely_line(mutant.bug, where.file, (where.line, where.end))
+    return likely_line(BUGS[mutant.bug], where.file, (where.line, where.end))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
@@ -132,8 +132,7 @@ def test_a_line_is_named_for_more_than_half_of_the_mutants():
 
 def test_each_pattern_is_of_a_bug_and_names_a_line():
     """No pattern is left that does nothing."""
-    assert set(PATTERNS) <= set(BUGS)
-    assert set(PATTERNS) == {mutant.bug for mutant in MUTANTS if mutant.name in NAMED}
+    assert {bug.id for bug in BUGS.values() if bug.lines} == {m.bug for m in MUTANTS if m.name in NAMED}
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ def search(tmp_path):
             if lines[number - 1].strip() and not lines[number - 1].startswith(" " * (indent + 1)):
                 break
             last = number
-        found = likely_line(bug, str(file), (first, last))
+        found = likely_line(BUGS[bug], str(file), (first, last))
         return found and (found.line, found.text)
 
     return do
@@ -161,7 +160,7 @@ def test_the_line_is_given_as_it_stands(search, tmp_path, monkeypatch):
     """With its indentation; the place is the file as it is found from here."""
     source = "def train(model, loader):\n    for x in loader:\n        loss.backward()  # here\n"
     assert search("zero-grad-missing", source) == (3, "        loss.backward()  # here")
-    found = likely_line("zero-grad-missing", str(tmp_path / "my_train.py"), (1, 3))
+    found = likely_line(BUGS["zero-grad-missing"], str(tmp_path / "my_train.py"), (1, 3))
     assert found.place == f"{tmp_path / 'my_train.py'}:3"
     monkeypatch.chdir(tmp_path)
     assert found.place == "my_train.py:3"
@@ -251,9 +250,9 @@ def test_without_a_source_there_is_no_line(tmp_path):
     for content in (None, b"def train(:", b"'''", b"\xff\xfe", b"# coding: nonsense", b"\x00"):
         if content is not None:
             file.write_bytes(content)
-        assert likely_line("step-missing", str(file), (1, 1)) is None
+        assert likely_line(BUGS["step-missing"], str(file), (1, 1)) is None
     file.write_text("loss.backward()")
-    assert likely_line("step-missing", None, (1, 1)) is None
-    assert likely_line("step-missing", str(file), None) is None
-    assert likely_line("loop-crashes", str(file), (1, 1)) is None
-    assert likely_line("step-missing", str(file), (1, 1)).line == 1
+    assert likely_line(BUGS["step-missing"], None, (1, 1)) is None
+    assert likely_line(BUGS["step-missing"], str(file), None) is None
+    assert likely_line(BUGS["loop-crashes"], str(file), (1, 1)) is None
+    assert likely_line(BUGS["step-missing"], str(file), (1, 1)).line == 1

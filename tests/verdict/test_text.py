@@ -13,19 +13,17 @@ from mnist_loop.support.console import plain_text, text_for
 from mnist_loop.verdict import text
 from mnist_loop.verdict.document import SCHEMA, as_json, document
 from mnist_loop.verdict.expected import Expected
-from mnist_loop.verdict.explain import explanation, law_texts, listing
+from mnist_loop.verdict.explain import explanation, listing
 from mnist_loop.verdict.finding import WITHOUT_LAW, Finding, Judgement
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.cases.case import Case
-from mnist_loop.verification.laws.judge import LAWS
 
 CASE = Case(samples=8, lr=0.1)
 
 
 def finding(bug, consequence_of=None, shows="step 1: it differs", case=CASE):
-    explained = LAWS[bug].explains if bug in LAWS else ()
-    return Finding(bug, 3, shows, case, explained, consequence_of)
+    return Finding(bug, 3, shows, case, consequence_of)
 
 
 def verdict(*findings, held=("graph-leak", "step-missing"), not_run=None, expected=(), only=None, **attributes):
@@ -345,13 +343,7 @@ def test_an_explanation_says_all_that_is_known():
     for bug in BUGS.values():
         page = plain_text(explanation(bug))
         assert page.startswith(f"{bug.id}: {bug.title}\n{bug.severity}, {bug.subject}\n")
-        law = LAWS[bug.id].text if bug.id in LAWS else ""
-        for part in (law, bug.symptom, bug.needs, bug.undecided, bug.hint, *bug.reported):
+        for part in (bug.law, bug.symptom, bug.needs, bug.undecided, bug.hint, *bug.reported):
             assert part in page, bug.id
         for code in (bug.broken, bug.fixed):
             assert all(line.rstrip() in page for line in code.splitlines()), bug.id
-
-
-def test_the_laws_are_read_as_they_are_written():
-    """Without importing them: each law is found, with its text."""
-    assert law_texts() == {id_: law.text for id_, law in LAWS.items()}

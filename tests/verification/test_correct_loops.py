@@ -10,6 +10,7 @@ import warnings
 import pytest
 from hypothesis import settings
 
+from mnist_loop.bugs import BUGS
 from mnist_loop.verdict.finding import ENDED
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.laws.judge import LAWS
@@ -85,7 +86,7 @@ def test_no_alarm_in_drawn_cases(loop, request):
     if seed is None or not str(seed).isdigit():
         seed = random.SystemRandom().randrange(2**32) if by_night else 0
     # What a framework is known to break, with its consequences, would end the search in the first case.
-    laws = tuple(id_ for id_ in LAWS if not any(id_ == known or id_ in LAWS[known].explains for known in loop.breaks))
+    laws = tuple(id_ for id_ in LAWS if not any(id_ == known or id_ in BUGS[known].explains for known in loop.breaks))
     count = BY_NIGHT if by_night else DRAWN
     found = quietly(loop, Options(fixed_cases=0, random_cases=count, seed=int(seed), timeout=TIMEOUT_S, laws=laws))
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")

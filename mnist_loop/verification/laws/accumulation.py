@@ -1,4 +1,4 @@
-"""Gradient accumulation, where it is declared: several batches make one step, as one large batch would."""
+"""Gradient accumulation: several batches make one step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from mnist_loop.verification.recording.arithmetic import add, norm, scale
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import Window
 
-EXPLAINS = ("gradient-differs", "update-differs", "metric-differs")
 UNDECLARED = "declare accumulate=N for a loop that accumulates"
 
 
@@ -27,9 +26,8 @@ def equal(window: Window) -> bool:
     return len({len(forward.samples) for forward in window.forwards}) == 1
 
 
-@law("zero-grad-per-micro-batch", explains=(*EXPLAINS, "accumulation-tail"))
+@law("zero-grad-per-micro-batch")
 def each_micro_batch_counts(trace: Trace) -> Iterator[Evidence]:
-    """A step applies the gradients of all batches since the last step, not those of the last one alone."""
     for window in accumulated(trace):
         count = len(window.forwards)
         last = window.parts[-1]
@@ -38,9 +36,8 @@ def each_micro_batch_counts(trace: Trace) -> Iterator[Evidence]:
                 yield window.time, f"{window.name}: the gradient is that of the last of {count} batches alone"
 
 
-@law("zero-grad-drops-tail", explains=(*EXPLAINS, "accumulation-tail", "zero-grad-per-micro-batch"))
+@law("zero-grad-drops-tail")
 def the_open_window_of_an_epoch_is_not_lost(trace: Trace) -> Iterator[Evidence]:
-    """What an epoch's last batches brought is applied, too, where they do not fill a window."""
     for window in accumulated(trace):
         epochs = [forward.epoch for forward in window.forwards]
         if len(set(epochs)) < 2:
@@ -56,18 +53,16 @@ def the_open_window_of_an_epoch_is_not_lost(trace: Trace) -> Iterator[Evidence]:
                 break
 
 
-@law("accumulation-not-divided", explains=EXPLAINS)
+@law("accumulation-not-divided")
 def micro_batches_are_averaged(trace: Trace) -> Iterator[Evidence]:
-    """N batches of B samples make the step of one batch of N B samples, not one N times as long."""
     for window in accumulated(trace):
         if len(window.forwards) > 1 and window.is_applied(add(*window.parts)):
             factor = norm(window.applied) / norm(window.mean)
             yield window.time, f"{window.name}: the gradient is {factor:.4g} times that of one large batch"
 
 
-@law("accumulation-mean-of-means", explains=EXPLAINS)
+@law("accumulation-mean-of-means")
 def each_sample_of_a_window_counts_the_same(trace: Trace) -> Iterator[Evidence]:
-    """Samples of a small last batch weigh as much in a step as those of the others."""
     for window in accumulated(trace):
         count = len(window.forwards)
         if not equal(window) and window.is_applied(window.weighted([1] * count)):
@@ -75,9 +70,8 @@ def each_sample_of_a_window_counts_the_same(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: batches of {sizes} samples were given the same weight"
 
 
-@law("accumulation-tail", explains=(*EXPLAINS, "accumulation-mean-of-means"))
+@law("accumulation-tail")
 def a_partial_window_is_divided_by_its_own_number(trace: Trace) -> Iterator[Evidence]:
-    """The batches left at an epoch's end make a step of full length."""
     count = trace.declared.accumulate
     wrong_windows = accumulated(trace)
     last = trace.windows[-1]

@@ -1,4 +1,4 @@
-"""Data: which samples are seen, in what order, and as what."""
+"""Data: which samples are seen, in what order, how often, and as what."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ def is_rising(order: tuple[int, ...]) -> bool:
     return list(order) == sorted(order)
 
 
-@law("not-shuffled", explains=("same-order-each-epoch",))
+@law("not-shuffled")
 def training_data_are_shuffled(trace: Trace) -> Iterator[Evidence]:
-    """Training sees the samples in random order: the handed loader shuffles, and the loop must not undo it."""
     must(shuffles(trace), "declare shuffles_itself=True for a loop that makes its own loader")
     found = orders(trace)
     long = [order for order in found if len(order) >= FEWEST and len(set(order)) == len(order)]
@@ -51,7 +50,6 @@ def training_data_are_shuffled(trace: Trace) -> Iterator[Evidence]:
 
 @law("same-order-each-epoch")
 def each_epoch_has_an_order_of_its_own(trace: Trace) -> Iterator[Evidence]:
-    """Two epochs see the samples in different orders."""
     found = [order for order in orders(trace) if len(set(order)) == len(order)]
     must(len(found) > 1 and min(map(len, found)) >= FEWEST, "too few epochs or samples to tell")
     if len(set(found)) == 1 and not is_rising(found[0]):
@@ -61,7 +59,6 @@ def each_epoch_has_an_order_of_its_own(trace: Trace) -> Iterator[Evidence]:
 
 @law("test-shuffled")
 def evaluation_has_a_fixed_order(trace: Trace) -> Iterator[Evidence]:
-    """Evaluation sees the samples in the order of the data set, so that single predictions can be compared."""
     for evaluation in evaluations(trace):
         seen = _seen(evaluation)
         if len(seen) >= FEWEST and len(set(seen)) == len(seen) and not is_rising(seen):
@@ -72,12 +69,11 @@ def _seen(evaluation: EvaluationPass) -> tuple[int, ...]:
     return tuple(sample for forward in evaluation.forwards for sample in forward.samples)
 
 
-@law("no-batches", explains=("loop-raises",))
+@law("no-batches")
 def a_small_data_set_is_trained_on(trace: Trace) -> Iterator[Evidence]:
-    """A data set smaller than one batch is trained on, or refused with an error; it is not passed over in silence."""
     must(trace.case.samples < trace.case.batch_size, "the data set is larger than a batch")
     must(not trace.recording.compiled, "the model is compiled")
-    trained = trace.training or trace.steps or _moved(trace)
+    trained = trace.training or trace.steps or moves_parameters(trace)
     if not trained and trace.failed is None:
         yield (
             0,
@@ -85,38 +81,14 @@ def a_small_data_set_is_trained_on(trace: Trace) -> Iterator[Evidence]:
         )
 
 
-def _moved(trace: Trace) -> bool:
+def moves_parameters(trace: Trace) -> bool:
+    """Return whether any parameter ends with another value than it began with."""
     start, end = trace.recording.start, trace.recording.end
     return any(not torch.equal(start[name], end[name]) for name in trace.recording.parameters)
 
 
-@law("trains-nothing", explains=("no-batches",))
-def the_loop_trains(trace: Trace) -> Iterator[Evidence]:
-    """The loop calls the model on training samples and moves its parameters."""
-    must(trace.failed is None, "the loop raised")
-    must(trace.case.samples >= trace.case.batch_size, "the data set is smaller than a batch")
-    must(not trace.recording.compiled, "the model is compiled")
-    if not trace.training and not trace.steps and not _moved(trace):
-        yield 0, "no forward on training samples, no step, no parameter moved"
-
-
-@law("model-replaced", explains=("trains-nothing", "step-missing", "optimizer-misses-parameters", "update-differs"))
-def the_model_that_is_handed_in_is_trained(trace: Trace) -> Iterator[Evidence]:
-    """The loop trains the model that it is handed, not a copy of it, unless it returns what it trained."""
-    returned = [call.result.state for call in trace.calls if call.what == "train"]
-    must(not any(state is not None for state in returned), "the loop returns a model")
-    must(trace.failed is None, "the loop raised")
-    strangers = [step for step in trace.steps if step.strangers and not step.lr]
-    if not _moved(trace) and trace.recording.copied and strangers:
-        yield (
-            strangers[0].time,
-            f"a copy of the model was called {trace.recording.copied} times and trained; the model was not",
-        )
-
-
-@law("evaluation-duplicates", explains=("metric-differs",))
+@law("evaluation-duplicates")
 def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
-    """One evaluation sees no sample twice."""
     must(not trace.declared.dropout_at_inference, "dropout at inference asks several times")
     for evaluation in evaluations(trace):
         seen = _seen(evaluation)
@@ -125,9 +97,8 @@ def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
             yield evaluation.time, f"samples {', '.join(map(str, twice))} were evaluated more than once"
 
 
-@law("stops-after-first-batch", explains=("metric-differs",))
+@law("stops-after-first-batch")
 def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
-    """An epoch trains on every full batch of the data."""
     must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
     must(trace.case.samples >= 2 * trace.case.batch_size, "the data set has fewer than two batches")
     must(trace.failed is None, "the loop raised")
@@ -140,7 +111,6 @@ def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
 
 @law("batches-repeated")
 def an_epoch_has_each_sample_once(trace: Trace) -> Iterator[Evidence]:
-    """No sample is trained on twice in an epoch while others are left out."""
     must(not any(step.closure for step in trace.steps), "a closure calls the model as often as it likes")
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for epoch, order in zip(trace.epochs, orders(trace), strict=True):
@@ -172,9 +142,8 @@ def _map(trace: Trace, forwards: list[Forward]) -> tuple[float, float] | None:
     return (a, b) if error <= trace.tolerance * (1 + float(y.norm())) else None
 
 
-@law("normalised-differently", explains=("input-altered", "metric-differs"))
+@law("normalised-differently")
 def training_and_evaluation_see_the_same_images(trace: Trace) -> Iterator[Evidence]:
-    """An image reaches the model as the same tensor in training and in evaluation, but for random augmentation."""
     must(trace.training, UNSEEN)
     trained = _map(trace, trace.training)
     must(trained is not None, "training alters the images in its own manner")
@@ -188,7 +157,6 @@ def training_and_evaluation_see_the_same_images(trace: Trace) -> Iterator[Eviden
 
 @law("input-altered")
 def images_reach_the_model_as_they_are(trace: Trace) -> Iterator[Evidence]:
-    """The loop hands the model the images that it was handed, up to their shape."""
     must(trace.forwards, UNSEEN)
     for forward in trace.forwards:
         if forward.altered and forward.samples:
@@ -203,20 +171,8 @@ def _formula(found: tuple[float, float]) -> str:
     return f"{found[0]:.4g} times the image {'+' if found[1] >= 0 else '-'} {abs(found[1]):.4g}"
 
 
-@law(
-    "split-leak",
-    needs=("poisoned",),
-    explains=(
-        "selects-on-test",
-        "input-altered",
-        "normalised-differently",
-        "evaluation-updates",
-        "batches-repeated",
-        "stops-after-first-batch",
-    ),
-)
+@law("split-leak", needs=("poisoned",))
 def test_images_have_no_part_in_training(trace: Trace) -> Iterator[Evidence]:
-    """With other test images the training sees the same inputs: no statistics are fitted on them."""
     other = trace.others["poisoned"]
     must(trace.training and other.training, UNSEEN)
     for one, two in zip(trace.training, other.training, strict=False):
@@ -228,7 +184,6 @@ def test_images_have_no_part_in_training(trace: Trace) -> Iterator[Evidence]:
 
 @law("selects-on-test", needs=("relabelled",))
 def test_labels_choose_nothing(trace: Trace) -> Iterator[Evidence]:
-    """With other test labels the loop ends with the same weights: nothing is selected on the test set."""
     other = trace.others["relabelled"]
     takes_test = trace.roles & {"test_loader", "test_set"}
     must(takes_test, "the loop that trains is handed no test data")
@@ -241,9 +196,8 @@ def test_labels_choose_nothing(trace: Trace) -> Iterator[Evidence]:
         yield len(trace.recording.events), f"with other test labels the weights that are kept are others: {changed[0]}"
 
 
-@law("not-reproducible", needs=("again",), explains=("gradient-differs", "state-differs"))
+@law("not-reproducible", needs=("again",))
 def the_same_seed_gives_the_same_bits(trace: Trace) -> Iterator[Evidence]:
-    """Two runs from the same seeds, on the CPU and one thread, train on the same batches to the same bits."""
     again = trace.others["again"]
     must(trace.case.device == "cpu", "CUDA's kernels need not be deterministic")
     must(trace.failed is None and again.failed is None, "the loop raised")

@@ -1,4 +1,4 @@
-"""Gradients and steps: what a step applies, and what it does to the parameters."""
+"""Gradients and steps: which gradient a step applies, to which parameters, and how often."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mnist_loop.verification.recording.window import Window
 # Compiled and captured, Adam counts its steps in float32: in the first ones 1 - 0.999**t is off by 6e-8 / 1e-3 = 6e-5.
 UPDATES = 1e-4
 UNSEEN = "no training forward was seen"
-DIFFERS = ("gradient-differs", "update-differs", "metric-differs")
 
 
 def stepping(trace: Trace) -> list[Window]:
@@ -44,18 +43,16 @@ def describe(found: Tensors, expected: Tensors) -> str:
     return f"differs, most in {worst}: by {apart:.2g} of its norm (all: {size:.4g}, should be {wanted:.4g})"
 
 
-@law("zero-grad-missing", explains=(*DIFFERS, "clip-per-micro-batch", "resume-incomplete"))
+@law("zero-grad-missing")
 def each_step_applies_its_own_gradient_alone(trace: Trace) -> Iterator[Evidence]:
-    """The gradient that a step applies is that of the batches since the last step, and of no other."""
     stale = list(_stale(trace))
     clean = _clean_at_an_edge(trace, stale)
     if stale and not (clean and len(trace.epochs) > 1):
         yield stale[0].time, _sum_of_two(stale[0])
 
 
-@law("zero-grad-per-epoch", explains=(*DIFFERS, "clip-per-micro-batch"))
+@law("zero-grad-per-epoch")
 def gradients_are_cleared_more_often_than_once_an_epoch(trace: Trace) -> Iterator[Evidence]:
-    """Within an epoch, too, a step applies the gradient of the batches since the last step alone."""
     must(len(trace.epochs) > 1, "fewer than two epochs were trained")
     stale = list(_stale(trace))
     clean = _clean_at_an_edge(trace, stale)
@@ -99,9 +96,8 @@ def _sum_of_two(window: Window) -> str:
     )
 
 
-@law("zero-grad-after-backward", explains=(*DIFFERS, "graph-detached", "kernel-no-op", "step-missing"))
+@law("zero-grad-after-backward")
 def gradients_live_until_the_step(trace: Trace) -> Iterator[Evidence]:
-    """What a backward pass brought is still there when the step begins."""
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for window in stepping(trace):
         arrived = trace.arrivals(window) & trace.trained
@@ -113,9 +109,8 @@ def gradients_live_until_the_step(trace: Trace) -> Iterator[Evidence]:
             )
 
 
-@law("step-missing", explains=(*DIFFERS, "scheduler-before-optimizer"))
+@law("step-missing")
 def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
-    """Once gradients have arrived, a step is taken and the parameters move."""
     must(trace.training, UNSEEN)
     arrived = {event.parameter for event in trace.recording.events if isinstance(event, Arrival)} & trace.trained
     moved = [n for n in trace.trained if not torch.equal(trace.recording.start[n], trace.recording.end[n])]
@@ -123,12 +118,8 @@ def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
         yield trace.training[0].time, f"{len(trace.training)} backward passes, no step: every parameter is as it was"
 
 
-@law(
-    "step-double",
-    explains=("update-differs", "optimizer-recreated", "metric-differs", "scheduler-per-micro-batch", "graph-leak"),
-)
+@law("step-double")
 def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
-    """A gradient is applied by one step of its optimizer, not by two."""
     for window in stepping(trace):
         held: dict[int, list[OptimizerStep]] = {}
         for step in window.steps:
@@ -138,9 +129,8 @@ def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
             earlier.append(step)
 
 
-@law("optimizer-misses-parameters", explains=("gradient-differs", "update-differs"))
+@law("optimizer-misses-parameters")
 def the_optimizer_holds_every_trained_parameter(trace: Trace) -> Iterator[Evidence]:
-    """Each parameter that is to be trained and gets a gradient is held by an optimizer that steps."""
     must(trace.training, UNSEEN)
     must(trace.steps, "no optimizer stepped")
     must(trace.case.samples >= 2 * trace.case.batch_size, "too few steps for all optimizers to have had their turn")
@@ -154,9 +144,8 @@ def the_optimizer_holds_every_trained_parameter(trace: Trace) -> Iterator[Eviden
             yield window.time, f"{window.name}: {', '.join(missed)} got a gradient and is in no optimizer{instead}"
 
 
-@law("frozen-by-accident", explains=DIFFERS)
+@law("frozen-by-accident")
 def what_is_handed_to_be_trained_is_trained(trace: Trace) -> Iterator[Evidence]:
-    """A parameter that is handed in with requires_grad, and not declared frozen, has it in every training forward."""
     must(trace.training, UNSEEN)
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for forward in trace.training:
@@ -166,9 +155,8 @@ def what_is_handed_to_be_trained_is_trained(trace: Trace) -> Iterator[Evidence]:
             yield forward.time, f"{', '.join(frozen)} has requires_grad=False in a training forward"
 
 
-@law("frozen-moves", explains=("update-differs", "optimizer-misses-parameters", "gradient-differs"))
+@law("frozen-moves")
 def frozen_parameters_stay(trace: Trace) -> Iterator[Evidence]:
-    """Parameters that are handed in without requires_grad, or declared frozen, are not changed."""
     fixed = [name for name in trace.recording.parameters if name not in trace.trained]
     must(fixed, "no parameter is frozen")
     for name in fixed:
@@ -183,9 +171,8 @@ def _moved(trace: Trace, name: str) -> float:
     return float((trace.recording.end[name] - trace.recording.start[name]).norm())
 
 
-@law("graph-detached", explains=(*DIFFERS, "loop-raises", "step-missing", "kernel-no-op", "trains-nothing"))
+@law("graph-detached")
 def the_loss_reaches_the_parameters(trace: Trace) -> Iterator[Evidence]:
-    """The loss carries the graph of the forward that it was computed from, so that gradients arrive."""
     failed = trace.failed
     if failed is not None and "does not require grad" in failed.error_message:
         yield failed.time, f"backward() raised: {failed.error_message}"
@@ -198,9 +185,8 @@ def the_loss_reaches_the_parameters(trace: Trace) -> Iterator[Evidence]:
         yield trace.training[0].time, f"{len(trace.training)} forwards in training, and no parameter got a gradient"
 
 
-@law("kernel-no-op", explains=("update-differs",))
+@law("kernel-no-op")
 def a_step_moves_each_parameter_that_it_should(trace: Trace) -> Iterator[Evidence]:
-    """A parameter with a gradient and a learning rate is moved by the step."""
     must(not trace.declared.own_optimizer, "the loop steps in its own manner")
     replayed = list(_replayed(trace))
     must(len(replayed) > 1, "fewer than two steps were taken")
@@ -238,9 +224,8 @@ def _replayed(trace: Trace) -> Iterator[tuple[OptimizerStep, Tensors]]:
         yield step, replicas.step(step)
 
 
-@law("optimizer-recreated", explains=("update-differs",))
+@law("optimizer-recreated")
 def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
-    """What the optimizer carries from step to step, such as momentum, lasts for the whole training."""
     must(not trace.declared.own_optimizer, "the loop steps in its own manner")
     must("optimizer" in trace.roles, "the loop is handed no optimizer")
     lasting = Replicas(trace.case.optimizer)
@@ -265,7 +250,6 @@ def _moves(step: OptimizerStep, expected: Tensors) -> Tensors:
 
 @law("update-differs")
 def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
-    """Parameters change in steps alone, and in each by what the handed optimizer makes of the gradient."""
     must(not trace.declared.own_optimizer, "the loop steps in its own manner")
     for step, expected in _replayed(trace):
         moved, due = only(step, trace.trained), _moves(step, expected)
@@ -287,7 +271,6 @@ def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
 
 @law("gradient-differs")
 def each_step_applies_the_gradient_of_the_mean_loss(trace: Trace) -> Iterator[Evidence]:
-    """The gradient that a step applies is, to the last digit, the oracle's for the same parameters and batches."""
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for window in stepping(trace):
         if not trace.knows_loss:

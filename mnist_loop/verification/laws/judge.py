@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 
+from mnist_loop.bugs import BUGS, MODULES
 from mnist_loop.verdict.finding import Finding, Judgement, ranked
-from mnist_loop.verification.laws import (
-    accumulation,
-    data,
-    gradients,
-    losses,
-    metrics,
-    modes,
-    resources,
-    schedules,
-    state,
-)
-from mnist_loop.verification.laws.registry import LAWS, Law, NotRun
+from mnist_loop.verification.laws.registry import REGISTERED, Law, NotRun
 from mnist_loop.verification.recording.trace import Trace
 
-__all__ = ["LAWS", "SUBJECTS", "judge"]
+__all__ = ["LAWS", "judge"]
 
-SUBJECTS = (gradients, losses, accumulation, modes, state, data, metrics, schedules, resources)
+for _module in MODULES:  # each subject of the catalogue has a module of laws of the same name
+    importlib.import_module(f"{__package__}.{_module.__name__.rpartition('.')[2]}")
+
+LAWS: dict[str, Law] = {id_: REGISTERED[id_] for id_ in BUGS if id_ in REGISTERED}
 
 
 def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
@@ -40,6 +34,6 @@ def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
         if evidence is None:
             judgement.held.append(law.id)
         else:
-            found.append(Finding(law.id, *evidence, trace.case, law.explains))
+            found.append(Finding(law.id, *evidence, trace.case))
     judgement.findings = ranked(found)
     return judgement

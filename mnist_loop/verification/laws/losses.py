@@ -1,4 +1,4 @@
-"""The loss: what is minimised is the mean loss of the outputs and the labels."""
+"""The loss: what is minimised, against which targets, and how it is averaged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from mnist_loop.verification.laws.gradients import UNSEEN, accumulates
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import FLOOR, sum_of
 from mnist_loop.verification.recording.events import Forward, LossCall
-from mnist_loop.verification.recording.oracle import mean_loss, output_gradient
+from mnist_loop.verification.recording.oracle import output_gradient
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import Window
 
-EXPLAINS = ("loss-differs", "gradient-differs", "metric-differs")
 CERTAIN = {"float64": 1e-8, "float32": 1e-2}
-HALF = 0.01  # ten roundings to float16, of 2**-11 each
 UNKNOWN = "the loop brings a loss of its own: say with expects= what it expects of the model"
 
 
@@ -64,19 +62,8 @@ def gradient_of(forward: Forward, loss: object) -> Tensor:
     return gradient
 
 
-@law(
-    "softmax-before-cross-entropy",
-    # Once its outputs are all but one-hot, its gradient looks like that of many a mistake.
-    explains=(
-        *EXPLAINS,
-        "half-precision-overflow",
-        "loss-wrong-target",
-        "mixes-samples",
-        "log-softmax-missing-for-nll",
-    ),
-)
+@law("softmax-before-cross-entropy")
 def cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
-    """Cross-entropy takes the model's logits, not their softmax."""
     must(trace.case.loss == "cross-entropy", "the loss is not cross-entropy")
     for window, forward, found in wrong_batches(trace):
         labels = trace.labels(forward)
@@ -85,9 +72,8 @@ def cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: the gradient at the outputs is that of cross_entropy(softmax(outputs))"
 
 
-@law("log-softmax-missing-for-nll", explains=EXPLAINS)
+@law("log-softmax-missing-for-nll")
 def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
-    """The negative log-likelihood takes log-probabilities, not logits."""
     must(trace.case.loss == "cross-entropy", "the model gives log-probabilities")
     for window, forward, found in wrong_batches(trace):
         wrong = output_gradient("nll", forward.outputs, trace.labels(forward))  # type: ignore[arg-type]  # not None there
@@ -95,9 +81,8 @@ def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: the gradient at the outputs is that of nll_loss(logits)"
 
 
-@law("loss-broadcast", explains=EXPLAINS)
+@law("loss-broadcast")
 def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
-    """Where the loss compares number with number, outputs and targets have the same shape."""
     must(trace.case.loss == "mse", "the loss compares no numbers")
     must(trace.training, UNSEEN)
     for event in trace.recording.events:
@@ -111,9 +96,8 @@ def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: each output was compared with the target of every sample"
 
 
-@law("loss-sum", explains=(*EXPLAINS, "metric-wrong-n"))
+@law("loss-sum")
 def the_loss_is_a_mean(trace: Trace) -> Iterator[Evidence]:
-    """The loss is the mean over the batch: a batch with every sample twice makes the same step."""
     must(trace.declared.accumulate == 1, "a loop that accumulates may divide wherever it likes")
     for window, forward, found in wrong_batches(trace):
         factor, count = along(trace, found, right(trace, forward)), len(forward.samples)
@@ -121,9 +105,8 @@ def the_loss_is_a_mean(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: the gradient at the outputs is {count} times that of the mean loss"
 
 
-@law("loss-wrong-target", explains=EXPLAINS)
+@law("loss-wrong-target")
 def the_loss_is_given_the_labels(trace: Trace) -> Iterator[Evidence]:
-    """Each sample's loss is taken at its own label."""
     for window, forward, found in wrong_batches(trace):
         labels, used = trace.labels(forward), _targets_used(trace, forward, found)
         if used is not None and not torch.equal(used, labels):
@@ -148,9 +131,8 @@ def _targets_used(trace: Trace, forward: Forward, found: Tensor) -> Tensor | Non
     return labels if float((targets - one_hot).abs().max()) <= max(trace.tolerance, 1e-6) else None
 
 
-@law("mixes-samples", explains=(*EXPLAINS, "input-altered", "normalised-differently", "loss-wrong-target"))
+@law("mixes-samples")
 def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
-    """Without BatchNorm, neither a sample's input nor its loss depends on the other samples of its batch."""
     for forward in trace.forwards:
         if not forward.altered or len(forward.samples) < 2:
             continue
@@ -184,73 +166,8 @@ def _over_the_batch(labels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
-@law(
-    "half-precision-overflow",
-    explains=(*EXPLAINS, "update-differs", "state-differs", "loop-raises", "not-reproducible"),
-)
-def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
-    """No loss or gradient is rounded to float16 unasked, nor infinite or NaN where it is finite in float64."""
-    must(trace.training, UNSEEN)
-    must(trace.declared.precision is None, "the loop declares a lower precision")
-    for forward in trace.training:
-        for gradient in forward.output_gradients:
-            if _is_half(gradient) and len(forward.samples) and trace.knows_loss:
-                expected = right(trace, forward)
-                if not _is_half(expected) and expected.shape == gradient.shape:
-                    apart = float((gradient.double().cpu() - expected).norm() / expected.norm())
-                    if trace.tolerance < apart < HALF:
-                        yield (
-                            forward.time,
-                            f"the gradient at the outputs is rounded to float16, off by {apart:.2g} of its norm",
-                        )
-            due = float(right(trace, forward).norm()) if trace.knows_loss and forward.samples else 0.0
-            if not gradient.any() and due > HALF:
-                yield forward.time, "the gradient at the outputs is zero, as after an overflow of the loss"
-            if not bool(torch.isfinite(gradient).all()) and _finite_in_float64(trace, forward):
-                yield forward.time, "a gradient is not finite, and in float64 it is"
-    for event in trace.recording.events:
-        if not isinstance(event, LossCall) or event.outputs.dtype != torch.float16:
-            continue
-        if not bool(torch.isfinite(event.value).all()) and bool(torch.isfinite(event.outputs).all()):
-            yield event.time, f"the loss is {float(event.value.float().mean())} in {event.value.dtype}"
-    for call in trace.calls:
-        before = all(bool(torch.isfinite(value).all()) for value in call.before.values() if value.is_floating_point())
-        for name, number in call.result.numbers.items():
-            if number != number or abs(number) == float("inf"):
-                seen = [forward for forward in trace.forwards if call.time < forward.time < call.end]
-                # Where a loop starts its search for the best, it is infinite by right.
-                sentinel = any(word in name.lower() for word in ("best", "min", "max"))
-                if (
-                    trace.case.scale > 1
-                    and not sentinel
-                    and before
-                    and seen
-                    and all(_finite_in_float64(trace, forward) for forward in seen)
-                ):
-                    yield call.time, f"{name} is {number}, and finite in float64"
-    for forward in trace.training:
-        if forward.outputs is None or forward.outputs.dtype != torch.float16:
-            continue
-        if not bool(torch.isfinite(forward.outputs).all()) and _finite_in_float64(trace, forward):
-            yield forward.time, "outputs in float16 are not finite, and in float64 they are"
-
-
-def _is_half(gradient: Tensor) -> bool:
-    return gradient.is_floating_point() and torch.equal(gradient, gradient.half().to(gradient.dtype))
-
-
-def _finite_in_float64(trace: Trace, forward: Forward) -> bool:
-    """Return whether state, outputs and loss of a forward are finite when it is replayed in float64."""
-    if not all(bool(torch.isfinite(value.double()).all()) for value in forward.state.values()):
-        return False
-    outputs = trace.oracle.outputs(forward, trace.oracle.right_eval_modules(forward)).detach()
-    loss = mean_loss(trace.case.loss, outputs, trace.labels(forward)) if forward.samples else 0.0
-    return bool(torch.isfinite(outputs).all()) and math.isfinite(loss)
-
-
-@law("loss-differs", explains=("gradient-differs", "metric-differs"))
+@law("loss-differs")
 def what_is_minimised_is_the_loss(trace: Trace) -> Iterator[Evidence]:
-    """The gradient that arrives at the outputs is that of the mean loss of the outputs and the labels."""
     for window, forward, found in wrong_batches(trace):
         expected = right(trace, forward)
         if along(trace, found, expected) is None:

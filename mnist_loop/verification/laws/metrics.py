@@ -1,4 +1,4 @@
-"""Metrics: what is reported is a mean over the samples, whatever the batches."""
+"""Metrics: the numbers that a loop reports."""
 
 from __future__ import annotations
 
@@ -172,16 +172,14 @@ def _breaks(trace: Trace, kind: str) -> Iterator[tuple[Series, str]]:
             yield one, f"{one.name} is {number:.6g}, but the mean over the samples is {nearest:.6g}"
 
 
-@law("mean-of-batch-means", explains=("metric-differs",))
+@law("mean-of-batch-means")
 def a_metric_is_a_mean_over_samples(trace: Trace) -> Iterator[Evidence]:
-    """A reported loss or accuracy weighs each sample the same, also those of a small last batch."""
     for one, text in _breaks(trace, "mean_of_means"):
         yield one.time, f"{text}: it is the mean of the batches' means"
 
 
-@law("metric-wrong-n", explains=("metric-differs", "mean-of-batch-means"))
+@law("metric-wrong-n")
 def a_metric_is_divided_by_the_samples(trace: Trace) -> Iterator[Evidence]:
-    """A reported loss or accuracy is a sum over the samples, divided by their number."""
     for one, text in _breaks(trace, "wrong_count"):
         if not one.always("mean_of_means"):
             yield one.time, f"{text}: it was divided by another number"
@@ -189,7 +187,6 @@ def a_metric_is_divided_by_the_samples(trace: Trace) -> Iterator[Evidence]:
 
 @law("metric-differs")
 def a_metric_is_what_its_name_says(trace: Trace) -> Iterator[Evidence]:
-    """A number that an evaluation calls loss or accuracy is one of the usual ones."""
     for one in series(trace):
         named = any(word in one.name.lower() for word in ("loss", "acc")) and one.name.endswith("of evaluate")
         known = one.always("right") or one.always("mean_of_means") or one.always("wrong_count")

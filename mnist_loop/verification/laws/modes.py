@@ -1,4 +1,4 @@
-"""Train and eval mode, gradients on and off, and what evaluation may change."""
+"""Train and eval mode, gradients on and off, and what an evaluation changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mnist_loop.verification.recording.events import Forward, Tensors
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
 
-GRADIENTS = ("gradient-differs", "update-differs")
 NO_EVALUATION = "the loop evaluates nothing: name its evaluation with --evaluate"
 PLAIN = ("plain", "tied", "frozen")  # models that are the same in train and in eval mode
 
@@ -38,9 +37,8 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
-@law("trains-in-eval-mode", explains=(*GRADIENTS, "state-differs", "train-mode-not-restored", "not-reproducible"))
+@law("trains-in-eval-mode")
 def training_begins_in_train_mode(trace: Trace) -> Iterator[Evidence]:
-    """Every module is in train mode from the first training forward on, unless it is declared otherwise."""
     must(trace.training, UNSEEN)
     trained = [forward for forward in trace.training if forward.split == "train"]
     for forward in trained:
@@ -49,9 +47,8 @@ def training_begins_in_train_mode(trace: Trace) -> Iterator[Evidence]:
             yield forward.time, f"training forward in epoch {forward.epoch}: {listed(wrong)} is in eval mode"
 
 
-@law("train-mode-not-restored", explains=(*GRADIENTS, "state-differs"))
+@law("train-mode-not-restored")
 def training_goes_on_in_train_mode(trace: Trace) -> Iterator[Evidence]:
-    """After an evaluation every module is in train mode again when training goes on."""
     must(trace.training, UNSEEN)
     must(
         any(forward.time > first_evaluation(trace) for forward in trace.training),
@@ -68,9 +65,8 @@ def training_goes_on_in_train_mode(trace: Trace) -> Iterator[Evidence]:
             )
 
 
-@law("train-mode-unfreezes", explains=("state-differs",))
+@law("train-mode-unfreezes")
 def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
-    """The buffers of a part that is declared frozen do not move: model.train() must not wake its BatchNorm."""
     must(trace.declared.frozen, "declare frozen= for a loop that holds a part fixed")
     start = trace.recording.start
     fixed = [
@@ -87,12 +83,8 @@ def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
             yield time, f"{listed(moved)} moved, although it is declared frozen"
 
 
-@law(
-    "evaluates-in-train-mode",
-    explains=("state-differs", "metric-in-train-mode", "functional-dropout", "evaluation-updates", "metric-differs"),
-)
+@law("evaluates-in-train-mode")
 def evaluation_runs_in_eval_mode(trace: Trace) -> Iterator[Evidence]:
-    """Each evaluation forward has every module in eval mode, so that it moves no statistics and drops nothing."""
     must(not trace.declared.dropout_at_inference, "the loop declares dropout at inference")
     must(trace.evaluations, NO_EVALUATION)
     must(trace.case.model not in PLAIN, "the model is the same in both modes")
@@ -115,16 +107,14 @@ def _moved_by(trace: Trace, forward: Forward) -> list[str]:
 
 @law("evaluates-with-grad")
 def evaluation_needs_no_gradients(trace: Trace) -> Iterator[Evidence]:
-    """Evaluation runs with gradients off: a graph that nobody uses costs memory and time."""
     for evaluation in evaluations(trace):
         for forward in evaluation.forwards:
             if forward.grad and forward.differentiable:
                 yield forward.time, "evaluation forward: gradients are on, and a graph was built"
 
 
-@law("metric-in-train-mode", explains=("state-differs", "metric-differs"))
+@law("metric-in-train-mode")
 def no_extra_forward_in_train_mode(trace: Trace) -> Iterator[Evidence]:
-    """A metric of training samples is computed from the training's own outputs, or in eval mode."""
     must(trace.training, UNSEEN)
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     must(trace.case.model not in PLAIN, "the model is the same in both modes")
@@ -138,9 +128,8 @@ def no_extra_forward_in_train_mode(trace: Trace) -> Iterator[Evidence]:
             yield forward.time, f"a forward of training samples without backward, in train mode{consequence}"
 
 
-@law("functional-dropout", explains=("input-altered", "normalised-differently", "metric-differs", "evaluation-updates"))
+@law("functional-dropout")
 def evaluation_is_not_random(trace: Trace) -> Iterator[Evidence]:
-    """With every module in eval mode, two evaluations of one state give the same."""
     must(not trace.declared.dropout_at_inference, "the loop declares dropout at inference")
     calls = [call for call in trace.calls if call.what == "evaluate" and call.epoch == 0 and call.error is None]
     must(len(calls) == 2, NO_EVALUATION)
@@ -170,20 +159,8 @@ def _same(one: Tensors, other: Tensors) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@law(
-    "evaluation-updates",
-    explains=(
-        "zero-grad-missing",
-        "state-differs",
-        "zero-grad-per-epoch",
-        "gradient-differs",
-        "selects-on-test",
-        "trains-in-eval-mode",
-        "train-mode-not-restored",
-    ),
-)
+@law("evaluation-updates")
 def evaluation_leaves_the_training_alone(trace: Trace) -> Iterator[Evidence]:
-    """Evaluation changes no parameter and no gradient, and trains on nothing."""
     for forward in trace.forwards:
         if forward.output_gradients and (forward.split in ("val", "test") or trace.call_at(forward) == "evaluate"):
             yield (

@@ -1,4 +1,4 @@
-"""What a law is, and the list of them all. To add one, write a function in the module of its subject."""
+"""What a law is, and the decorator that registers one. `mnist_loop.bugs` says how to add one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from mnist_loop.verification.recording.trace import Trace
 
 Evidence = tuple[int, str]  # when it showed, in events of the recording, and the sentence that says how
 Body = Callable[[Trace], Iterator[Evidence]]
-
 
 # Why another run of a case, with which a law compares, may be missing.
 RUNS = {
@@ -30,20 +29,14 @@ class Law:
     """A law: what every correct loop obeys.
 
     Attributes:
-        bug: what breaking it is called, the law's stable id.
-        name: the law as a sentence.
-        text: the law, its function's docstring.
+        bug: what breaking it is called; its `Bug.law` says what the law is.
         body: yields evidence that a trace breaks it; nothing where it holds.
-        explains: ids of laws that a loop with this bug breaks as well, as a consequence.
         needs: other runs of the same case that it compares with.
     """
 
     bug: Bug
-    name: str
-    text: str
     body: Body
-    explains: tuple[str, ...]
-    needs: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -62,16 +55,19 @@ class Law:
         return next(iter(self.body(trace)), None)
 
 
-LAWS: dict[str, Law] = {}
+REGISTERED: dict[str, Law] = {}
 
 
-def law(bug: str, *, explains: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> Callable[[Body], Body]:
-    """Make a function a law: it is given a trace and yields evidence where the trace breaks it."""
+def law(bug: str, *, needs: tuple[str, ...] = ()) -> Callable[[Body], Body]:
+    """Make a function the law of a bug: it is given a trace and yields evidence where the trace breaks the law.
+
+    The function's name is the law in short; the bug's entry in the catalogue has its text.
+    """
 
     def register(body: Body) -> Body:
-        assert bug not in LAWS, f"two laws for {bug}"
-        name = body.__name__.replace("_", " ")
-        LAWS[bug] = Law(BUGS[bug], name, " ".join((body.__doc__ or "").split()), body, explains, needs)
+        assert bug in BUGS, f"the law {body.__name__} is for {bug}, which has no entry in mnist_loop/bugs/"
+        assert bug not in REGISTERED, f"two laws for {bug}"
+        REGISTERED[bug] = Law(BUGS[bug], body, needs)
         return body
 
     return register

@@ -1,4 +1,4 @@
-"""Resources and conduct: what outlives a step, what waits for the device, what is left behind."""
+"""Resources: memory and time that a loop takes without need."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from mnist_loop.verification.recording.events import Forward, Read
 from mnist_loop.verification.recording.trace import Trace
 
 
-@law("graph-leak", explains=("retain-graph",))
+@law("graph-leak")
 def no_graph_outlives_the_next_step(trace: Trace) -> Iterator[Evidence]:
-    """The graph of a forward is gone two steps later: what is kept of a loss is its value."""
     must(trace.training, UNSEEN)
     must(trace.case.watch != "graphs", "to watch the saved tensors is to hold them")
     for forward in trace.forwards:
@@ -29,7 +28,6 @@ def _is_old(trace: Trace, born: Forward, now: Forward) -> bool:
 
 @law("retain-graph")
 def saved_tensors_are_freed_by_backward(trace: Trace) -> Iterator[Evidence]:
-    """A backward pass frees the tensors that it needed: a graph is kept for a second pass only."""
     must(trace.case.watch == "graphs", "saved tensors were not watched")
     must(trace.training, UNSEEN)
     twice = any(len(forward.output_gradients) > 1 for forward in trace.training)
@@ -41,7 +39,6 @@ def saved_tensors_are_freed_by_backward(trace: Trace) -> Iterator[Evidence]:
 
 @law("sync-every-step")
 def no_step_waits_for_the_device(trace: Trace) -> Iterator[Evidence]:
-    """No tensor's value is read into Python in each step: on a GPU each read waits for all work to end."""
     must(trace.case.watch == "reads", "reads were not watched")
     must(len(trace.training) > 1, UNSEEN)
     must("scaler" not in trace.roles, "a GradScaler reads whether gradients overflowed")
@@ -57,36 +54,3 @@ def no_step_waits_for_the_device(trace: Trace) -> Iterator[Evidence]:
 def _same_epoch(trace: Trace, first: int, second: int) -> bool:
     epochs = {forward.time: forward.epoch for forward in trace.training}
     return epochs[first] == epochs[second]
-
-
-@law("leaves-global-state")
-def global_state_is_put_back(trace: Trace) -> Iterator[Evidence]:
-    """Global flags, hooks and functions are after the training what they were before it."""
-    if trace.recording.left:
-        yield len(trace.recording.events), f"changed and not put back: {', '.join(trace.recording.left)}"
-
-
-@law("leaves-threads")
-def no_thread_is_left_running(trace: Trace) -> Iterator[Evidence]:
-    """Threads that the loop started have ended when it has."""
-    if trace.recording.threads:
-        yield len(trace.recording.events), f"still running: {', '.join(trace.recording.threads)}"
-
-
-@law("loop-exhausts-memory", explains=("loop-raises",))
-def the_loop_needs_little_memory(trace: Trace) -> Iterator[Evidence]:
-    """Training on a few images does not use up the memory that the loop may have."""
-    failed = trace.failed
-    if failed is not None and (failed.error_type == "MemoryError" or "allocate memory" in failed.error_message):
-        yield failed.end, f"{failed.what} raised {failed.error}"
-
-
-@law("loop-raises")
-def the_loop_runs(trace: Trace) -> Iterator[Evidence]:
-    """The loop comes back without an error."""
-    failed = trace.failed
-    small = trace.case.samples < trace.case.batch_size
-    must(not (small and failed is not None), "a data set smaller than a batch may be refused")
-    if failed is not None:
-        where = "evaluation" if failed.what == "evaluate" else "training"
-        yield failed.end, f"{where} raised {failed.error}"

@@ -1,4 +1,4 @@
-"""State that lasts: buffers, the best weights, averaged weights, checkpoints."""
+"""State: buffers, the best weights, averaged weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from mnist_loop.verification.recording.window import EvaluationPass
 
 @law("state-differs")
 def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence]:
-    """Buffers such as running statistics are moved by each training forward, once, and by no other."""
     must(trace.training, UNSEEN)
     must(not trace.recording.compiled, "the model is compiled")
     must(not trace.declared.own_objective, "the loop has an objective of its own")
@@ -75,9 +74,8 @@ def scores(trace: Trace, evaluation: EvaluationPass) -> tuple[float, float]:
     return loss / count, -correct / count
 
 
-@law("best-is-last", explains=("selects-on-test",))
+@law("best-is-last")
 def the_best_state_is_the_best(trace: Trace) -> Iterator[Evidence]:
-    """A loop that keeps the best state ends with the state of its best evaluation, not with the last one."""
     must(trace.declared.keeps_best, "declare keeps_best=True for a loop that keeps the best state")
     rounds = [e for e in trace.evaluations if e.after_epoch and all(f.samples for f in e.forwards)]
     rounds = [e for e in rounds if e.call is None or e.call.epoch]
@@ -99,12 +97,8 @@ def the_best_state_is_the_best(trace: Trace) -> Iterator[Evidence]:
         yield rounds[last].time, f"losses {losses}: the state kept as the best is {which} of those evaluated"
 
 
-@law("averaged-weights-wrong", explains=("state-differs",))
+@law("averaged-weights-wrong")
 def averaged_weights_follow_their_recurrence(trace: Trace) -> Iterator[Evidence]:
-    """Averaged weights are w <- d w + (1 - d) p after each step, and the buffers are averaged or copied with them.
-
-    The average begins with the initial weights or with those after the first step, of the training or of the call.
-    """
     decay = trace.declared.average
     must(decay is not None, "declare average=d for a loop that averages its weights")
     assert decay is not None
@@ -138,9 +132,8 @@ def _average(start: Tensor, values: list[Tensor], decay: float) -> Tensor:
     return start
 
 
-@law("resume-incomplete", needs=("resumed",), explains=("not-reproducible",))
+@law("resume-incomplete", needs=("resumed",))
 def resuming_equals_not_stopping(trace: Trace) -> Iterator[Evidence]:
-    """Training, saved half-way and loaded into a new process, ends bitwise where it ends without the stop."""
     resumed = trace.others["resumed"]
     if resumed.failed is not None:
         yield resumed.failed.time, f"saving or loading raised {resumed.failed.error}"

@@ -1,18 +1,19 @@
 """Loops as people write them, each with exactly one bug, and the bug's id in the catalogue.
 
 A mutant is a whole loop: a function, a class or a generator, with the names and the style that its author happened to
-like. Its docstring says what is wrong. In all else it is correct. To add one, write it in the module of its subject
-under ``@mutant("the-id")``; a new module is named at the end of this file.
+like. Its docstring says what is wrong. In all else it is correct. `mnist_loop.bugs` says how to add one.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
+from mnist_loop.bugs import MODULES
 from mnist_loop.verification.binding.intentions import declare
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -69,35 +70,6 @@ def evaluate(model, loader, loss_fn, device):
     return float(loss / count), float(correct / count)
 
 
-# Last, because these modules import from this one.
-from tests.loops.mutants import (  # noqa: E402  # see above
-    accumulation,
-    conduct,
-    data,
-    gradients,
-    losses,
-    metrics,
-    modes,
-    precision,
-    resources,
-    schedules,
-    state,
-)
-
-__all__ = [
-    "MUTANTS",
-    "Mutant",
-    "accumulation",
-    "conduct",
-    "data",
-    "evaluate",
-    "gradients",
-    "losses",
-    "metrics",
-    "modes",
-    "mutant",
-    "precision",
-    "resources",
-    "schedules",
-    "state",
-]
+# Last, because these modules import from this one. Each subject of the catalogue has one.
+for _module in MODULES:
+    importlib.import_module(f"{__name__}.{_module.__name__.rpartition('.')[2]}")

@@ -1,10 +1,8 @@
-"""Bugs of gradient accumulation: several batches, one step."""
+"""Gradient accumulation: several batches make one step."""
 
 import torch
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- zero-grad-per-micro-batch
 
 
 @mutant("zero-grad-per-micro-batch", accumulate=2, evaluate=evaluate)
@@ -46,9 +44,6 @@ class ClearsInForward:
                     self.optimizer.step()
 
 
-# --- zero-grad-drops-tail
-
-
 @mutant("zero-grad-drops-tail", accumulate=2, evaluate=evaluate)
 def loses_the_open_window(model, loader, loss_fn, optimizer, device):
     """Steps at full windows alone, and clears at the epoch's start: an odd last batch is computed and lost."""
@@ -81,9 +76,6 @@ def drops_the_tail(net, train_loader, test_loader, criterion, opt, device, epoch
                 opt.zero_grad()
                 samples = 0
         yield evaluate(net, test_loader, criterion, device)
-
-
-# --- accumulation-not-divided
 
 
 @mutant("accumulation-not-divided", accumulate=2, evaluate=evaluate)
@@ -132,9 +124,6 @@ class SumsTheWindow:
         return torch.stack(logged).tolist()
 
 
-# --- accumulation-mean-of-means
-
-
 @mutant("accumulation-mean-of-means", accumulate=2, evaluate=evaluate)
 def weighs_batches_alike(model, loader, loss_fn, optimizer, device):
     """A partial batch weighs as much in its window as a full one, sample for sample more."""
@@ -176,9 +165,6 @@ class AveragesGradients:
                     self.step(collected)
                     collected = []
         return self.net
-
-
-# --- accumulation-tail
 
 
 @mutant("accumulation-tail", accumulate=4, evaluate=evaluate)

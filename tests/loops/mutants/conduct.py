@@ -1,16 +1,101 @@
-"""Loops that behave badly: they raise, hang, exit, crash, eat all memory, or leave the process as it was not."""
+"""Conduct: whether the loop trains what it is handed, returns, and leaves nothing behind."""
 
+import copy
 import ctypes
 import os
 import queue
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from tests.loops.mutants import evaluate, mutant
 
-# --- leaves-global-state
+
+@mutant("trains-nothing")
+def resumes_at_the_end(model, train_loader, loss_fn, optimizer, device, epochs, start_epoch=None):
+    """Without a checkpoint the first epoch is the last one: range(epochs, epochs) is empty."""
+    start_epoch = start_epoch or epochs
+    for _ in range(start_epoch, epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+    return model
+
+
+@mutant("trains-nothing", evaluate=evaluate)
+def maps_lazily(model, loader, loss_fn, optimizer, device):
+    """map() does nothing until someone asks for its results, and no one does."""
+
+    def step(batch):
+        inputs, targets = (part.to(device) for part in batch)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    model.train()
+    map(step, loader)
+
+
+@mutant("trains-nothing")
+def stops_before_it_starts(model, train_loader, val_loader, loss_fn, optimizer, device, epochs, patience=0):
+    """Early stopping whose patience is used up before the first epoch."""
+    best, bad_epochs = float("inf"), 0
+    for _ in range(epochs):
+        if bad_epochs >= patience:
+            break
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        loss, _ = evaluate(model, val_loader, loss_fn, device)
+        bad_epochs = 0 if loss < best else bad_epochs + 1
+        best = min(best, loss)
+    return best
+
+
+@mutant("model-replaced", own_optimizer=True)
+def trains_a_copy(model, train_loader, loss_fn, device, epochs):
+    """Trains a copy of the model and returns nothing: the model that was handed in is as it was."""
+    model = copy.deepcopy(model).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+
+
+@mutant("model-replaced", own_optimizer=True)
+class KeepsACopy:
+    """__init__ copies the model "to be safe", and the copy is what learns."""
+
+    def __init__(self, net, criterion, device):
+        self.net = copy.deepcopy(net)
+        self.criterion, self.device = criterion, device
+        self.opt = torch.optim.Adam(self.net.parameters(), lr=1e-3)
+
+    def fit(self, train_loader, epochs):
+        losses = []
+        for _ in range(epochs):
+            self.net.train()
+            total = 0.0
+            for x, y in train_loader:
+                loss = self.criterion(self.net(x.to(self.device)), y.to(self.device))
+                self.opt.zero_grad()
+                loss.backward()
+                self.opt.step()
+                total += loss.detach() * len(x)
+            losses.append(float(total) / len(train_loader.dataset))
+        return losses
 
 
 @mutant("leaves-global-state", evaluate=evaluate)
@@ -94,9 +179,6 @@ def changes_the_threads(model, loader, loss_fn, optimizer, device):
         optimizer.step()
 
 
-# --- loop-raises
-
-
 @mutant("loop-raises", evaluate=evaluate)
 def counts_full_batches(model, loader, loss_fn, optimizer, device):
     """A buffer for as many losses as there are full batches: the partial one has no place in it."""
@@ -146,9 +228,6 @@ def reports_too_late(model, train_loader, test_loader, criterion, optimizer, dev
     return sum(accuracies) / len(accuracies)
 
 
-# --- loop-hangs
-
-
 @mutant("loop-hangs")
 def never_counts_its_epochs(model, train_loader, loss_fn, optimizer, device, epochs):
     """`while epoch < epochs`, and no epoch += 1."""
@@ -177,9 +256,6 @@ def waits_for_a_batch(net, train_loader, criterion, opt, device):
         opt.zero_grad()
         criterion(net(x), y).backward()
         opt.step()
-
-
-# --- loop-exits
 
 
 @mutant("loop-exits")
@@ -230,9 +306,6 @@ class GivesUp:
             lowest = total
 
 
-# --- loop-crashes
-
-
 @mutant("loop-crashes", evaluate=evaluate)
 def reads_address_zero(model, loader, loss_fn, optimizer, device):
     """Reads memory at address 0, as a broken extension does."""
@@ -256,9 +329,6 @@ def aborts(net, train_loader, criterion, opt, device, epochs):
             opt.zero_grad()
             criterion(net(x.to(device)), y.to(device)).backward()
             opt.step()
-
-
-# --- loop-exhausts-memory
 
 
 @mutant("loop-exhausts-memory", evaluate=evaluate)
@@ -292,3 +362,43 @@ class GrowsItsLog:
                 self.optimizer.step()
         while True:
             self.log += self.log
+
+
+@mutant("leaves-threads", evaluate=evaluate)
+def never_closes_its_pool(model, loader, loss_fn, optimizer, device):
+    """Moves the batches in a pool of threads that is not shut down."""
+    pool = ThreadPoolExecutor(max_workers=2)
+    model.train()
+    for batch in loader:
+        inputs, targets = pool.map(lambda part: part.to(device), batch)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    _POOLS.append(pool)
+
+
+_POOLS: list[ThreadPoolExecutor] = []  # for the next epoch, which makes one of its own
+
+
+@mutant("leaves-threads")
+class Heartbeat:
+    """Starts a thread that watches the training, and never stops it."""
+
+    def __init__(self, net, optimizer, loss_fn, device):
+        self.net, self.optimizer, self.loss_fn, self.device = net, optimizer, loss_fn, device
+        self.stopped, self.beats = threading.Event(), 0
+
+    def watch(self):
+        while not self.stopped.wait(timeout=1):
+            self.beats += 1
+
+    def fit(self, train_loader, epochs):
+        threading.Thread(target=self.watch, daemon=True).start()
+        for _ in range(epochs):
+            self.net.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.loss_fn(self.net(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+        return self.net

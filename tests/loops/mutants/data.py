@@ -1,4 +1,4 @@
-"""Bugs of data: order, coverage, what enters the model, and what is known of the test set."""
+"""Data: which samples are seen, in what order, how often, and as what."""
 
 import copy
 import itertools
@@ -9,8 +9,6 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- not-shuffled
 
 
 @mutant("not-shuffled", evaluate=evaluate)
@@ -65,9 +63,6 @@ class OneSamplerForAll:
         return history
 
 
-# --- same-order-each-epoch
-
-
 @mutant("same-order-each-epoch")
 def seeds_again_and_again(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
     """torch.manual_seed(0) at each epoch's start: every epoch draws the same order."""
@@ -114,9 +109,6 @@ def fixes_the_sampler(model, train_set, loss_fn, optimizer, device, batch_size, 
         optimizer.step()
 
 
-# --- test-shuffled
-
-
 @torch.no_grad()
 def _evaluate_shuffled(model, loader, loss_fn, device):
     model.eval()
@@ -161,9 +153,6 @@ class ShufflesBoth:
         return history
 
 
-# --- no-batches
-
-
 @mutant("no-batches", evaluate=evaluate)
 def drops_the_last_batch(model, loader, loss_fn, optimizer, device):
     """drop_last=True: a data set that is smaller than one batch trains nothing, without a word."""
@@ -192,9 +181,6 @@ def skips_small_batches(net, train_loader, criterion, opt, device, epochs):
             opt.zero_grad()
             criterion(net(x.to(device)), y.to(device)).backward()
             opt.step()
-
-
-# --- evaluation-duplicates
 
 
 @torch.no_grad()
@@ -245,9 +231,6 @@ def gathers_padded_shards(net, train_loader, test_set, criterion, opt, device, e
         yield float(total) / count
 
 
-# --- stops-after-first-batch
-
-
 @mutant("stops-after-first-batch", evaluate=evaluate)
 def breaks_for_debugging(model, train_loader, criterion, optimizer, device):
     """A `break` from the day of debugging."""
@@ -285,9 +268,6 @@ class ReturnsTooEarly:
         return [self.train_epoch(train_loader) for _ in range(epochs)]
 
 
-# --- batches-repeated
-
-
 @mutant("batches-repeated", evaluate=evaluate)
 def overfits_one_batch(model, loader, loss_fn, optimizer, device):
     """Trains on the epoch's first batch as many times as there are batches: a test that became the training."""
@@ -311,9 +291,6 @@ def restarts_the_iterator(net, train_loader, test_loader, criterion, opt, device
             criterion(net(x.to(device)), y.to(device)).backward()
             opt.step()
         yield evaluate(net, test_loader, criterion, device)
-
-
-# --- normalised-differently
 
 
 @mutant("normalised-differently", evaluate=evaluate)
@@ -351,9 +328,6 @@ class ScalesTheTest:
                 self.optimizer.step()
             history.append(self.validate(test_loader))
         return history
-
-
-# --- split-leak
 
 
 @mutant("split-leak")
@@ -399,9 +373,6 @@ class TrainsOnEverything:
         return history
 
 
-# --- selects-on-test
-
-
 @mutant("selects-on-test")
 def keeps_the_best_on_test(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
     """Ends with the weights of the epoch that did best on the test set: there is no validation set."""
@@ -443,9 +414,6 @@ class StopsOnTest:
             lowest, weights = 1 - accuracy, copy.deepcopy(self.model.state_dict())
         self.model.load_state_dict(weights)
         return {"test_error": lowest}
-
-
-# --- not-reproducible
 
 
 @mutant("not-reproducible", evaluate=evaluate)
@@ -492,9 +460,6 @@ class SeedsByTheClock:
                 self.loss_fn(self.model(x.to(self.device)), y.to(self.device)).backward()
                 self.optimizer.step()
         return self.model
-
-
-# --- input-altered
 
 
 @torch.no_grad()

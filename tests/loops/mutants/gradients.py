@@ -1,4 +1,4 @@
-"""Bugs of gradient and step: what is cleared, what is stepped, and when."""
+"""Gradients and steps: which gradient a step applies, to which parameters, and how often."""
 
 import copy
 
@@ -7,8 +7,6 @@ from torch.autograd import Variable
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- zero-grad-missing
 
 
 @mutant("zero-grad-missing", evaluate=evaluate)
@@ -68,9 +66,6 @@ def clears_another_model(net, train_loader, test_loader, criterion, opt, device,
     return history
 
 
-# --- zero-grad-per-epoch
-
-
 @mutant("zero-grad-per-epoch", evaluate=evaluate)
 def clears_once_an_epoch(model, train_loader, criterion, optimizer, device):
     """zero_grad() stands before the loop over the batches, not in it."""
@@ -113,9 +108,6 @@ def clears_at_the_epochs_end(model, train_loader, test_loader, loss_fn, optimize
     return results
 
 
-# --- zero-grad-after-backward
-
-
 @mutant("zero-grad-after-backward", evaluate=evaluate)
 def clears_too_late(model, loader, loss_fn, optimizer, device):
     """backward(), zero_grad(), step(): each step applies nothing."""
@@ -151,9 +143,6 @@ class ClearsInItsStep:
                 self.loss_fn(prediction, labels.to(self.device)).backward()
                 self.take_step()
         return self.net
-
-
-# --- step-missing
 
 
 @mutant("step-missing", evaluate=evaluate)
@@ -197,9 +186,6 @@ def steps_the_scheduler_alone(model, loader, loss_fn, optimizer, scheduler, devi
         scheduler.step()
 
 
-# --- step-double
-
-
 @mutant("step-double", evaluate=evaluate)
 def steps_twice(model, loader, loss_fn, optimizer, device):
     """optimizer.step() stands there twice."""
@@ -240,9 +226,6 @@ class StepsInTwoPlaces:
                 self.optimizer.step()
             history.append(evaluate(self.model, val_loader, self.criterion, self.device))
         return history
-
-
-# --- optimizer-misses-parameters
 
 
 @mutant("optimizer-misses-parameters", own_optimizer=True)
@@ -299,9 +282,6 @@ def optimizes_weights_alone(net, dataloader, criterion, device, num_epochs):
     return losses
 
 
-# --- frozen-by-accident
-
-
 @mutant("frozen-by-accident")
 def warms_up_the_head(model, train_loader, loss_fn, optimizer, device, epochs):
     """The hidden layer is frozen while the head warms up, and never released."""
@@ -337,9 +317,6 @@ class StillFrozen:
                 self.optimizer.step()
             history.append(evaluate(self.net, test_loader, self.criterion, self.device))
         return history
-
-
-# --- graph-detached
 
 
 @mutant("graph-detached", evaluate=evaluate)
@@ -396,9 +373,6 @@ class ForwardWithoutGraph:
                 self.optimizer.step()
 
 
-# --- kernel-no-op
-
-
 @mutant("kernel-no-op", evaluate=evaluate)
 def step_skips_a_tensor(model, loader, loss_fn, optimizer, device):
     """Stands for a backend whose kernel silently does nothing: the first tensor is not written."""
@@ -434,9 +408,6 @@ class FailingBackend:
                 self.optimizer.zero_grad()
                 self.loss_fn(self.model(x.to(self.device)), y.to(self.device)).backward()
                 self.step()
-
-
-# --- gradient-differs: bugs that no catalogue has
 
 
 @mutant("gradient-differs", evaluate=evaluate)
@@ -487,39 +458,6 @@ def one_batch_late(model, loader, loss_fn, optimizer, device):
         optimizer.step()
 
 
-@mutant("loss-differs")
-class Climbs:
-    """Maximises: the sign of the loss is turned, as for a reward."""
-
-    def __init__(self, model, optimizer, loss_fn, device):
-        self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
-
-    def fit(self, train_loader, epochs):
-        for _ in range(epochs):
-            self.model.train()
-            for x, y in train_loader:
-                x, y = x.to(self.device), y.to(self.device)
-                self.optimizer.zero_grad()
-                objective = -self.loss_fn(self.model(x), y)
-                objective.backward()
-                self.optimizer.step()
-        return self.model
-
-
-@mutant("loss-differs", evaluate=evaluate)
-def learns_from_half(model, dataloader, criterion, optimizer, device):
-    """The loss is that of the first half of each batch: a slice left over from debugging."""
-    model.train()
-    for images, labels in dataloader:
-        images, labels = images.to(device), labels.to(device)
-        half = (len(labels) + 1) // 2
-        outputs = model(images)
-        loss = criterion(outputs[:half], labels[:half])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-
 @mutant("gradient-differs", evaluate=evaluate)
 def normalises_the_gradient(model, loader, loss_fn, optimizer, device):
     """Each gradient is brought to length 1 before the step."""
@@ -545,9 +483,6 @@ def penalises_in_secret(net, train_loader, optimizer, device, epochs):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-
-
-# --- update-differs
 
 
 @mutant("update-differs", evaluate=evaluate)
@@ -592,9 +527,6 @@ def clamps_the_weights(model, loader, loss_fn, optimizer, device):
                 parameter.data.clamp_(-0.1, 0.1)
 
 
-# --- optimizer-recreated
-
-
 @mutant("optimizer-recreated")
 def renews_the_optimizer(model, train_loader, loss_fn, optimizer, device, epochs):
     """Each epoch begins with a new optimizer of the same settings: momentum and moments are lost."""
@@ -617,9 +549,6 @@ def forgets_the_momentum(model, loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(model(inputs.to(device)), targets.to(device)).backward()
         optimizer.step()
-
-
-# --- frozen-moves
 
 
 @mutant("frozen-moves", own_optimizer=True)
@@ -655,90 +584,3 @@ class FrozenInName:
                 self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
                 self.optimizer.step()
         return self.model
-
-
-# --- model-replaced, trains-nothing
-
-
-@mutant("model-replaced", own_optimizer=True)
-def trains_a_copy(model, train_loader, loss_fn, device, epochs):
-    """Trains a copy of the model and returns nothing: the model that was handed in is as it was."""
-    model = copy.deepcopy(model).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for _ in range(epochs):
-        model.train()
-        for x, y in train_loader:
-            optimizer.zero_grad()
-            loss_fn(model(x.to(device)), y.to(device)).backward()
-            optimizer.step()
-
-
-@mutant("model-replaced", own_optimizer=True)
-class KeepsACopy:
-    """__init__ copies the model "to be safe", and the copy is what learns."""
-
-    def __init__(self, net, criterion, device):
-        self.net = copy.deepcopy(net)
-        self.criterion, self.device = criterion, device
-        self.opt = torch.optim.Adam(self.net.parameters(), lr=1e-3)
-
-    def fit(self, train_loader, epochs):
-        losses = []
-        for _ in range(epochs):
-            self.net.train()
-            total = 0.0
-            for x, y in train_loader:
-                loss = self.criterion(self.net(x.to(self.device)), y.to(self.device))
-                self.opt.zero_grad()
-                loss.backward()
-                self.opt.step()
-                total += loss.detach() * len(x)
-            losses.append(float(total) / len(train_loader.dataset))
-        return losses
-
-
-@mutant("trains-nothing")
-def resumes_at_the_end(model, train_loader, loss_fn, optimizer, device, epochs, start_epoch=None):
-    """Without a checkpoint the first epoch is the last one: range(epochs, epochs) is empty."""
-    start_epoch = start_epoch or epochs
-    for _ in range(start_epoch, epochs):
-        model.train()
-        for x, y in train_loader:
-            optimizer.zero_grad()
-            loss_fn(model(x.to(device)), y.to(device)).backward()
-            optimizer.step()
-    return model
-
-
-@mutant("trains-nothing", evaluate=evaluate)
-def maps_lazily(model, loader, loss_fn, optimizer, device):
-    """map() does nothing until someone asks for its results, and no one does."""
-
-    def step(batch):
-        inputs, targets = (part.to(device) for part in batch)
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    model.train()
-    map(step, loader)
-
-
-@mutant("trains-nothing")
-def stops_before_it_starts(model, train_loader, val_loader, loss_fn, optimizer, device, epochs, patience=0):
-    """Early stopping whose patience is used up before the first epoch."""
-    best, bad_epochs = float("inf"), 0
-    for _ in range(epochs):
-        if bad_epochs >= patience:
-            break
-        model.train()
-        for x, y in train_loader:
-            optimizer.zero_grad()
-            loss_fn(model(x.to(device)), y.to(device)).backward()
-            optimizer.step()
-        loss, _ = evaluate(model, val_loader, loss_fn, device)
-        bad_epochs = 0 if loss < best else bad_epochs + 1
-        best = min(best, loss)
-    return best

@@ -1,11 +1,9 @@
-"""Bugs of the loss: what is compared with what, and how it is averaged."""
+"""The loss: what is minimised, against which targets, and how it is averaged."""
 
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- softmax-before-cross-entropy
 
 
 @mutant("softmax-before-cross-entropy", expects="logits")
@@ -63,9 +61,6 @@ class TrainsOnProbabilities:
         return self.model
 
 
-# --- log-softmax-missing-for-nll
-
-
 @mutant("log-softmax-missing-for-nll", expects="logits")
 def nll_of_logits(args, model, device, train_loader, optimizer, epoch):
     """The official example's F.nll_loss(), on a model that does not end in log_softmax."""
@@ -105,9 +100,6 @@ class NegativeLikelihood:
         return history
 
 
-# --- loss-broadcast
-
-
 @mutant("loss-broadcast", evaluate=evaluate)
 def squeezes_the_outputs(model, loader, loss_fn, optimizer, device):
     """Outputs (N,) against targets (N, 1): the loss compares each with each."""
@@ -142,9 +134,6 @@ class FlattensTheTargets:
                 loss.backward()
                 self.optimizer.step()
         return self.model
-
-
-# --- loss-sum
 
 
 @mutant("loss-sum", evaluate=evaluate)
@@ -198,9 +187,6 @@ class AddsUpPicked:
                 self.optimizer.zero_grad()
                 self.loss(self.model(x.to(self.device)), y.to(self.device)).backward()
                 self.optimizer.step()
-
-
-# --- loss-wrong-target
 
 
 @mutant("loss-wrong-target", expects="logits")
@@ -258,9 +244,6 @@ class LabelsOutOfStep:
         return history
 
 
-# --- mixes-samples
-
-
 @mutant("mixes-samples", expects="logits")
 def softmax_over_the_batch(model, loader, optimizer, device):
     """log_softmax over dim 0: the samples of a batch compete, not the classes of a sample."""
@@ -305,7 +288,37 @@ def centres_over_the_batch(model, train_loader, test_loader, loss_fn, optimizer,
         yield evaluate(model, test_loader, loss_fn, device)
 
 
-# --- gradient-differs: other objectives than the one that the loop was handed
+@mutant("loss-differs")
+class Climbs:
+    """Maximises: the sign of the loss is turned, as for a reward."""
+
+    def __init__(self, model, optimizer, loss_fn, device):
+        self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                x, y = x.to(self.device), y.to(self.device)
+                self.optimizer.zero_grad()
+                objective = -self.loss_fn(self.model(x), y)
+                objective.backward()
+                self.optimizer.step()
+        return self.model
+
+
+@mutant("loss-differs", evaluate=evaluate)
+def learns_from_half(model, dataloader, criterion, optimizer, device):
+    """The loss is that of the first half of each batch: a slice left over from debugging."""
+    model.train()
+    for images, labels in dataloader:
+        images, labels = images.to(device), labels.to(device)
+        half = (len(labels) + 1) // 2
+        outputs = model(images)
+        loss = criterion(outputs[:half], labels[:half])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 @mutant("loss-differs", expects="logits")

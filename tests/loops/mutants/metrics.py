@@ -1,11 +1,9 @@
-"""Bugs of metrics: what is averaged over what, and in which mode."""
+"""Metrics: the numbers that a loop reports."""
 
 import torch
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- mean-of-batch-means
 
 
 @mutant("mean-of-batch-means", evaluate=evaluate)
@@ -87,9 +85,6 @@ class ForgetsTheWeight:
         return history
 
 
-# --- metric-wrong-n
-
-
 @torch.no_grad()
 def _test_official(model, device, test_loader):
     model.eval()
@@ -162,54 +157,6 @@ class TakesAllBatchesForFull:
                 self.optimizer.step()
             history.append(_evaluate_by_batch_size(self.net, test_loader, self.criterion, self.device))
         return history
-
-
-# --- metric-in-train-mode
-
-
-@mutant("metric-in-train-mode", evaluate=evaluate)
-def measures_after_the_step(model, loader, loss_fn, optimizer, device):
-    """The training loss is measured by a second forward, in train mode: dropout is on, BatchNorm counts twice."""
-    model.train()
-    total, count = 0.0, 0
-    for inputs, targets in loader:
-        inputs, targets = inputs.to(device), targets.to(device)
-        optimizer.zero_grad()
-        loss_fn(model(inputs), targets).backward()
-        optimizer.step()
-        with torch.no_grad():
-            total += loss_fn(model(inputs), targets) * len(targets)
-        count += len(targets)
-    return float(total / count)
-
-
-@mutant("metric-in-train-mode")
-class ScoresTheTrainingSet:
-    """At each epoch's end the training set is scored without gradients, and without eval()."""
-
-    def __init__(self, model, opt, criterion, device):
-        self.model, self.opt, self.criterion, self.device = model, opt, criterion, device
-
-    @torch.no_grad()
-    def score(self, loader):
-        sums = [self.criterion(self.model(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader]
-        return float(sum(sums)) / len(loader.dataset)
-
-    def fit(self, train_loader, test_loader, epochs):
-        history = []
-        for _ in range(epochs):
-            self.model.train()
-            for x, y in train_loader:
-                self.opt.zero_grad()
-                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
-                self.opt.step()
-            train_loss = self.score(train_loader)
-            test_loss, test_accuracy = evaluate(self.model, test_loader, self.criterion, self.device)
-            history.append({"train_loss": train_loss, "test_loss": test_loss, "test_accuracy": test_accuracy})
-        return history
-
-
-# --- metric-differs
 
 
 @torch.no_grad()

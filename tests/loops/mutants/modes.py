@@ -1,11 +1,9 @@
-"""Bugs of train mode, eval mode and no_grad."""
+"""Train and eval mode, gradients on and off, and what an evaluation changes."""
 
 import torch
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- trains-in-eval-mode
 
 
 @mutant("trains-in-eval-mode", evaluate=evaluate)
@@ -73,9 +71,6 @@ def misspells_the_phase(net, train_dataloader, test_dataloader, criterion, opt, 
     return history
 
 
-# --- train-mode-not-restored
-
-
 @mutant("train-mode-not-restored")
 def trains_once(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
     """model.train() stands before the epochs; the first evaluation ends it for good."""
@@ -137,9 +132,6 @@ def restores_the_head(model, train_dl, valid_dl, loss_func, opt, device, epochs)
         yield float(sum(sums)) / len(valid_dl.dataset)
 
 
-# --- train-mode-unfreezes
-
-
 @mutant("train-mode-unfreezes", frozen=("hidden",))
 def wakes_frozen_statistics(model, train_loader, test_loader, loss_fn, optimizer, device, epochs):
     """The hidden layer is frozen once; model.train() at each epoch's start wakes its BatchNorm and Dropout."""
@@ -170,9 +162,6 @@ def freezes_parameters_alone(net, dataloader, criterion, optimizer, device):
         optimizer.step()
         total += loss.detach() * len(images)
     return float(total) / len(dataloader.dataset)
-
-
-# --- evaluates-in-train-mode
 
 
 @torch.no_grad()
@@ -248,9 +237,6 @@ class EvaluatesTheWrongModule:
         return history
 
 
-# --- evaluates-with-grad
-
-
 def _evaluate_with_grad(model, loader, loss_fn, device):
     model.eval()
     loss, correct, count = 0.0, 0, 0
@@ -287,9 +273,6 @@ def validates_with_grad(net, train_loader, val_loader, criterion, opt, device, e
         net.eval()
         total = sum(criterion(net(x.to(device)), y.to(device)).detach() * len(y) for x, y in val_loader)
         yield float(total) / len(val_loader.dataset)
-
-
-# --- functional-dropout
 
 
 def _dropped(model, inputs):
@@ -356,3 +339,131 @@ class DropsInForward:
             self.train_epoch(train_loader)
             history.append(self.validate(val_loader))
         return history
+
+
+@mutant("metric-in-train-mode", evaluate=evaluate)
+def measures_after_the_step(model, loader, loss_fn, optimizer, device):
+    """The training loss is measured by a second forward, in train mode: dropout is on, BatchNorm counts twice."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss_fn(model(inputs), targets).backward()
+        optimizer.step()
+        with torch.no_grad():
+            total += loss_fn(model(inputs), targets) * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("metric-in-train-mode")
+class ScoresTheTrainingSet:
+    """At each epoch's end the training set is scored without gradients, and without eval()."""
+
+    def __init__(self, model, opt, criterion, device):
+        self.model, self.opt, self.criterion, self.device = model, opt, criterion, device
+
+    @torch.no_grad()
+    def score(self, loader):
+        sums = [self.criterion(self.model(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader]
+        return float(sum(sums)) / len(loader.dataset)
+
+    def fit(self, train_loader, test_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.opt.zero_grad()
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.opt.step()
+            train_loss = self.score(train_loader)
+            test_loss, test_accuracy = evaluate(self.model, test_loader, self.criterion, self.device)
+            history.append({"train_loss": train_loss, "test_loss": test_loss, "test_accuracy": test_accuracy})
+        return history
+
+
+def _evaluate_and_learn(model, loader, loss_fn, optimizer, device):
+    model.eval()
+    loss, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        outputs = model(inputs)
+        batch_loss = loss_fn(outputs, targets)
+        optimizer.zero_grad()
+        batch_loss.backward()
+        optimizer.step()
+        loss += batch_loss.detach() * len(targets)
+        correct += (outputs.argmax(dim=1) == targets).sum()
+        count += len(targets)
+    return float(loss / count), float(correct / count)
+
+
+@mutant("evaluation-updates", evaluate=_evaluate_and_learn)
+def learns_in_evaluation(model, loader, loss_fn, optimizer, device):
+    """The evaluation was copied from the training, with its backward() and step()."""
+    model.train()
+    total, count = 0.0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(targets)
+        count += len(targets)
+    return float(total / count)
+
+
+@mutant("evaluation-updates")
+class LearnsInBothPhases:
+    """run_epoch() serves both phases, and steps whenever there is an optimizer, which there always is."""
+
+    def __init__(self, net, criterion, optimizer, device):
+        self.net, self.criterion, self.optimizer, self.device = net, criterion, optimizer, device
+
+    def run_epoch(self, loader, training):
+        self.net.train(training)
+        total = 0.0
+        for x, y in loader:
+            x, y = x.to(self.device), y.to(self.device)
+            loss = self.criterion(self.net(x), y)
+            if self.optimizer is not None:
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+            total += loss.detach() * len(y)
+        return float(total) / len(loader.dataset)
+
+    def fit(self, train_loader, val_loader, epochs):
+        history = []
+        for _ in range(epochs):
+            train_loss = self.run_epoch(train_loader, training=True)
+            val_loss = self.run_epoch(val_loader, training=False)
+            history.append({"train_loss": train_loss, "val_loss": val_loss})
+        return history
+
+
+def _evaluate_gradient(model, loader, loss_fn, device):
+    model.eval()
+    loss, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        outputs = model(inputs)
+        batch_loss = loss_fn(outputs, targets)
+        batch_loss.backward()
+        loss += batch_loss.detach() * len(targets)
+        correct += (outputs.argmax(dim=1) == targets).sum()
+        count += len(targets)
+    return float(loss / count), float(correct / count)
+
+
+@mutant("evaluation-updates", evaluate=_evaluate_gradient)
+def leaves_gradients(net, dataloader, criterion, optimizer, device):
+    """The evaluation calls backward(), whose gradients it leaves in the model."""
+    net.train()
+    for images, labels in dataloader:
+        optimizer.zero_grad()
+        loss = criterion(net(images.to(device)), labels.to(device))
+        loss.backward()
+        optimizer.step()

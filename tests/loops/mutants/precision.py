@@ -1,12 +1,9 @@
-"""Bugs of mixed precision: GradScalers passed by, and sums in half precision."""
+"""Mixed precision: sums in half precision, and gradients under a GradScaler."""
 
 import torch
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
-from torch.nn.utils import clip_grad_norm_
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- scaler-bypassed
 
 
 @mutant("scaler-bypassed", evaluate=evaluate)
@@ -41,43 +38,6 @@ class HalfwayToAmp:
                 self.backward(self.criterion(self.model(x.to(self.device)), y.to(self.device)))
                 self.optimizer.step()
         return self.model
-
-
-# --- clip-before-unscale
-
-
-@mutant("clip-before-unscale", clip=0.5, evaluate=evaluate)
-def clips_scaled_gradients(model, train_loader, criterion, optimizer, scaler, device):
-    """The gradients are clipped while they are 1024 times too long: unscaled, almost nothing is left of them."""
-    model.train()
-    for data, target in train_loader:
-        data, target = data.to(device), target.to(device)
-        optimizer.zero_grad()
-        loss = criterion(model(data), target)
-        scaler.scale(loss).backward()
-        clip_grad_norm_(model.parameters(), 0.5)
-        scaler.step(optimizer)
-        scaler.update()
-
-
-@mutant("clip-before-unscale", clip=0.5)
-def unscales_too_late(net, train_loader, val_loader, criterion, opt, scaler, device, epochs, clip=0.5):
-    """unscale_() is there, one line below the clipping that needs it."""
-    history = []
-    for _ in range(epochs):
-        net.train()
-        for x, y in train_loader:
-            opt.zero_grad()
-            scaler.scale(criterion(net(x.to(device)), y.to(device))).backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
-            scaler.unscale_(opt)
-            scaler.step(opt)
-            scaler.update()
-        history.append(evaluate(net, val_loader, criterion, device))
-    return history
-
-
-# --- half-precision-overflow
 
 
 @mutant("half-precision-overflow", expects="logits")

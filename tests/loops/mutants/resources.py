@@ -1,14 +1,10 @@
-"""Bugs that cost memory or time: what is kept from step to step, and what each step waits for."""
+"""Resources: memory and time that a loop takes without need."""
 
 import math
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- graph-leak
 
 
 @mutant("graph-leak", evaluate=evaluate)
@@ -63,9 +59,6 @@ def keeps_the_outputs(model, train_loader, test_loader, loss_fn, optimizer, devi
         yield {"largest_output": largest, "test_loss": test_loss, "test_accuracy": test_accuracy}
 
 
-# --- retain-graph
-
-
 @mutant("retain-graph", evaluate=evaluate)
 def retains_the_graph(model, train_loader, criterion, optimizer, device):
     """retain_graph=True at each step, which once silenced an error."""
@@ -96,9 +89,6 @@ class RetainsForLater:
                 self.backward(self.loss_fn(self.net(x.to(self.device)), y.to(self.device)))
                 self.opt.step()
         return self.net
-
-
-# --- sync-every-step
 
 
 @mutant("sync-every-step", evaluate=evaluate)
@@ -135,46 +125,3 @@ class ChecksEachLoss:
                 loss.backward()
                 self.optimizer.step()
         return self.model
-
-
-# --- leaves-threads
-
-
-@mutant("leaves-threads", evaluate=evaluate)
-def never_closes_its_pool(model, loader, loss_fn, optimizer, device):
-    """Moves the batches in a pool of threads that is not shut down."""
-    pool = ThreadPoolExecutor(max_workers=2)
-    model.train()
-    for batch in loader:
-        inputs, targets = pool.map(lambda part: part.to(device), batch)
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-    _POOLS.append(pool)
-
-
-_POOLS: list[ThreadPoolExecutor] = []  # for the next epoch, which makes one of its own
-
-
-@mutant("leaves-threads")
-class Heartbeat:
-    """Starts a thread that watches the training, and never stops it."""
-
-    def __init__(self, net, optimizer, loss_fn, device):
-        self.net, self.optimizer, self.loss_fn, self.device = net, optimizer, loss_fn, device
-        self.stopped, self.beats = threading.Event(), 0
-
-    def watch(self):
-        while not self.stopped.wait(timeout=1):
-            self.beats += 1
-
-    def fit(self, train_loader, epochs):
-        threading.Thread(target=self.watch, daemon=True).start()
-        for _ in range(epochs):
-            self.net.train()
-            for x, y in train_loader:
-                self.optimizer.zero_grad()
-                self.loss_fn(self.net(x.to(self.device)), y.to(self.device)).backward()
-                self.optimizer.step()
-        return self.net

@@ -1,4 +1,4 @@
-"""Bugs of state: the best, the average, the checkpoint, what evaluation leaves behind, and buffers."""
+"""State: buffers, the best weights, averaged weights, checkpoints."""
 
 import copy
 
@@ -6,8 +6,6 @@ import torch
 from torch import nn
 
 from tests.loops.mutants import evaluate, mutant
-
-# --- best-is-last
 
 
 @mutant("best-is-last", keeps_best=True)
@@ -73,9 +71,6 @@ def returns_the_model_itself(net, train_dl, valid_dl, criterion, opt, device, nu
     return best_net
 
 
-# --- averaged-weights-wrong
-
-
 @mutant("averaged-weights-wrong", average=0.9)
 def swaps_the_decay(model, train_loader, loss_fn, optimizer, device, epochs):
     """The average takes 0.9 of what is new and 0.1 of what it has: the decay is on the wrong side."""
@@ -134,9 +129,6 @@ def averages_epochs(model, train_loader, test_loader, criterion, optimizer, devi
             ema[name] = 0.9 * ema[name] + 0.1 * value if name in trained else value.clone()
         evaluate(model, test_loader, criterion, device)
     return ema
-
-
-# --- resume-incomplete
 
 
 def _save_without_optimizer(model, path):
@@ -209,98 +201,6 @@ def forgets_the_scheduler(model, loader, loss_fn, optimizer, scheduler, device):
         loss.backward()
         optimizer.step()
     scheduler.step()
-
-
-# --- evaluation-updates
-
-
-def _evaluate_and_learn(model, loader, loss_fn, optimizer, device):
-    model.eval()
-    loss, correct, count = 0.0, 0, 0
-    for inputs, targets in loader:
-        inputs, targets = inputs.to(device), targets.to(device)
-        outputs = model(inputs)
-        batch_loss = loss_fn(outputs, targets)
-        optimizer.zero_grad()
-        batch_loss.backward()
-        optimizer.step()
-        loss += batch_loss.detach() * len(targets)
-        correct += (outputs.argmax(dim=1) == targets).sum()
-        count += len(targets)
-    return float(loss / count), float(correct / count)
-
-
-@mutant("evaluation-updates", evaluate=_evaluate_and_learn)
-def learns_in_evaluation(model, loader, loss_fn, optimizer, device):
-    """The evaluation was copied from the training, with its backward() and step()."""
-    model.train()
-    total, count = 0.0, 0
-    for inputs, targets in loader:
-        inputs, targets = inputs.to(device), targets.to(device)
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(targets)
-        count += len(targets)
-    return float(total / count)
-
-
-@mutant("evaluation-updates")
-class LearnsInBothPhases:
-    """run_epoch() serves both phases, and steps whenever there is an optimizer, which there always is."""
-
-    def __init__(self, net, criterion, optimizer, device):
-        self.net, self.criterion, self.optimizer, self.device = net, criterion, optimizer, device
-
-    def run_epoch(self, loader, training):
-        self.net.train(training)
-        total = 0.0
-        for x, y in loader:
-            x, y = x.to(self.device), y.to(self.device)
-            loss = self.criterion(self.net(x), y)
-            if self.optimizer is not None:
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-            total += loss.detach() * len(y)
-        return float(total) / len(loader.dataset)
-
-    def fit(self, train_loader, val_loader, epochs):
-        history = []
-        for _ in range(epochs):
-            train_loss = self.run_epoch(train_loader, training=True)
-            val_loss = self.run_epoch(val_loader, training=False)
-            history.append({"train_loss": train_loss, "val_loss": val_loss})
-        return history
-
-
-def _evaluate_gradient(model, loader, loss_fn, device):
-    model.eval()
-    loss, correct, count = 0.0, 0, 0
-    for inputs, targets in loader:
-        inputs, targets = inputs.to(device), targets.to(device)
-        outputs = model(inputs)
-        batch_loss = loss_fn(outputs, targets)
-        batch_loss.backward()
-        loss += batch_loss.detach() * len(targets)
-        correct += (outputs.argmax(dim=1) == targets).sum()
-        count += len(targets)
-    return float(loss / count), float(correct / count)
-
-
-@mutant("evaluation-updates", evaluate=_evaluate_gradient)
-def leaves_gradients(net, dataloader, criterion, optimizer, device):
-    """The evaluation calls backward(), whose gradients it leaves in the model."""
-    net.train()
-    for images, labels in dataloader:
-        optimizer.zero_grad()
-        loss = criterion(net(images.to(device)), labels.to(device))
-        loss.backward()
-        optimizer.step()
-
-
-# --- state-differs
 
 
 @mutant("state-differs", evaluate=evaluate)

@@ -1,17 +1,16 @@
-"""The loop itself: it does not train what it was handed, does not come back, or leaves something behind."""
+"""Conduct: whether the loop trains what it is handed, returns, and leaves nothing behind."""
 
 from __future__ import annotations
 
 from mnist_loop.bugs.bug import Bug, code
 
-SUBJECT = "the loop itself"
+SUBJECT = "conduct"
 
 BUGS = (
     Bug(
         id="trains-nothing",
-        subject=SUBJECT,
-        severity="bug",
         title="no training batch goes through the model",
+        law="The loop calls the model on training samples and moves its parameters.",
         hint="call the model on each batch of the training loader, in a loop that is really entered",
         broken=code("""
             batches = iter(train_loader)
@@ -30,12 +29,12 @@ BUGS = (
             "The loop returns without having called the model on training data with gradients on. Nothing else can be "
             "judged then, so this fails on its own: nothing is correct by doing nothing."
         ),
+        explains=("no-batches",),
     ),
     Bug(
         id="model-replaced",
-        subject=SUBJECT,
-        severity="bug",
         title="a copy is trained, and the model that was handed in stays as it was",
+        law="The loop trains the model that it is handed, not a copy of it, unless it returns what it trained.",
         hint="train the model that is handed in, or load the trained state into it before returning",
         broken=code("""
             def train(model, train_loader, loss_fn, optimizer):
@@ -57,12 +56,13 @@ BUGS = (
             "Loss and accuracy improve from epoch to epoch, and whoever called the loop then saves or evaluates a "
             "model that has never been trained."
         ),
+        explains=("trains-nothing", "step-missing", "optimizer-misses-parameters", "update-differs"),
+        lines=(r"deepcopy\((self\.)?\w*(model|net)\w*\)",),
     ),
     Bug(
         id="loop-raises",
-        subject=SUBJECT,
-        severity="bug",
         title="the loop raises in a case that it should cope with",
+        law="The loop comes back without an error.",
         hint="make the loop work for the case in the finding, such as a last batch with a single sample",
         broken=code("""
             for images, labels in train_loader:
@@ -80,11 +80,10 @@ BUGS = (
             "In some of the situations that the loop is tried in, it ends with an exception: a partial last batch, one "
             "epoch, a model with buffers. The finding has the error and the lines of yours that it passed through."
         ),
+        catch_all=True,
     ),
     Bug(
         id="loop-hangs",
-        subject=SUBJECT,
-        severity="bug",
         title="the loop does not come back within the time limit",
         hint="bound each loop by a number of epochs or steps, or raise --timeout",
         broken=code("""
@@ -102,11 +101,10 @@ BUGS = (
             "A condition never becomes true, a loader never ends, or a worker, a lock or an input() is waited for. The "
             "loop is ended from outside, and what it was doing at that moment is in the finding."
         ),
+        ends=("hang",),
     ),
     Bug(
         id="loop-exits",
-        subject=SUBJECT,
-        severity="bug",
         title="the loop ends the program that called it",
         hint="return from the loop, and raise an exception where something is wrong",
         broken=code("""
@@ -125,11 +123,11 @@ BUGS = (
             "exit(), sys.exit() or os._exit() takes the caller along: the sweep, the notebook, the test suite. What it "
             "had not written yet is lost."
         ),
+        lines=(r"\b_?exit\(|\bSystemExit\b",),
+        ends=("exit",),
     ),
     Bug(
         id="loop-crashes",
-        subject=SUBJECT,
-        severity="bug",
         title="the interpreter crashes in the loop",
         hint="look for native code near the last line in the finding, and run it under python -X faulthandler",
         broken=code("""
@@ -150,12 +148,12 @@ BUGS = (
             "A signal ends the process, most often a segmentation fault in an extension, a custom kernel or a "
             "mismatched library. There is no exception to catch and no traceback, only the signal's number."
         ),
+        ends=("crash", "pipe"),
     ),
     Bug(
         id="loop-exhausts-memory",
-        subject=SUBJECT,
-        severity="bug",
         title="the loop takes all the memory that it may have",
+        law="Training on a few images does not use up the memory that the loop may have.",
         hint="keep numbers instead of batches, outputs and graphs from one step to the next",
         broken=code("""
             history = []
@@ -173,12 +171,14 @@ BUGS = (
             "The loop reaches the memory limit on data of a few kilobytes and is ended, by a MemoryError or by the "
             "system. On real data it would do so after some epochs, or take the machine with it."
         ),
+        explains=("loop-raises",),
+        ends=("memory",),
     ),
     Bug(
         id="leaves-global-state",
-        subject=SUBJECT,
         severity="cost",
         title="settings of the whole process are changed and not put back",
+        law="Global flags, hooks and functions are after the training what they were before it.",
         hint="change global settings within a with block that restores them, and remove each hook that was added",
         broken=code("""
             def evaluate(model, loader):
@@ -198,6 +198,7 @@ BUGS = (
             "is fine; whatever runs after it in the same process is slower, or wrong, without a line of its own to "
             "blame."
         ),
+        lines=(r"torch\.(\w+\.)*(set_|use_deterministic)\w*\(|chdir\(|register_\w*hook\(",),
         reported=(
             "https://github.com/huggingface/transformers/pull/13257",
             "https://github.com/choyingw/SynergyNet/pull/22",
@@ -206,9 +207,9 @@ BUGS = (
     ),
     Bug(
         id="leaves-threads",
-        subject=SUBJECT,
         severity="cost",
         title="threads or processes of the loop are still running when it has returned",
+        law="Threads that the loop started have ended when it has.",
         hint="stop and join what the loop has started before it returns",
         broken=code("""
             batches = queue.Queue(maxsize=2)
@@ -228,5 +229,6 @@ BUGS = (
             "Each call leaves a thread or a worker behind, with the batches that it holds. Memory and processes pile "
             "up, and the program may not end when it is done."
         ),
+        lines=(r"\b(Thread|Process|Popen|PoolExecutor|Pool)\(",),
     ),
 )
