@@ -1,4 +1,4 @@
-"""The properties and the laws are themselves tested: each must reject loops with one known bug, and say why."""
+"""The properties are themselves tested: each must reject loops with one known bug, and say why."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from tests.loops.patches import Mutant, data, gradients, losses, metrics, modes,
 # The fixture that hands out the module, and the broken copies of that module.
 MUTANTS: dict[str, list[Mutant]] = {
     "loop": [
-        mutant
-        for subject in (gradients, modes, losses, shapes, metrics, reproducibility, resources)
-        for mutant in subject.MUTANTS
+        mutant for subject in (gradients, modes, losses, shapes, metrics, resources) for mutant in subject.MUTANTS
     ],
     "models": shapes.MODEL_MUTANTS,
     "loading": data.MUTANTS,
@@ -35,10 +33,6 @@ PROPERTY_FILES = (
     "test_resources",
 )
 
-# Where a mutant names a law, it is that law, bound to the reference.
-THE_LAW = "test_reference.test_the_law_holds"
-THE_LAW_IN = {"part": "train_one_epoch"}
-
 
 def without_shrinking(test: Callable[..., None]) -> Callable[..., None]:
     """Return the property such that it stops at the first failing case: the smallest one is not needed here."""
@@ -49,26 +43,15 @@ def without_shrinking(test: Callable[..., None]) -> Callable[..., None]:
     return first_failure(given(**handle._given_kwargs)(handle.inner_test))
 
 
-def property_of(mutant: Mutant) -> str:
-    """Return ``test_file.test_name`` of what must reject the mutant."""
-    return THE_LAW if mutant.rejected_by.startswith("law:") else mutant.rejected_by
-
-
-def case_of(mutant: Mutant) -> dict[str, Any]:
-    """Return the arguments with which it must reject the mutant."""
-    _, _, law = mutant.rejected_by.partition("law:")
-    return {**THE_LAW_IN, "law": law, **mutant.case} if law else mutant.case
-
-
 @pytest.mark.parametrize(
     ("fixture", "mutant"),
     [pytest.param(fixture, mutant, id=str(mutant)) for fixture, mutants in MUTANTS.items() for mutant in mutants],
 )
 def test_the_property_rejects_the_mutant(fixture: str, mutant: Mutant, request: pytest.FixtureRequest) -> None:
-    """Each broken loop fails the property or the law that is there for it, with a message that names what is wrong."""
-    file, name = property_of(mutant).split(".")
+    """Each broken loop fails the property that is there for it, with a message that names what is wrong."""
+    file, name = mutant.rejected_by.split(".")
     test = getattr(importlib.import_module(f"tests.properties.{file}"), name)
-    arguments: dict[str, Any] = {**case_of(mutant), fixture: mutant.apply(request.getfixturevalue(fixture))}
+    arguments: dict[str, Any] = {**mutant.case, fixture: mutant.apply(request.getfixturevalue(fixture))}
     for parameter in inspect.signature(test).parameters:
         if parameter not in arguments:
             arguments[parameter] = "cpu" if parameter == "device" else _fixture(parameter, request)
@@ -78,7 +61,7 @@ def test_the_property_rejects_the_mutant(fixture: str, mutant: Mutant, request: 
 
 def test_each_property_rejects_a_mutant() -> None:
     """No property is without a mutant: one that rejects nothing would prove nothing."""
-    covered = {property_of(mutant) for mutants in MUTANTS.values() for mutant in mutants}
+    covered = {mutant.rejected_by for mutants in MUTANTS.values() for mutant in mutants}
     properties = {
         f"{file}.{name}"
         for file in PROPERTY_FILES

@@ -1,4 +1,4 @@
-"""Loops with one bug each, and the property or the law that must reject each of them.
+"""Loops with one bug each, and the property that must reject each of them.
 
 A mutant is written as what differs from the reference: the right line and the wrong one. So it cannot drift from the
 reference, and it differs from it in the bug alone. Ids are those of the catalogue of training-loop bugs where it
@@ -20,9 +20,9 @@ class Mutant:
     Attributes:
         bug: its id.
         right, wrong: the line or lines of the reference, and what stands in their place.
-        rejected_by: ``test_file.test_name`` of the property that must fail, or ``law:id`` of the law that must find it.
-        says: a regular expression that the failure's message, or the law's finding, matches.
-        case: arguments of a parametrised property; for a law, the ``part`` of the reference that breaks it.
+        rejected_by: ``test_file.test_name`` of the property that must fail.
+        says: a regular expression that the failure's message matches.
+        case: arguments of a parametrised property.
         and_also: further pairs of right and wrong, where the bug moves a line.
         error: the exception that the property fails with, where it is not an assertion's.
     """

@@ -11,52 +11,14 @@ FILE = "test_train_eval.test_"
 
 MUTANTS = [
     Mutant(
-        "trains-in-eval-mode",
-        TRAIN,
-        "    model.eval()\n",
-        "law:trains-in-eval-mode",
-        "training forward in epoch 1: .* is in eval mode",
-    ),
-    Mutant(
         "train-mode-not-set",
         TRAIN,
         "",
         FILE + "a_model_that_comes_in_eval_mode_is_trained_in_train_mode",
         "forward 0: .*eval mode",
     ),
-    Mutant(
-        "evaluates-in-train-mode",
-        EVAL,
-        "",
-        "law:evaluates-in-train-mode",
-        r"evaluation forward: .* is in train mode, and .*running_mean.* moved",
-    ),
-    Mutant(
-        "evaluates-with-grad",
-        "@torch.no_grad()\n",
-        "",
-        "law:evaluates-with-grad",
-        "evaluation forward: gradients are on",
-    ),
-    Mutant(
-        "train-mode-not-restored",
-        RESTORE,
-        "            pass\n",
-        "law:train-mode-not-restored",
-        "training forward in epoch 2, after an evaluation: .* is in eval mode",
-        and_also=((TRAIN, ""),),
-        case={"part": "fit"},
-    ),
     Mutant("train-mode-not-restored", RESTORE, "            pass\n", NO_TRACE, "modes changed"),
     Mutant("train-mode-unfreezes", RESTORE, "            module.training = True\n", NO_TRACE, "modes changed"),
-    Mutant(
-        "evaluates-in-train-mode",
-        EVAL,
-        "",
-        "law:state-differs",
-        "running_mean.* is not what its batch makes of it",
-        case={"part": "fit"},
-    ),
     Mutant(
         "evaluation-clears",
         "    total, correct, count = zero(device), zero(device), 0\n",

@@ -1,19 +1,8 @@
 """Bugs of seeds and checkpoints."""
 
 from tests.loops.patches import Mutant
-from tests.loops.patches.gradients import TRAIN
 
 RESUMED = "test_reproducibility.test_saved_and_resumed_is_uninterrupted"
-
-MUTANTS = [
-    Mutant(
-        "not-reproducible",
-        TRAIN,
-        TRAIN + "    torch.seed()\n",
-        "law:not-reproducible",
-        "differ.* between two runs",
-    ),
-]
 
 CHECKPOINT_MUTANTS = [
     Mutant(
@@ -21,13 +10,6 @@ CHECKPOINT_MUTANTS = [
     ),
     Mutant("resume-incomplete", "            model.load_state_dict(self.model)\n", "", RESUMED, "not equal|history"),
     Mutant("resume-incomplete", '            torch.set_rng_state(self.rng["cpu"])\n', "", RESUMED, "not equal|history"),
-    Mutant(
-        "resume-incomplete",
-        "            optimizer.load_state_dict(self.optimizer)\n",
-        "",
-        "law:resume-incomplete",
-        "ends elsewhere",
-    ),
     Mutant(
         "best-is-last",
         "copy.deepcopy((model.state_dict(), optimizer.state_dict()))",
