@@ -1,7 +1,8 @@
 """Loops as people write them, each with exactly one bug, and the bug's id in the catalogue.
 
 A mutant is a whole loop: a function, a class or a generator, with the names and the style that its author happened to
-like. Its docstring says what is wrong. In all else it is correct. `mnist_loop.bugs` says how to add one.
+like. Its docstring says what is wrong. In all else it is correct. ``# the likely line`` marks the
+line that a finding of it shows, if it shows one. `mnist_loop.bugs` says how to add a mutant.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def clears_each_micro_batch(model, loader, loss_fn, optimizer, device):
         window = batches[start : start + 2]
         samples = sum(len(targets) for _, targets in window)
         for inputs, targets in window:
-            optimizer.zero_grad()
+            optimizer.zero_grad()  # the likely line
             loss = loss_fn(model(inputs.to(device)), targets.to(device))
             (loss * len(targets) / samples).backward()
         optimizer.step()
@@ -29,7 +29,7 @@ class ClearsInForward:
         self.accumulation_steps = accumulation_steps
 
     def training_step(self, x, y, parts):
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad()  # the likely line
         loss = self.criterion(self.model(x.to(self.device)), y.to(self.device))
         (loss / parts).backward()
 
@@ -85,7 +85,7 @@ def adds_the_batches_up(model, dataloader, criterion, optimizer, device):
     optimizer.zero_grad()
     for i, (x, y) in enumerate(dataloader):
         loss = criterion(model(x.to(device)), y.to(device))
-        loss.backward()
+        loss.backward()  # the likely line
         if (i + 1) % 2 == 0 or i + 1 == len(dataloader):
             optimizer.step()
             optimizer.zero_grad()
@@ -118,7 +118,7 @@ class SumsTheWindow:
                 logged.append(0.0)
                 for x, y in window:
                     loss = self.loss_fn(self.model(x.to(self.device)), y.to(self.device))
-                    loss.backward()
+                    loss.backward()  # the likely line
                     logged[-1] += loss.detach() / len(window)
                 self.optimizer.step()
         return torch.stack(logged).tolist()

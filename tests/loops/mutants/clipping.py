@@ -57,7 +57,7 @@ def clips_too_late(model, train_loader, criterion, optimizer, device):
         loss = criterion(model(data), target)
         loss.backward()
         optimizer.step()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.05)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.05)  # the likely line
 
 
 @mutant("clip-after-step", clip=0.05)
@@ -69,7 +69,7 @@ class ClipsInItsCallback:
         self.grad_clip = grad_clip
 
     def on_batch_end(self):
-        clip_grad_norm_(self.net.parameters(), self.grad_clip)
+        clip_grad_norm_(self.net.parameters(), self.grad_clip)  # the likely line
 
     def fit(self, train_loader, epochs):
         for _ in range(epochs):
@@ -95,7 +95,7 @@ def clips_the_parts(model, loader, loss_fn, optimizer, device):
         for inputs, targets in window:
             loss = loss_fn(model(inputs.to(device)), targets.to(device))
             (loss * len(targets) / samples).backward()
-            clip_grad_norm_(model.parameters(), 0.05)
+            clip_grad_norm_(model.parameters(), 0.05)  # the likely line
         optimizer.step()
 
 
@@ -110,7 +110,7 @@ class ClipsEachGradient:
     def clipped(self, x, y):
         self.optimizer.zero_grad()
         self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
-        clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        clip_grad_norm_(self.model.parameters(), self.max_grad_norm)  # the likely line
         return {p: p.grad.clone() for p in self.model.parameters() if p.grad is not None}
 
     def fit(self, train_loader, epochs):
@@ -136,7 +136,7 @@ def clips_scaled_gradients(model, train_loader, criterion, optimizer, scaler, de
         optimizer.zero_grad()
         loss = criterion(model(data), target)
         scaler.scale(loss).backward()
-        clip_grad_norm_(model.parameters(), 0.5)
+        clip_grad_norm_(model.parameters(), 0.5)  # the likely line
         scaler.step(optimizer)
         scaler.update()
 
@@ -150,7 +150,7 @@ def unscales_too_late(net, train_loader, val_loader, criterion, opt, scaler, dev
         for x, y in train_loader:
             opt.zero_grad()
             scaler.scale(criterion(net(x.to(device)), y.to(device))).backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), clip)  # the likely line
             scaler.unscale_(opt)
             scaler.step(opt)
             scaler.update()

@@ -64,7 +64,7 @@ def stops_before_it_starts(model, train_loader, val_loader, loss_fn, optimizer, 
 @mutant("model-replaced", own_optimizer=True)
 def trains_a_copy(model, train_loader, loss_fn, device, epochs):
     """Trains a copy of the model and returns nothing: the model that was handed in is as it was."""
-    model = copy.deepcopy(model).to(device)
+    model = copy.deepcopy(model).to(device)  # the likely line
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(epochs):
         model.train()
@@ -79,7 +79,7 @@ class KeepsACopy:
     """__init__ copies the model "to be safe", and the copy is what learns."""
 
     def __init__(self, net, criterion, device):
-        self.net = copy.deepcopy(net)
+        self.net = copy.deepcopy(net)  # the likely line
         self.criterion, self.device = criterion, device
         self.opt = torch.optim.Adam(self.net.parameters(), lr=1e-3)
 
@@ -101,7 +101,7 @@ class KeepsACopy:
 @mutant("leaves-global-state", evaluate=evaluate)
 def changes_the_default_dtype(model, loader, loss_fn, optimizer, device):
     """Sets the default dtype for everyone, and leaves it so."""
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float64)  # the likely line
     model.train()
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -131,7 +131,7 @@ class Deterministic:
     """Asks for deterministic algorithms in the whole process, and never takes it back."""
 
     def __init__(self, model, optimizer, loss_fn, device):
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True)  # the likely line
         self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
 
     def fit(self, train_loader, epochs):
@@ -157,7 +157,7 @@ class LeavesItsHooks:
 
     def fit(self, train_loader, epochs):
         for module in self.model.children():
-            module.register_forward_hook(self.count)
+            module.register_forward_hook(self.count)  # the likely line
         for _ in range(epochs):
             self.model.train()
             for x, y in train_loader:
@@ -170,7 +170,7 @@ class LeavesItsHooks:
 @mutant("leaves-global-state", evaluate=evaluate)
 def changes_the_threads(model, loader, loss_fn, optimizer, device):
     """Sets the number of torch's threads, and leaves it so."""
-    torch.set_num_threads(2 * (os.cpu_count() or 1) + 1)
+    torch.set_num_threads(2 * (os.cpu_count() or 1) + 1)  # the likely line
     model.train()
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -268,7 +268,7 @@ def ends_the_program(model, train_loader, test_loader, loss_fn, optimizer, devic
             loss_fn(model(x.to(device)), y.to(device)).backward()
             optimizer.step()
         evaluate(model, test_loader, loss_fn, device)
-    sys.exit(0)
+    sys.exit(0)  # the likely line
 
 
 @mutant("loop-exits", evaluate=evaluate)
@@ -280,7 +280,7 @@ def ends_the_process(model, loader, loss_fn, optimizer, device):
         loss = loss_fn(model(inputs.to(device)), targets.to(device))
         loss.backward()
         optimizer.step()
-    os._exit(0)
+    os._exit(0)  # the likely line
 
 
 @mutant("loop-exits")
@@ -302,7 +302,7 @@ class GivesUp:
                 self.optimizer.step()
                 total += loss.detach() * len(y)
             if total > lowest:
-                raise SystemExit("the loss does not fall")
+                raise SystemExit("the loss does not fall")  # the likely line
             lowest = total
 
 
@@ -394,7 +394,7 @@ class Heartbeat:
             self.beats += 1
 
     def fit(self, train_loader, epochs):
-        threading.Thread(target=self.watch, daemon=True).start()
+        threading.Thread(target=self.watch, daemon=True).start()  # the likely line
         for _ in range(epochs):
             self.net.train()
             for x, y in train_loader:

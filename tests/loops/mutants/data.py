@@ -14,7 +14,7 @@ from tests.loops.mutants import evaluate, mutant
 @mutant("not-shuffled", evaluate=evaluate)
 def rebuilds_the_loader(model, loader, loss_fn, optimizer, device):
     """Makes a DataLoader of its own and forgets shuffle=True."""
-    loader = DataLoader(loader.dataset, batch_size=loader.batch_size)
+    loader = DataLoader(loader.dataset, batch_size=loader.batch_size)  # the likely line
     model.train()
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -47,7 +47,7 @@ class OneSamplerForAll:
 
     @staticmethod
     def make_loader(dataset, batch_size):
-        return DataLoader(dataset, batch_size=batch_size, sampler=SequentialSampler(dataset))
+        return DataLoader(dataset, batch_size=batch_size, sampler=SequentialSampler(dataset))  # the likely line
 
     def fit(self, train_set, test_set, batch_size, epochs):
         history = []
@@ -156,7 +156,7 @@ class ShufflesBoth:
 @mutant("no-batches", evaluate=evaluate)
 def drops_the_last_batch(model, loader, loss_fn, optimizer, device):
     """drop_last=True: a data set that is smaller than one batch trains nothing, without a word."""
-    loader = DataLoader(loader.dataset, batch_size=loader.batch_size, shuffle=True, drop_last=True)
+    loader = DataLoader(loader.dataset, batch_size=loader.batch_size, shuffle=True, drop_last=True)  # the likely line
     model.train()
     total, count = 0.0, 0
     for inputs, targets in loader:
@@ -241,7 +241,7 @@ def breaks_for_debugging(model, train_loader, criterion, optimizer, device):
         loss = criterion(model(data), target)
         loss.backward()
         optimizer.step()
-        break
+        break  # the likely line
 
 
 @mutant("stops-after-first-batch")
@@ -315,7 +315,10 @@ class ScalesTheTest:
     @torch.no_grad()
     def validate(self, loader):
         self.net.eval()
-        sums = [self.loss_fn(self.net(x.to(self.device) / 255), y.to(self.device)) * len(y) for x, y in loader]
+        sums = [
+            self.loss_fn(self.net(x.to(self.device) / 255), y.to(self.device)) * len(y)  # the likely line
+            for x, y in loader
+        ]
         return float(sum(sums)) / len(loader.dataset)
 
     def fit(self, train_loader, test_loader, epochs):
@@ -419,7 +422,7 @@ class StopsOnTest:
 @mutant("not-reproducible", evaluate=evaluate)
 def seeds_from_the_system(model, loader, loss_fn, optimizer, device):
     """torch.seed() replaces the seed that was set by one from the system."""
-    torch.seed()
+    torch.seed()  # the likely line
     model.train()
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -449,7 +452,7 @@ class SeedsByTheClock:
     """Seeds by the clock, "so that no two runs are the same"."""
 
     def __init__(self, model, optimizer, loss_fn, device):
-        torch.manual_seed(time.time_ns() % 2**63)
+        torch.manual_seed(time.time_ns() % 2**63)  # the likely line
         self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
 
     def fit(self, train_loader, epochs):

@@ -17,7 +17,7 @@ def never_clears(model, loader, loss_fn, optimizer, device):
     for inputs, targets in loader:
         inputs, targets = inputs.to(device), targets.to(device)
         loss = loss_fn(model(inputs), targets)
-        loss.backward()
+        loss.backward()  # the likely line
         optimizer.step()
         total += loss.detach() * len(targets)
         count += len(targets)
@@ -37,7 +37,7 @@ class ForgetsToClear:
     def training_step(self, batch):
         x, y = (tensor.to(self.device) for tensor in batch)
         loss = self.criterion(self.model(x), y)
-        loss.backward()
+        loss.backward()  # the likely line
         self.optimizer.step()
         return loss.detach() * len(y)
 
@@ -58,7 +58,7 @@ def clears_another_model(net, train_loader, test_loader, criterion, opt, device,
     for _ in range(epochs):
         net.train()
         for images, labels in train_loader:
-            start.zero_grad()
+            start.zero_grad()  # the likely line
             loss = criterion(net(images.to(device)), labels.to(device))
             loss.backward()
             opt.step()
@@ -70,7 +70,7 @@ def clears_another_model(net, train_loader, test_loader, criterion, opt, device,
 def clears_once_an_epoch(model, train_loader, criterion, optimizer, device):
     """zero_grad() stands before the loop over the batches, not in it."""
     model.train()
-    optimizer.zero_grad()
+    optimizer.zero_grad()  # the likely line
     running_loss = 0.0
     for data, target in train_loader:
         data, target = data.to(device), target.to(device)
@@ -95,7 +95,7 @@ def clears_at_the_epochs_end(model, train_loader, test_loader, loss_fn, optimize
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(x)
-        optimizer.zero_grad()
+        optimizer.zero_grad()  # the likely line
         test_loss, test_accuracy = evaluate(model, test_loader, loss_fn, device)
         results.append(
             {
@@ -117,7 +117,7 @@ def clears_too_late(model, loader, loss_fn, optimizer, device):
         inputs, targets = (part.to(device) for part in batch)
         loss = loss_fn(model(inputs), targets)
         loss.backward()
-        optimizer.zero_grad()
+        optimizer.zero_grad()  # the likely line
         optimizer.step()
         total += loss.detach() * len(targets)
         count += len(targets)
@@ -132,7 +132,7 @@ class ClearsInItsStep:
         self.net, self.optim, self.loss_fn, self.device = net, optim, loss_fn, device
 
     def take_step(self):
-        self.optim.zero_grad(set_to_none=False)
+        self.optim.zero_grad(set_to_none=False)  # the likely line
         self.optim.step()
 
     def fit(self, train_loader, epochs):
@@ -154,7 +154,7 @@ def never_steps(model, device, train_loader, optimizer, criterion):
         data, target = data.to(device), target.to(device)
         optimizer.zero_grad()
         loss = criterion(model(data), target)
-        loss.backward()
+        loss.backward()  # the likely line
         total += loss.detach() * len(data)
     return float(total) / len(train_loader.dataset)
 
@@ -167,7 +167,7 @@ def names_the_step(model, train_dl, valid_dl, loss_func, opt, device, epochs):
         for xb, yb in train_dl:
             loss = loss_func(model(xb.to(device)), yb.to(device))
             loss.backward()
-            opt.step  # noqa: B018  # the bug itself
+            opt.step  # noqa: B018  # the bug itself  # the likely line
             opt.zero_grad()
         val_loss, val_accuracy = evaluate(model, valid_dl, loss_func, device)
     return val_loss, val_accuracy
@@ -181,7 +181,7 @@ def steps_the_scheduler_alone(model, loader, loss_fn, optimizer, scheduler, devi
         for inputs, targets in loader:
             optimizer.zero_grad()
             loss = loss_fn(model(inputs.to(device)), targets.to(device))
-            loss.backward()
+            loss.backward()  # the likely line
             yield loss.detach()
         scheduler.step()
 
@@ -231,7 +231,7 @@ class StepsInTwoPlaces:
 @mutant("optimizer-misses-parameters", own_optimizer=True)
 def optimizes_the_head(model, train_loader, loss_fn, device, epochs):
     """The optimizer is given the parameters of the head alone; the hidden layer has gradients and never moves."""
-    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.05)  # the likely line
     for _ in range(epochs):
         model.train()
         for x, y in train_loader:
@@ -248,7 +248,7 @@ class OptimizesAnOlderModel:
 
     def __init__(self, model, criterion, device):
         self.initial = copy.deepcopy(model)
-        self.optimizer = torch.optim.Adam(self.initial.parameters(), lr=1e-2)
+        self.optimizer = torch.optim.Adam(self.initial.parameters(), lr=1e-2)  # the likely line
         self.model, self.criterion, self.device = model, criterion, device
 
     def fit(self, train_loader, epochs):
@@ -266,7 +266,7 @@ class OptimizesAnOlderModel:
 def optimizes_weights_alone(net, dataloader, criterion, device, num_epochs):
     """Weights and biases were to be two groups; the biases' group was never added."""
     decay = [p for name, p in net.named_parameters() if p.requires_grad and not name.endswith("bias")]
-    opt = torch.optim.SGD([{"params": decay, "weight_decay": 1e-2}], lr=0.05, momentum=0.9)
+    opt = torch.optim.SGD([{"params": decay, "weight_decay": 1e-2}], lr=0.05, momentum=0.9)  # the likely line
     losses = []
     for _ in range(num_epochs):
         net.train()
@@ -285,7 +285,7 @@ def optimizes_weights_alone(net, dataloader, criterion, device, num_epochs):
 @mutant("frozen-by-accident")
 def warms_up_the_head(model, train_loader, loss_fn, optimizer, device, epochs):
     """The hidden layer is frozen while the head warms up, and never released."""
-    model.hidden.requires_grad_(False)
+    model.hidden.requires_grad_(False)  # the likely line
     for _ in range(epochs):
         model.train()
         for inputs, targets in train_loader:
@@ -304,7 +304,7 @@ class StillFrozen:
         self.net, self.criterion, self.optimizer, self.device = net, criterion, optimizer, device
         for name, parameter in self.net.named_parameters():
             if not name.startswith("head"):
-                parameter.requires_grad = False
+                parameter.requires_grad = False  # the likely line
 
     def fit(self, train_loader, test_loader, epochs):
         history = []
@@ -328,7 +328,7 @@ def rebuilds_the_loss(model, loader, loss_fn, optimizer, device):
         inputs, targets = inputs.to(device), targets.to(device)
         optimizer.zero_grad()
         value = loss_fn(model(inputs), targets)
-        loss = value.clone().detach().requires_grad_(True)
+        loss = value.clone().detach().requires_grad_(True)  # the likely line
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(targets)
@@ -345,7 +345,7 @@ def wraps_the_outputs(net, trainloader, criterion, optimizer, device):
         inputs, labels = inputs.to(device), labels.to(device)
         optimizer.zero_grad()
         outputs = net(inputs)
-        outputs = Variable(outputs.data, requires_grad=True)
+        outputs = Variable(outputs.data, requires_grad=True)  # the likely line
         loss = criterion(outputs, labels)
         loss.backward()
         optimizer.step()
@@ -384,7 +384,7 @@ def step_skips_a_tensor(model, loader, loss_fn, optimizer, device):
         loss.backward()
         before = unwritten.detach().clone()
         optimizer.step()
-        unwritten.data.copy_(before)
+        unwritten.data.copy_(before)  # the likely line
 
 
 @mutant("kernel-no-op")
@@ -422,7 +422,7 @@ def doubles_the_head(model, loader, loss_fn, optimizer, device):
         loss.backward()
         for parameter in model.head.parameters():
             if parameter.grad is not None:
-                parameter.grad.mul_(2)
+                parameter.grad.mul_(2)  # the likely line
         optimizer.step()
         total += loss.detach() * len(targets)
         count += len(targets)
@@ -439,7 +439,7 @@ def adds_noise(net, train_loader, criterion, opt, device, epochs):
             criterion(net(x.to(device)), y.to(device)).backward()
             for p in net.parameters():
                 if p.grad is not None:
-                    p.grad += 0.01 * torch.randn_like(p.grad)
+                    p.grad += 0.01 * torch.randn_like(p.grad)  # the likely line
             opt.step()
 
 
@@ -453,7 +453,7 @@ def one_batch_late(model, loader, loss_fn, optimizer, device):
         loss_fn(model(inputs.to(device)), targets.to(device)).backward()
         fresh = {p: p.grad.clone() for p in model.parameters() if p.grad is not None}
         for parameter, grad in (waiting or fresh).items():
-            parameter.grad = grad.clone()
+            parameter.grad = grad.clone()  # the likely line
         waiting = fresh
         optimizer.step()
 
@@ -468,7 +468,7 @@ def normalises_the_gradient(model, loader, loss_fn, optimizer, device):
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p.grad /= p.grad.norm() + 1e-8
+                    p.grad /= p.grad.norm() + 1e-8  # the likely line
         optimizer.step()
 
 
@@ -497,7 +497,7 @@ def rounds_the_parameters(model, loader, loss_fn, optimizer, device):
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
-                    parameter.copy_(parameter.round(decimals=4))
+                    parameter.copy_(parameter.round(decimals=4))  # the likely line
 
 
 @mutant("update-differs")
@@ -510,7 +510,7 @@ def decays_by_hand(net, train_loader, criterion, optimizer, device, epochs):
             criterion(net(x.to(device)), y.to(device)).backward()
             for p in net.parameters():
                 if p.grad is not None:
-                    p.data.mul_(0.999)
+                    p.data.mul_(0.999)  # the likely line
             optimizer.step()
 
 
@@ -524,14 +524,14 @@ def clamps_the_weights(model, loader, loss_fn, optimizer, device):
         optimizer.step()
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.data.clamp_(-0.1, 0.1)
+                parameter.data.clamp_(-0.1, 0.1)  # the likely line
 
 
 @mutant("optimizer-recreated")
 def renews_the_optimizer(model, train_loader, loss_fn, optimizer, device, epochs):
     """Each epoch begins with a new optimizer of the same settings: momentum and moments are lost."""
     for _ in range(epochs):
-        optimizer = type(optimizer)(optimizer.param_groups, lr=optimizer.defaults["lr"])
+        optimizer = type(optimizer)(optimizer.param_groups, lr=optimizer.defaults["lr"])  # the likely line
         model.train()
         for x, y in train_loader:
             optimizer.zero_grad()
@@ -544,7 +544,7 @@ def renews_the_optimizer(model, train_loader, loss_fn, optimizer, device, epochs
 def forgets_the_momentum(model, loader, loss_fn, optimizer, device):
     """Clears the optimizer's state at the start of each epoch, "to start afresh"."""
     model.train()
-    optimizer.state.clear()
+    optimizer.state.clear()  # the likely line
     for inputs, targets in loader:
         optimizer.zero_grad()
         loss_fn(model(inputs.to(device)), targets.to(device)).backward()
@@ -555,7 +555,7 @@ def forgets_the_momentum(model, loader, loss_fn, optimizer, device):
 def wakes_everything(model, train_loader, loss_fn, device, epochs):
     """Sets requires_grad on all parameters, those too that were handed frozen, and trains them."""
     for parameter in model.parameters():
-        parameter.requires_grad = True
+        parameter.requires_grad = True  # the likely line
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(epochs):
         model.train()
@@ -570,7 +570,7 @@ class FrozenInName:
     """Declares the hidden layer frozen, and gives all parameters to the optimizer that it makes."""
 
     def __init__(self, model, criterion, device):
-        self.model = model.requires_grad_(True)
+        self.model = model.requires_grad_(True)  # the likely line
         self.criterion, self.device = criterion, device
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05)
 

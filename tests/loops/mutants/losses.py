@@ -14,7 +14,7 @@ def softmax_then_cross_entropy(model, loader, optimizer, device):
     for inputs, targets in loader:
         inputs, targets = inputs.to(device), targets.to(device)
         optimizer.zero_grad()
-        probabilities = F.softmax(model(inputs), dim=1)
+        probabilities = F.softmax(model(inputs), dim=1)  # the likely line
         loss = F.cross_entropy(probabilities, targets)
         loss.backward()
         optimizer.step()
@@ -26,7 +26,7 @@ def softmax_then_cross_entropy(model, loader, optimizer, device):
 @mutant("softmax-before-cross-entropy")
 def appends_a_softmax(net, train_loader, criterion, opt, device, epochs):
     """The model is wrapped with a Softmax layer for the predictions, and trained through it."""
-    classifier = nn.Sequential(net, nn.Softmax(dim=-1))
+    classifier = nn.Sequential(net, nn.Softmax(dim=-1))  # the likely line
     for _ in range(epochs):
         classifier.train()
         for x, y in train_loader:
@@ -45,7 +45,7 @@ class TrainsOnProbabilities:
         self.criterion = nn.CrossEntropyLoss()
 
     def predict(self, x):
-        return self.model(x.to(self.device)).softmax(-1)
+        return self.model(x.to(self.device)).softmax(-1)  # the likely line
 
     def training_step(self, x, y):
         self.optimizer.zero_grad()
@@ -69,7 +69,7 @@ def nll_of_logits(args, model, device, train_loader, optimizer, epoch):
         data, target = data.to(device), target.to(device)
         optimizer.zero_grad()
         output = model(data)
-        loss = F.nll_loss(output, target)
+        loss = F.nll_loss(output, target)  # the likely line
         loss.backward()
         optimizer.step()
         if args.dry_run:
@@ -82,7 +82,7 @@ class NegativeLikelihood:
 
     def __init__(self, net, opt, device):
         self.net, self.opt, self.device = net, opt, device
-        self.loss = nn.NLLLoss()
+        self.loss = nn.NLLLoss()  # the likely line
 
     def fit(self, train_loader, epochs):
         history = []
@@ -108,7 +108,7 @@ def squeezes_the_outputs(model, loader, loss_fn, optimizer, device):
     for inputs, targets in loader:
         inputs, targets = inputs.to(device), targets.to(device)
         optimizer.zero_grad()
-        outputs = model(inputs).squeeze(-1)
+        outputs = model(inputs).squeeze(-1)  # the likely line
         loss = loss_fn(outputs, targets)
         loss.backward()
         optimizer.step()
@@ -161,7 +161,7 @@ def sums_over_the_batch(net, train_loader, opt, device, epochs):
         for x, y in train_loader:
             x, y = x.to(device), y.to(device)
             opt.zero_grad()
-            loss = F.cross_entropy(net(x), y, reduction="sum")
+            loss = F.cross_entropy(net(x), y, reduction="sum")  # the likely line
             loss.backward()
             opt.step()
             total += loss.detach()
@@ -251,7 +251,7 @@ def softmax_over_the_batch(model, loader, optimizer, device):
     for inputs, targets in loader:
         inputs, targets = inputs.to(device), targets.to(device)
         optimizer.zero_grad()
-        log_probs = F.log_softmax(model(inputs), dim=0)
+        log_probs = F.log_softmax(model(inputs), dim=0)  # the likely line
         loss = F.nll_loss(log_probs, targets)
         loss.backward()
         optimizer.step()
@@ -282,7 +282,7 @@ def centres_over_the_batch(model, train_loader, test_loader, loss_fn, optimizer,
         for x, y in train_loader:
             optimizer.zero_grad()
             outputs = model(x.to(device))
-            loss = loss_fn(outputs - outputs.mean(dim=0), y.to(device))
+            loss = loss_fn(outputs - outputs.mean(dim=0), y.to(device))  # the likely line
             loss.backward()
             optimizer.step()
         yield evaluate(model, test_loader, loss_fn, device)

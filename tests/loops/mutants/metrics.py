@@ -18,7 +18,7 @@ def averages_the_batches(model, loader, loss_fn, optimizer, device):
         loss.backward()
         optimizer.step()
         running_loss += loss.detach()
-    return float(running_loss) / len(loader)
+    return float(running_loss) / len(loader)  # the likely line
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def _test_official(model, device, test_loader):
         output = model(data)
         test_loss += F.nll_loss(output, target)
         correct += (output.argmax(dim=1) == target).sum()
-    return float(test_loss) / len(test_loader.dataset), float(correct) / len(test_loader.dataset)
+    return float(test_loss) / len(test_loader.dataset), float(correct) / len(test_loader.dataset)  # the likely line
 
 
 @mutant("metric-wrong-n", expects="log_probs", evaluate=_test_official)
@@ -124,7 +124,7 @@ def divides_sums_by_batches(model, loader, loss_fn, optimizer, device):
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(targets)
-    return float(total) / len(loader)
+    return float(total) / len(loader)  # the likely line
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from tests.loops.mutants import evaluate, mutant
 @mutant("trains-in-eval-mode", evaluate=evaluate)
 def trains_in_eval(model, loader, loss_fn, optimizer, device):
     """model.eval() where model.train() was meant."""
-    model.eval()
+    model.eval()  # the likely line
     total, count = 0.0, 0
     for inputs, targets in loader:
         inputs, targets = inputs.to(device), targets.to(device)
@@ -30,7 +30,7 @@ class SanityCheckFirst:
         self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
 
     def validate(self, loader):
-        self.model.eval()
+        self.model.eval()  # the likely line
         with torch.no_grad():
             return sum(
                 self.criterion(self.model(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader
@@ -96,7 +96,7 @@ class ValidatesWithinTheEpoch:
 
     @torch.no_grad()
     def validate(self, loader):
-        self.net.eval()
+        self.net.eval()  # the likely line
         losses = [self.loss_fn(self.net(x.to(self.device)), y.to(self.device)) * len(y) for x, y in loader]
         return float(sum(losses)) / len(loader.dataset)
 
@@ -125,7 +125,7 @@ def restores_the_head(model, train_dl, valid_dl, loss_func, opt, device, epochs)
             loss.backward()
             opt.step()
             opt.zero_grad()
-        model.eval()
+        model.eval()  # the likely line
         with torch.no_grad():
             sums = [loss_func(model(xb.to(device)), yb.to(device)) * len(xb) for xb, yb in valid_dl]
         model.head.train()
@@ -138,7 +138,7 @@ def wakes_frozen_statistics(model, train_loader, test_loader, loss_fn, optimizer
     model.hidden.requires_grad_(False)
     model.hidden.eval()
     for _ in range(epochs):
-        model.train()
+        model.train()  # the likely line
         for x, y in train_loader:
             optimizer.zero_grad()
             loss_fn(model(x.to(device)), y.to(device)).backward()
@@ -152,7 +152,7 @@ def freezes_parameters_alone(net, dataloader, criterion, optimizer, device):
     """Freezes the parameters of the hidden layer and forgets that its BatchNorm has statistics too."""
     for parameter in net.hidden.parameters():
         parameter.requires_grad = False
-    net.train()
+    net.train()  # the likely line
     total = 0.0
     for images, labels in dataloader:
         images, labels = images.to(device), labels.to(device)
@@ -276,7 +276,7 @@ def validates_with_grad(net, train_loader, val_loader, criterion, opt, device, e
 
 
 def _dropped(model, inputs):
-    return model(F.dropout(inputs, p=0.2))
+    return model(F.dropout(inputs, p=0.2))  # the likely line
 
 
 @torch.no_grad()
@@ -317,7 +317,7 @@ class DropsInForward:
 
     def forward(self, batch):
         x, y = (part.to(self.device) for part in batch)
-        return self.loss_fn(self.model(F.dropout(x, 0.1)), y), len(y)
+        return self.loss_fn(self.model(F.dropout(x, 0.1)), y), len(y)  # the likely line
 
     def train_epoch(self, loader):
         self.model.train()

@@ -14,7 +14,7 @@ def steps_past_the_scaler(model, loader, loss_fn, optimizer, scaler, device):
         optimizer.zero_grad()
         loss = loss_fn(model(inputs.to(device)), targets.to(device))
         scaler.scale(loss).backward()
-        optimizer.step()
+        optimizer.step()  # the likely line
 
 
 @mutant("scaler-bypassed")
@@ -36,7 +36,7 @@ class HalfwayToAmp:
             for x, y in train_loader:
                 self.optimizer.zero_grad()
                 self.backward(self.criterion(self.model(x.to(self.device)), y.to(self.device)))
-                self.optimizer.step()
+                self.optimizer.step()  # the likely line
         return self.model
 
 
@@ -47,7 +47,7 @@ def scales_in_half(model, loader, optimizer, device):
     for inputs, targets in loader:
         inputs, targets = inputs.to(device), targets.to(device)
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs).half(), targets)
+        loss = F.cross_entropy(model(inputs).half(), targets)  # the likely line
         (loss * 2**16).backward()
         for parameter in model.parameters():
             if parameter.grad is not None:
@@ -63,7 +63,7 @@ class LossInHalf:
         self.net, self.optimizer, self.device = net, optimizer, device
 
     def loss(self, x, y):
-        log_probs = self.net(x.to(self.device)).half().log_softmax(dim=1)
+        log_probs = self.net(x.to(self.device)).half().log_softmax(dim=1)  # the likely line
         return F.nll_loss(log_probs, y.to(self.device), reduction="sum") / len(y)
 
     def fit(self, train_loader, epochs):
@@ -84,7 +84,7 @@ def weighs_in_half(model, device, train_loader, optimizer, epoch):
         data, target = data.to(device), target.to(device)
         optimizer.zero_grad()
         weights = torch.full((len(data),), 60_000.0, dtype=torch.half, device=device)
-        losses = F.nll_loss(model(data), target, reduction="none").half()
+        losses = F.nll_loss(model(data), target, reduction="none").half()  # the likely line
         loss = (weights * losses).sum() / weights.sum()
         loss.backward()
         optimizer.step()

@@ -18,7 +18,7 @@ def sums_the_graphs(model, loader, loss_fn, optimizer, device):
         loss = loss_fn(model(inputs), targets)
         loss.backward()
         optimizer.step()
-        total += loss * len(targets)
+        total += loss * len(targets)  # the likely line
         count += len(targets)
     return total.item() / count
 
@@ -39,7 +39,7 @@ class KeepsTheLosses:
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
-                self.losses.append(loss)
+                self.losses.append(loss)  # the likely line
         return torch.stack(self.losses).tolist()
 
 
@@ -67,7 +67,7 @@ def retains_the_graph(model, train_loader, criterion, optimizer, device):
         data, target = data.to(device), target.to(device)
         optimizer.zero_grad()
         loss = criterion(model(data), target)
-        loss.backward(retain_graph=True)
+        loss.backward(retain_graph=True)  # the likely line
         optimizer.step()
 
 
@@ -80,7 +80,7 @@ class RetainsForLater:
 
     def backward(self, loss):
         self.opt.zero_grad()
-        loss.backward(retain_graph=True)
+        loss.backward(retain_graph=True)  # the likely line
 
     def fit(self, train_loader, epochs):
         for _ in range(epochs):
@@ -102,7 +102,7 @@ def reads_each_loss(model, loader, loss_fn, optimizer, device):
         loss = loss_fn(model(inputs), targets)
         loss.backward()
         optimizer.step()
-        total += loss.item() * len(targets)
+        total += loss.item() * len(targets)  # the likely line
         count += len(targets)
     return total / count
 
@@ -120,7 +120,7 @@ class ChecksEachLoss:
             for x, y in train_loader:
                 self.optimizer.zero_grad()
                 loss = self.criterion(self.model(x.to(self.device)), y.to(self.device))
-                if not math.isfinite(float(loss.detach())):
+                if not math.isfinite(float(loss.detach())):  # the likely line
                     raise FloatingPointError("the loss is not finite")
                 loss.backward()
                 self.optimizer.step()

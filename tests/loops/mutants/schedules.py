@@ -6,7 +6,7 @@ from tests.loops.mutants import evaluate, mutant
 @mutant("scheduler-before-optimizer", evaluate=evaluate)
 def schedules_first(model, loader, loss_fn, optimizer, scheduler, device):
     """scheduler.step() at the epoch's start, as before torch 1.1: the first learning rate is never used."""
-    scheduler.step()
+    scheduler.step()  # the likely line
     model.train()
     for inputs, targets in loader:
         optimizer.zero_grad()
@@ -24,7 +24,7 @@ class AdjustsThenTrains:
         self.lr_scheduler = lr_scheduler
 
     def adjust_learning_rate(self):
-        self.lr_scheduler.step()
+        self.lr_scheduler.step()  # the likely line
         return self.optimizer.param_groups[0]["lr"]
 
     def fit(self, train_loader, epochs):
@@ -49,7 +49,7 @@ def schedules_each_batch(model, train_loader, criterion, optimizer, scheduler, d
         loss = criterion(model(data), target)
         loss.backward()
         optimizer.step()
-        scheduler.step()
+        scheduler.step()  # the likely line
 
 
 @mutant("scheduler-per-batch")
@@ -61,7 +61,7 @@ def schedules_in_both_loops(net, train_loader, test_loader, criterion, opt, sche
             opt.zero_grad()
             criterion(net(x.to(device)), y.to(device)).backward()
             opt.step()
-            sched.step()
+            sched.step()  # the likely line
         loss, accuracy = evaluate(net, test_loader, criterion, device)
         yield {"epoch": epoch + 1, "test_loss": loss, "test_accuracy": accuracy}
 
@@ -80,7 +80,7 @@ def schedules_each_micro_batch(model, loader, loss_fn, optimizer, scheduler, dev
             (loss * len(targets) / samples).backward()
             if i == len(window):
                 optimizer.step()
-            scheduler.step()
+            scheduler.step()  # the likely line
 
 
 @mutant("scheduler-per-micro-batch", accumulate=2, schedule="per-batch")
@@ -108,5 +108,5 @@ class SchedulesInTheLoop:
                     self.opt.step()
                     self.opt.zero_grad()
                     samples = 0
-                self.scheduler.step()
+                self.scheduler.step()  # the likely line
         return self.model

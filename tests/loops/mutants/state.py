@@ -20,7 +20,7 @@ def keeps_a_reference(model, train_loader, val_loader, loss_fn, optimizer, devic
             optimizer.step()
         loss, _ = evaluate(model, val_loader, loss_fn, device)
         if loss < best_loss:
-            best_loss, best = loss, model.state_dict()
+            best_loss, best = loss, model.state_dict()  # the likely line
     model.load_state_dict(best)
     return model
 
@@ -43,7 +43,7 @@ class CopiesTheDict:
     def remember(self, loss):
         if loss < self.best_loss:
             self.best_loss = loss
-            self.best_weights = copy.copy(self.net.state_dict())
+            self.best_weights = copy.copy(self.net.state_dict())  # the likely line
 
     def fit(self, train_loader, val_loader, epochs):
         for _ in range(epochs):
