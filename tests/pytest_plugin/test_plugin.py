@@ -404,6 +404,7 @@ def test_warnings_do_not_decide(project, monkeypatch):
     assert laws_in(run(project, "-v", "-W", "error"))["loop-raises"] == "PASSED"
 
 
+@pytest.mark.slow
 def test_laws_run_in_the_processes_of_xdist(project):
     """Where pytest-xdist is installed: the ini-file's loop reaches the workers, and their reports make the summary."""
     pytest.importorskip("xdist")
