@@ -1,4 +1,4 @@
-"""``mnist-loop compare``: environments, checkouts or settings against each other, paired, with a verdict."""
+"""``mnist-loop compare``: a paired comparison of environments, checkouts or settings, with a verdict."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add ``compare`` to the command line."""
     parser = commands.add_parser(
         "compare",
-        help="tell whether one environment or setting is slower than another",
+        help="find out whether one environment or setting is slower than another",
         description=(
-            "Measure the lesson in two or more environments or settings, block by block in turn, until the verdict is "
-            "certain or the budget is spent. A second copy of the first arm shows what identical code differs by."
+            "Measure the lesson in two or more environments or settings, in alternating blocks, until all verdicts are "
+            "certain or the budget is spent. A second copy of the first arm shows by how much identical code differs."
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("arms", nargs="*", metavar="ARM", help="the first is what the others are compared with")
+    add("arms", nargs="*", metavar="ARM", help="the others are compared with the first")
     add(
         "--set",
         action="append",
@@ -150,7 +150,7 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
 
 
 def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[CellDecision]) -> None:
-    """Say how far the comparison has come."""
+    """Show the progress."""
     undecided = sum(not one.certain for one in judged)
     cells = f"{undecided} of {len(judged)} undecided, " if judged else ""
     minutes, seconds = divmod(max(0, round(plan.budget_s - spent)), 60)
@@ -158,7 +158,7 @@ def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[CellDec
 
 
 def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
-    """Print what the file says, as ``mnist-loop report`` does; return the exit code.
+    """Print the report of the file; return the exit code.
 
     Raises:
         UserError: the file cannot be read back.

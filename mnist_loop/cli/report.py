@@ -1,4 +1,4 @@
-"""``mnist-loop report``: stored results, read and told: as tables, a page, plots, or another tool's format."""
+"""``mnist-loop report``: stored results as tables, a page, plots, or another tool's format."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add ``report`` to the command line."""
     parser = commands.add_parser(
         "report",
-        help="tell what stored results say",
+        help="show stored results",
         description=(
-            "Read results that `mnist-loop bench` and `mnist-loop compare` stored, on any machine, and tell what they "
-            "say. Only the same work is compared. A file that cannot be read is named, and the others are reported."
+            "Show results that `mnist-loop bench` and `mnist-loop compare` stored, on any machine. Only results of the "
+            "same data and model are compared. A file that cannot be read is named, and the others are shown."
         ),
         epilog="Exit codes: 0 done, 1 --fail-on found something, 2 misuse, or nothing could be read.",
     )
@@ -43,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, tell, and return the exit code."""
+    """Show the results; return the exit code."""
     # numpy and scipy are behind these: `mnist-loop --help` does not wait for them.
     from mnist_loop.report.reading import read_results
 
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(results: StoredResults, kind: str, output: Path | None) -> None:
-    """Print what the results say, or write it where it is asked for."""
+    """Print the report, or write it to a file."""
     text = RENDERERS[kind](results)
     if output is not None:
         from mnist_loop.report.written import signed
@@ -80,7 +80,7 @@ def _check(file: Path, inputs: Sequence[Path]) -> None:
 
 
 def any_slower(results: StoredResults) -> bool:
-    """Whether a paired comparison found that something is slower; stored sweeps prove too little to fail a run."""
+    """Whether a comparison found SLOWER; sweeps are too weak evidence to fail a run."""
     from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
     return any(cell.verdict is SpeedVerdict.SLOWER for found in results.comparisons for cell in found.cells)
@@ -92,9 +92,7 @@ def _kind(output: Path | None) -> str:
     try:
         return BY_SUFFIX[output.suffix.lower()]
     except KeyError:
-        raise UserError(
-            f"{output}: what to write is not told by its ending: expected {', '.join(BY_SUFFIX)}, or --format"
-        ) from None
+        raise UserError(f"{output}: its ending names no format: expected {', '.join(BY_SUFFIX)}, or --format") from None
 
 
 def _terminal(results: StoredResults) -> str:

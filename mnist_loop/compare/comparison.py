@@ -152,13 +152,15 @@ class Comparison:
             if over or due > looked:
                 looked = due
                 judged = self.judge()
-                red = {one.batch_size for one in judged if one.unconfirmed}
-                undecided = {one.batch_size for one in judged if not one.certain} - red
-                if over or not (red or undecided):
-                    return CERTAIN if not (red or undecided) else FULL if full else BUDGET
-                if run == FIRST and red and (not undecided or self.spent > FIRST_SHARE * self.plan.budget_s):
+                unconfirmed = {one.batch_size for one in judged if one.unconfirmed}
+                undecided = {one.batch_size for one in judged if not one.certain} - unconfirmed
+                if over or not (unconfirmed or undecided):
+                    return CERTAIN if not (unconfirmed or undecided) else FULL if full else BUDGET
+                if run == FIRST and unconfirmed and (not undecided or self.spent > FIRST_SHARE * self.plan.budget_s):
                     run, looked = CONFIRMING, 0
-                open_ = [size for size in self.plan.batch_sizes if size in (red if run == CONFIRMING else undecided)]
+                open_ = [
+                    size for size in self.plan.batch_sizes if size in (unconfirmed if run == CONFIRMING else undecided)
+                ]
                 if not open_:
                     return BUDGET
             self.tell(self.spent, self.judged)

@@ -1,1 +1,1 @@
-"""Stored results, read and told: tables, plots, a page, and exports. No torch, and nothing of `mnist_loop.bench`."""
+"""Reads stored results and shows them as tables, plots, a page and exports. Imports neither torch nor `bench`."""

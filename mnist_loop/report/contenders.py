@@ -1,8 +1,8 @@
-"""Stored sweeps beside each other: what may be compared, and what can be told of it.
+"""Stored sweeps side by side: which of them may be compared, and what is known of their difference.
 
-Runs that were stored one after the other say little: between them the machine may have changed, and identical code
-differed by 33 to 76% that way on a shared machine, however long it was measured. So a difference is told only where
-each side was run several times, in turns. `mnist-loop compare` measures in pairs and needs none of this.
+Runs stored one after the other are weak evidence: the machine may change between them, and on a shared machine
+identical code differed by 33 to 76%, however long it was measured. A difference is reported only where each side was
+run several times in alternation. `mnist-loop compare` measures in pairs and needs none of this.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from mnist_loop.report.shares import Shares, shares
 from mnist_loop.report.stored import Machine, Measurement, RulerResult, Setting, SweepResult, WorkloadId
 from mnist_loop.report.sweep_difference import SweepDifference, compare_runs
 
-CONFIDENCE = 0.95  # that none of all verdicts of a report is wrong
+CONFIDENCE = 0.95  # that all verdicts of a report are right
 Measured = tuple[SweepResult, Setting, list[Measurement]]  # what a sweep measured with one setting
 PARTS = ("input pipeline", "step", "end to end", "evaluation")
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One sweep, as far as it is of one contender: when it was, and what it measured."""
+    """The measurements of one contender in one sweep."""
 
     sweep: SweepResult
     measured: Mapping[WorkloadId, Measurement]
 
     @property
     def when(self) -> datetime:
-        """The moment that the sweep began."""
+        """When the sweep began."""
         return datetime.fromisoformat(self.sweep.when)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What was run once or several times: a machine with its software, and a setting.
+    """A machine, its software and a setting, which were run once or several times.
 
     Attributes:
-        machine: as the first run has it.
+        machine: of the first run.
         software: the same in all runs.
         setting: the same in all runs.
         runs: in the order of time.
-        ruler: the median of those of the runs; None where no run has one.
+        ruler: the median of the runs' rulers; None where no run has one.
     """
 
     machine: Machine
@@ -55,7 +55,7 @@ class Contender:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Machine, software, setting, and what the runs tell of themselves, name to value."""
+        """Machine, software, setting and the facts of the runs, name to value."""
         told = facts.common_run_facts([run.sweep.facts for run in self.runs])
         return told | facts.setting_facts(self.machine, self.software, self.setting)
 
@@ -70,7 +70,7 @@ class ContenderResult:
         rates: median images per second of each run, in the order of time.
         rate: the median of these.
         shares: of the ruler, where there is one.
-        evidence: what can be told beside the first contender; None for that one and where it has no such workload.
+        evidence: the difference from the first contender; None for the first, and where the first lacks this workload.
     """
 
     workload: WorkloadId
@@ -83,15 +83,15 @@ class ContenderResult:
 
 @dataclass(frozen=True)
 class Family:
-    """Contenders that did the same work: the first is what the others are compared with.
+    """Contenders with the same data and model. The others are compared with the first.
 
     Attributes:
-        data: that all of them used.
-        model: that all of them trained.
+        data: used by all.
+        model: trained by all.
         contenders: in the order of the files.
         entries: by part, batch size and contender.
         facts: what the contenders share, and what they differ in.
-        notes: sentences about what cannot be compared.
+        notes: sentences on what cannot be compared.
     """
 
     data: str
@@ -103,13 +103,13 @@ class Family:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A short name for each contender, and no name twice."""
+        """A short and unique name for each contender."""
         return _labels(self.contenders, self.facts)
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """All that can be compared among sweeps.
+    """What can be compared in a set of sweeps.
 
     Attributes:
         families: with at least two runs each.
@@ -121,7 +121,7 @@ class SideBySide:
 
 
 def put_side_by_side(sweeps: Sequence[SweepResult]) -> SideBySide:
-    """Put sweeps of the same work beside each other."""
+    """Group sweeps of the same data and model, and compare their contenders."""
     works: dict[tuple[str, str], list[Contender]] = {}
     for (data, model), found in _by_work(sweeps).items():
         works[data, model] = _contenders(found)
@@ -136,13 +136,13 @@ def put_side_by_side(sweeps: Sequence[SweepResult]) -> SideBySide:
         for contender in contenders[1:]
         for run in contender.runs[:1]
     )
-    confidence = 1 - (1 - CONFIDENCE) / max(1, comparisons)  # Bonferroni: each verdict may be wrong by its share
+    confidence = 1 - (1 - CONFIDENCE) / max(1, comparisons)  # Bonferroni
     families = [_family(work, contenders, confidence) for work, contenders in several.items()]
     return SideBySide(tuple(families), tuple(_refusals(works)))
 
 
 def same_machine(one: Machine, other: Machine) -> bool:
-    """Whether two sweeps come from one kind of machine: by the hash where both have one, else by all they tell."""
+    """Whether two machines are of one kind: by their hashes where both have one, else by all their facts."""
     return one.hash == other.hash if one.hash and other.hash else one == other
 
 
@@ -196,7 +196,7 @@ def _labels(contenders: Sequence[Contender], told: facts.Facts) -> tuple[str, ..
     labels = [label or one.machine.name for label, one in zip(told.labels(), contenders, strict=True)]
     if len(set(labels)) == len(labels):
         return tuple(labels)
-    # They differ in something that no fact tells: the hash of the machine, say.
+    # They differ in something that is no fact, such as the hash of the machine.
     return tuple(f"{label} ({number})" for number, label in enumerate(labels, start=1))
 
 
@@ -239,7 +239,7 @@ def _notes(contenders: Sequence[Contender], labels: Sequence[str]) -> list[str]:
 
 
 def _refusals(works: Mapping[tuple[str, str], Sequence[Contender]]) -> list[str]:
-    """Say of each other work that it is not compared with the first."""
+    """Say for all other data and models that they are not compared with the first."""
     if not works:
         return []
     first, *others = works.items()
@@ -251,7 +251,7 @@ def _refusals(works: Mapping[tuple[str, str], Sequence[Contender]]) -> list[str]
 
 
 def _work(first: tuple[str, str], other: tuple[str, str]) -> tuple[str, str]:
-    """Name two works by what they differ in."""
+    """Name two pairs of data and model by what they differ in."""
     if first[1] == other[1]:
         return first[0], other[0]
     return f"{first[0]} with model {first[1]}", f"{other[0]} with model {other[1]}"

@@ -1,4 +1,4 @@
-"""What several results have in common, told once, and what they differ in, told side by side."""
+"""The facts of several results: those that all share, and those in which they differ."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from mnist_loop.report.stored import ArmResult, Machine, Setting, SweepResult
 
 UNKNOWN = "-"
-WITHOUT_VERDICT = "measured in fewer than two restarts"  # the fact that names what a comparison has no cell for
-MOST_VALUES = 3  # of one fact, in several runs of one thing
+WITHOUT_VERDICT = (
+    "measured in fewer than two restarts"  # the fact that names the arms and batch sizes without a verdict
+)
+MOST_VALUES = 3  # of one fact in several runs
 IMPLIED = ("torch_git",)  # by torch
-# What tells most about a result comes first; the others follow in the order in which they are met.
+# The most important facts come first; the others follow in the order of their appearance.
 ORDER = ("machine", "GPU", "torch", "python", "device", "CPU threads", "dtype", "data", "model", "CPU")
-# Nobody chose them. A machine's name is long: it is part of a label only where nothing shorter tells machines apart.
+# The first three are not chosen, and are in no label. A machine's name is long: it comes last.
 LABEL_LAST = ("load average", "CPUs available", "CPU governor", "machine")
 
 
@@ -23,7 +25,7 @@ class Facts:
 
     Attributes:
         shared: name to value, the same for all.
-        differing: name to one value for each result, `UNKNOWN` where it does not say.
+        differing: name to one value for each result, `UNKNOWN` where it has none.
         count: how many results there are.
     """
 
@@ -32,16 +34,16 @@ class Facts:
     count: int
 
     def labels(self) -> tuple[str, ...]:
-        """Return a short name for each result, of what it differs in; empty where it differs in nothing that is told.
+        """Return a short name for each result, made of the fewest facts that distinguish the results.
 
-        Of the facts, in their order, those are taken that are needed to tell the results apart.
+        The names are empty where no fact differs.
         """
         names = [name for name in self.differing if name not in LABEL_LAST]
-        names.sort(key=lambda name: UNKNOWN in self.differing[name])  # what is known of all comes first
+        names.sort(key=lambda name: UNKNOWN in self.differing[name])  # facts that all results have come first
         names += [name for name in self.differing if name == "machine"]
         rows = list(zip(*(self.differing[name] for name in names), strict=True)) if names else [()] * self.count
         taken: list[int] = []  # places in ``names``
-        told = 1  # how many results they tell apart
+        told = 1  # the number of results that they distinguish
         for place in range(len(names)):
             now = len({tuple(row[index] for index in (*taken, place)) for row in rows})
             if now > told:
@@ -50,7 +52,7 @@ class Facts:
 
 
 def split_facts(results: Sequence[Mapping[str, str]]) -> Facts:
-    """Part the facts of ``results`` into those that all share and those that differ or are not known of all."""
+    """Separate the facts that all results share from those that differ or that some lack."""
     met = dict.fromkeys(name for facts in results for name in facts)
     names = sorted(met, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     shared, differing = {}, {}
@@ -64,7 +66,7 @@ def split_facts(results: Sequence[Mapping[str, str]]) -> Facts:
 
 
 def machine_facts(machine: Machine) -> dict[str, str]:
-    """Return the facts of a machine; what is not known is left out."""
+    """Return the known facts of a machine."""
     facts = {
         "machine": machine.name,
         "GPU": ", ".join(machine.gpus),
@@ -77,7 +79,7 @@ def machine_facts(machine: Machine) -> dict[str, str]:
 
 
 def sweep_facts(sweep: SweepResult) -> dict[str, str]:
-    """Return the facts of a sweep: machine, software, data, and whatever else it says of its run."""
+    """Return the facts of a sweep: machine, software, data, settings and state."""
     workloads = [measurement.workload for measurement in sweep.measurements]
     settings = [measurement.setting for measurement in sweep.measurements]
     chosen = {
@@ -90,13 +92,13 @@ def sweep_facts(sweep: SweepResult) -> dict[str, str]:
 
 
 def setting_facts(machine: Machine, software: Mapping[str, str], setting: Setting) -> dict[str, str]:
-    """Return the facts of what one measurement was made with."""
+    """Return the facts of a setting: machine, software, device, dtype and threads."""
     chosen = {"device": setting.device, "dtype": setting.dtype, "CPU threads": str(setting.threads or "")}
     return machine_facts(machine) | _versions(software) | _known(chosen)
 
 
 def common_run_facts(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the facts of several runs of one thing: each value once, and of many the first and the last."""
+    """Return the facts of several runs of one contender: each value once; of many values the first and the last."""
     values = {name: dict.fromkeys(run[name] for run in runs if name in run) for run in runs for name in run}
     return {
         name: ", ".join(found) if len(found) <= MOST_VALUES else f"{next(iter(found))} … {next(reversed(found))}"
@@ -123,5 +125,5 @@ def _known(facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _named(name: str, value: str) -> str:
-    """Write "torch 2.15.0", and what names itself alone."""
+    """Write "torch 2.15.0"; values that need no name, such as a device, stand alone."""
     return value if name in ("machine", "GPU", "device", "dtype", "data") else f"{name} {value}"

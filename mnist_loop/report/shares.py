@@ -1,4 +1,4 @@
-"""Throughput as a share of what the machine can do at all: its matrix products, its memory, its dispatch."""
+"""Throughput as shares of the ruler: of the machine's matrix products, memory bandwidth and dispatch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mnist_loop.report.stored import RulerResult, WorkloadId
 
 FLOAT32_BYTES = 4
 FLOPS_A_MULTIPLY_ADD = 2
-EPOCH = " epoch"  # what the part of an engine ends with, after its name
+EPOCH = " epoch"  # the end of an engine's part, after its name
 
 
 @dataclass(frozen=True)
 class Shares:
-    """A measured throughput beside the ruler.
+    """A throughput relative to the ruler.
 
     Attributes:
-        gemm: share of the rate of large matrix products that the part's own products reach; None where it has none.
-        copy: share of the copy bandwidth that reading each image once takes.
-        dispatches: one-element operations that could be started one after the other in the time of a batch.
+        gemm: rate of the part's matrix products / rate of large ones; None where the part has none.
+        copy: bandwidth of reading each image once / bandwidth of a large copy.
+        dispatches: one-element operations that fit one after the other into the time of a batch.
     """
 
     gemm: float | None
@@ -42,8 +42,8 @@ def shares(rate: float, workload: WorkloadId, ruler: RulerResult) -> Shares:
 def flops_an_image(part: str, sizes: Sequence[int]) -> int | None:
     """Return the floating-point operations of the matrix products for one image; None where they are not known.
 
-    Forward, each layer is one product. Backward, each has one for its weights' gradient, and each but the first one
-    for its input's gradient.
+    A layer has one product forward, one for the gradient of its weights, and, except for the first layer, one for the
+    gradient of its input.
     """
     layers = [wide * high for wide, high in pairwise(sizes)]
     if part.endswith(EPOCH):
@@ -57,7 +57,7 @@ def flops_an_image(part: str, sizes: Sequence[int]) -> int | None:
 
 
 def layer_sizes(model: str) -> list[int]:
-    """Return the sizes of "784-128-10"; none where the model is called otherwise."""
+    """Return the layer sizes of a name like "784-128-10"; no sizes for another name."""
     sizes = model.split("-")
-    # No layer of a model that anyone trains has more than nine digits of units.
+    # At most nine digits: a longer number in a file is no layer size.
     return [int(size) for size in sizes] if all(s.isascii() and s.isdecimal() and len(s) < 10 for s in sizes) else []

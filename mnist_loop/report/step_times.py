@@ -1,4 +1,4 @@
-"""The line T(b) = t0 + b / r of each arm of a comparison or part of a sweep; what changed, dispatch or arithmetic."""
+"""The fits T(b) = t0 + b / r of the arms of a comparison and of the parts of a sweep, and how they differ."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from mnist_loop.statistics.step_time import StepTimeFit, fit_step_time
 FEWEST_BATCH_SIZES = 3
 # Half the width of a 95% interval in standard errors.
 HALF_WIDTH = 1.96
-# Of the logarithm of a time. Even identical processes differ by more, so that no batch size may rule the fit alone.
+# The smallest error of the logarithm of a time. Identical processes differ by more; without it one batch size with a
+# small error would decide the fit.
 LEAST_ERROR = 0.001
 
 
 def arm_lines(comparison: ComparisonResult) -> list[StepTimeFit | None]:
-    """Return the line of each arm; None for the control, and where there are too few batch sizes or no line fits."""
+    """Return the fit of each arm; None for the control, and where there are too few batch sizes or no fit."""
     return [None if arm.control else _line(comparison, index) for index, arm in enumerate(comparison.arms)]
 
 
 def what_changed(comparison: ComparisonResult) -> Iterator[str]:
-    """Yield a sentence for each other arm: whether t0 or r is beyond the interval of the first arm's."""
+    """Yield a sentence for each other arm: whether its interval of t0 or r is apart from that of the first arm."""
     first, *others = arm_lines(comparison)
     for arm, line in zip(comparison.arms[1:], others, strict=True):
         if first is None or line is None:
@@ -35,7 +36,7 @@ def what_changed(comparison: ComparisonResult) -> Iterator[str]:
 
 
 def part_lines(sweep: SweepResult) -> dict[tuple[str, str], StepTimeFit]:
-    """Return the line of each device and part that was measured at enough batch sizes."""
+    """Return the fit of each device and part that was measured at enough batch sizes."""
     parts: dict[tuple[str, str], dict[int, Measurement]] = {}
     for found in sweep.measurements:
         parts.setdefault((found.setting.device, found.workload.part), {})[found.workload.batch_size] = found
@@ -44,7 +45,7 @@ def part_lines(sweep: SweepResult) -> dict[tuple[str, str], StepTimeFit]:
 
 
 def step_time_fit(measured: Sequence[Measurement]) -> StepTimeFit | None:
-    """Return the line through the times of a step by batch size; None where there is none."""
+    """Return the fit of the times of a step by batch size; None where there is none."""
     sizes = [one.workload.batch_size for one in measured]
     seconds = [size / one.median for size, one in zip(sizes, measured, strict=True)]
     return fit_step_time(sizes, seconds, [_error_of(one) for one in measured])
@@ -67,7 +68,7 @@ def _line(comparison: ComparisonResult, arm: int) -> StepTimeFit | None:
 
 
 def _error(cell: CellResult) -> float:
-    """Return the standard error of the logarithm of a time: that of a ratio, which is of two of them, is no less."""
+    """Return a bound of the standard error of the logarithm of a time: that of a ratio of two times."""
     return cell.ratio.standard_error
 
 

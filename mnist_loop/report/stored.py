@@ -1,4 +1,4 @@
-"""What a report is about, as plain data: stored sweeps, comparisons, and the files that were refused."""
+"""What a report reads: stored sweeps and comparisons, and the files that were refused."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that something was measured on; what its system did not tell is None.
+    """The machine that was measured; facts that its system did not give are None.
 
     Attributes:
         name: for people and files: model, number of CPUs, start of the hash.
-        hash: the same for one kind of machine.
+        hash: equal for machines of one kind.
         cpu: model of the CPU.
-        logical_cores: of the machine, whatever affinity and control groups allow.
+        logical_cores: of the machine, regardless of affinity and control groups.
         memory_gib: rounded up.
         system: "Linux", say.
         gpus: their models.
@@ -35,7 +35,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class RulerResult:
-    """What the machine itself can do, measured in the same run as what is reported.
+    """What the machine can do, measured in the same run as the results.
 
     Attributes:
         gemm: rate of large float32 matrix products, FLOP/s.
@@ -50,7 +50,7 @@ class RulerResult:
 
 @dataclass(frozen=True, order=True)
 class WorkloadId:
-    """What was done: only what has the same workload is compared."""
+    """What was measured: only results with equal workloads are compared."""
 
     part: str
     batch_size: int
@@ -60,7 +60,7 @@ class WorkloadId:
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """How it was done, as far as that is chosen: what a comparison may change."""
+    """The settings of a measurement, which may differ between compared results."""
 
     device: str = "cpu"
     threads: int | None = None
@@ -72,8 +72,8 @@ class Measurement:
     """The throughput of one workload in one sweep.
 
     Attributes:
-        workload: what was done.
-        setting: how.
+        workload: what was measured.
+        setting: with which settings.
         rates: images per second, one a round, in the order of time.
         median: images per second.
         q1: lower quartile of the rates.
@@ -82,8 +82,8 @@ class Measurement:
         high: its upper end.
         steps: batches in a round.
         first_step_s: seconds of the first step of all.
-        warm_up_s: seconds of the warm-up, that step included.
-        memory_mib: the most that it added to the process's memory.
+        warm_up_s: seconds of the warm-up, its first step included.
+        memory_mib: the largest increase of the process's memory.
     """
 
     workload: WorkloadId
@@ -102,7 +102,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How long the lesson took to learn on one device, as `benchmarks/test_time_to_accuracy.py` stored it."""
+    """The time to accuracy of the lesson on one device, as `benchmarks/test_time_to_accuracy.py` stored it."""
 
     device: str
     accuracy: float
@@ -123,8 +123,8 @@ class SweepResult:
         measurements: in the order of the file.
         ruler: of each device, where it was measured.
         accuracies: time to accuracy, where it was measured.
-        planned: how many benchmarks there were to be.
-        facts: what else is known of the run (state, settings), name to value, for people.
+        planned: the number of benchmarks that were planned.
+        facts: other facts of the run (state, settings), name to value, as text.
     """
 
     file: Path
@@ -140,13 +140,13 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One of the things that a comparison compares.
+    """One arm of a stored comparison.
 
     Attributes:
-        label: as the person named it.
+        label: as typed.
         software: as in `SweepResult`.
-        settings: what was set for it, name to value.
-        control: whether it is a second copy of the first arm, which shows what identical code differs by.
+        settings: name to value.
+        control: whether it is the second copy of the first arm, which shows by how much identical code differs.
         ruler: measured in its worker.
         first_step_s: seconds of its very first step, compilation included; by batch size.
         warm_up_s: seconds until the change-point after which it is steady; by batch size.
@@ -163,7 +163,7 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Pair:
-    """One ABBA round: when it began, in seconds since the start of the run, and log(time of the arm / of the first)."""
+    """One round: its start in seconds since the comparison began, and log(time of the arm / time of the first arm)."""
 
     start: float
     generation: int
@@ -172,18 +172,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class CellResult:
-    """One arm beside the first one, at one batch size.
+    """One arm compared with the first, at one batch size.
 
     Attributes:
-        workload: what both did.
+        workload: of both arms.
         arm: index of the arm in the comparison.
         ratio: time of the arm / time of the first arm, with its interval; above 1 the arm is slower.
-        verdict: what can be said of it.
+        verdict: on the ratio.
         reason: in one sentence, with figures.
-        detectable: the smallest change, as a share (0.02 for 2%), that this run could have seen.
-        pairs: the series behind it.
+        detectable: the smallest change, as a share (0.02 for 2%), that a run like this detects.
+        pairs: the rounds behind the ratio.
         control: the ratio of the second copy of the first arm to the first arm, in the same run.
-        control_pairs: the series behind that.
+        control_pairs: the rounds behind the control.
         base_rate: images per second of the first arm, median of the blocks.
         rate: images per second of the arm.
     """
@@ -209,12 +209,12 @@ class ComparisonResult:
         file: where it is stored.
         when: ISO 8601.
         machine: where it was measured.
-        arms: the first one is what the others are compared with; the control is the last.
-        cells: one for each other arm (but the control) and batch size.
+        arms: the others are compared with the first; the last is the control.
+        cells: one for each batch size and each arm but the first and the control.
         margin: share below which a difference does not matter (0.01 for 1%).
-        ended: "certain", "budget", "interrupted", or why else it stopped.
+        ended: "certain", "budget", "interrupted", or another reason.
         seconds: how long it measured.
-        facts: what else is known of the run, name to value, for people.
+        facts: other facts of the run, name to value, as text.
     """
 
     file: Path
@@ -230,7 +230,7 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class Refused:
-    """A file that is not in the report, and why, in one sentence."""
+    """A file that is not in the report, with the reason in one sentence."""
 
     file: Path
     reason: str
@@ -238,7 +238,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class StoredResults:
-    """All that a report tells of."""
+    """All results of a report."""
 
     sweeps: tuple[SweepResult, ...] = ()
     comparisons: tuple[ComparisonResult, ...] = ()

@@ -1,4 +1,4 @@
-"""What runs that were stored one by one prove of a difference: mostly nothing, and this says why."""
+"""The difference between runs that were stored one after the other, or the reason why none is known."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from scipy.special import stdtrit
 from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.numbers import given_share
 
-# Two runs give their difference one degree of freedom, and an interval that is wider than any difference of interest.
+# With two runs a side, the interval has one or two degrees of freedom and is wider than any difference of interest.
 FEWEST_RUNS = 3
-# Identical worker processes differ by up to 3.2% on a busy machine: a smaller difference is none of the code's.
+# Identical worker processes differ by up to 3.2% on a busy machine: a smaller difference cannot be due to the code.
 MARGIN = 0.032
 ADVICE = "`mnist-loop compare` measures both in turns and can tell"  # on one machine
 
 
 @dataclass(frozen=True)
 class SweepDifference:
-    """What is known of one contender beside the first.
+    """The difference of one contender from the first.
 
     Attributes:
         ratio: time of the contender / time of the first; above 1 it is slower.
-        interval: of the ratio; None where nothing is known of it.
-        verdict: INCONCLUSIVE means that no difference can be told.
+        interval: of the ratio; None where it is not known.
+        verdict: INCONCLUSIVE where no difference is known.
         reason: in one sentence.
     """
 
@@ -46,7 +46,7 @@ def compare_runs(
         base: images per second of each run of the first, by its start.
         rates: those of the contender.
         confidence: of the interval.
-        same_machine: whether the runs share one, so that a change of it between them would pass for a difference.
+        same_machine: whether the runs share one; a change of it between them would look like a difference.
     """
     ratio = math.exp(_mean_log(base) - _mean_log(rates))
     unknown = _unknown(base, rates, same_machine)
@@ -59,7 +59,7 @@ def compare_runs(
 
 
 def _unknown(base: Mapping[datetime, float], rates: Mapping[datetime, float], same_machine: bool) -> str | None:
-    """Return why the runs cannot tell by how much separate runs differ; None if they can."""
+    """Return why the runs give no interval; None if they do."""
     if min(len(base), len(rates)) < FEWEST_RUNS:
         return (
             f"no difference can be told from {_runs(base)} of the first and {_runs(rates)} of the other: separate runs "
@@ -79,9 +79,9 @@ def _unknown(base: Mapping[datetime, float], rates: Mapping[datetime, float], sa
 
 
 def welch(base: Mapping[datetime, float], rates: Mapping[datetime, float], confidence: float) -> tuple[float, float]:
-    """Return the interval of the ratio of times: Welch's, of the means of the logarithms, one value a run.
+    """Return the interval of the ratio of times, by Welch's t-test on the logarithms of the runs' medians.
 
-    What varies is the run, not the round in it: rounds of one run share its process and its moment.
+    Each run is one value: the rounds of a run share its process and time, and are not independent.
     """
     shares = [variance(map(math.log, side.values())) / len(side) for side in (base, rates)]
     error = math.sqrt(sum(shares))

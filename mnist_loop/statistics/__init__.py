@@ -1,1 +1,1 @@
-"""What the numbers say: ratios with intervals, verdicts, warm-up, the line through times by batch size. No torch."""
+"""Ratios with intervals, verdicts, the end of the warm-up, and the fit of step times by batch size. No torch."""

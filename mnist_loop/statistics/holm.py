@@ -1,4 +1,4 @@
-"""Holm's procedure: at which level each of several questions is answered, so that one error bound holds for all."""
+"""Holm's procedure for multiple tests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def levels(p_values: Sequence[float], level: float) -> list[tuple[bool, float]]:
-    """Return for each p-value whether it is rejected, and the level that it was held to.
+    """Return for each p-value whether its hypothesis is rejected, and the level of its test.
 
-    The smallest is held to level / k, the next to level / (k - 1), and so on to the first that fails; all that are
-    left are held to the level of that one. The chance of any false rejection is at most ``level``, whatever the
+    The smallest is tested at level / k, the next at level / (k - 1), and so on to the first that fails; the others are
+    tested at the level of that one. The chance of any false rejection is at most ``level``, whatever the
     dependence (Holm, Scand. J. Statist. 6, 1979).
     """
     decided: list[tuple[bool, float]] = [(False, level)] * len(p_values)

@@ -1,15 +1,16 @@
-"""From the rounds of a comparison to a verdict on each arm at each batch size.
+"""Judges each arm of a comparison at each batch size from its rounds.
 
-What may go wrong, and how often at most, at confidence 1 - a (5% for a confidence of 95%), over all arms, batch
-sizes and looks at the data together:
+At confidence 1 - a (a is 5% at 95%), each of these errors has a probability of at most a, over all arms, batch sizes
+and looks at the data together:
 
-- that any arm within the margin is called SLOWER or FASTER: a. The first run alone keeps to that, by Bonferroni over
-  the looks and Holm over the cells; and it takes a second one, on its own rounds, with Holm over the cells it was for.
-- that any arm beyond the margin is called SAME: a, in the same way. SAME needs no second run, and may be said at any
-  look, since each look has paid its share of a. It uses the rounds of both runs where there are two.
+- Any arm within the margin is called SLOWER or FASTER. The first run alone keeps this bound, by Bonferroni over the
+  looks and Holm over the cells. In addition, SLOWER and FASTER are reported only after a second run, judged by its own
+  rounds with Holm over its cells, agrees.
+- Any arm beyond the margin is called SAME, by the same corrections. SAME needs no second run and is reported at any
+  look; it uses the rounds of both runs where there are two.
 
-A wrong direction, FASTER for what is slower by more than the margin, needs an interval that misses the truth by twice
-the margin, and the same in the second run.
+A wrong direction (FASTER for an arm that is slower by more than the margin) needs intervals that miss the truth by
+twice the margin in both runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mnist_loop.statistics import reasons
 from mnist_loop.statistics.holm import levels
 from mnist_loop.statistics.pairing import Round, generations
 from mnist_loop.statistics.ratio import MOST_LOG, Ratio, at, paired_ratio, reach
-from mnist_loop.statistics.speed_verdict import RED, Band, SpeedVerdict
+from mnist_loop.statistics.speed_verdict import DIFFERENT, Band, SpeedVerdict
 
 # Below 5 restarts the interval covers too little: docs/coverage.md has 93% for 5.
 FEWEST_GENERATIONS = 5
@@ -36,7 +37,7 @@ class CellSeries:
 
     Attributes:
         first: those of the first run.
-        second: those of the run that confirms; none where there was none.
+        second: those of the second run; none where there was none.
         control: those of the second copy of the first arm, of both runs.
     """
 
@@ -47,17 +48,17 @@ class CellSeries:
 
 @dataclass(frozen=True)
 class Decision:
-    """What can be said of one cell.
+    """The verdict on one cell.
 
     Attributes:
-        verdict: of the arm beside the first one.
-        ratio: with the interval that decided, or that left it open; None with fewer than two restarts. Of two runs
-            that both say red it is the one that lies closer to the margin.
+        verdict: on the arm, compared with the first.
+        ratio: with the interval behind the verdict; None with fewer than two restarts. Of two runs that agree on SLOWER
+            or FASTER, the one closer to the margin.
         detectable: the smallest true change, as a share, that a run like this calls SLOWER with 80% power; infinite
             where there is no ratio.
         reason: in one sentence, with figures.
         control: the ratio of the second copy of the first arm to the first; None with fewer than two restarts.
-        unconfirmed: whether a second run, or more of it, is what the verdict waits for.
+        unconfirmed: whether the verdict waits for a second run, or for more of it.
     """
 
     verdict: SpeedVerdict
@@ -75,7 +76,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class CellDecision(Decision):
-    """An opinion, and which cell it is on.
+    """A decision with its cell.
 
     Attributes:
         arm: index of the arm.
@@ -101,8 +102,8 @@ def judge_rounds(
         arms: number of arms, the control among them.
         batch_sizes: those of the plan, measured by now or not.
         margin: share below which a difference does not matter.
-        confidence: with which all that is said holds together.
-        looks: how often the verdict is asked for, at most, in both runs together.
+        confidence: with which all verdicts hold together.
+        looks: the largest number of looks at the data in both runs together.
     """
     found = list(rounds)
     cells = [(arm, size) for size in batch_sizes for arm in range(1, arms - 1)]
@@ -141,16 +142,16 @@ def judge_cells(cells: Sequence[CellSeries], margin: float, confidence: float = 
     ]
     confirming = [index for index, cell in enumerate(cells) if cell.second]
 
-    red = levels([_p(band.p_red, ratio) for ratio in firsts], level)
-    again = dict(zip(confirming, levels([_p(band.p_red, seconds[i]) for i in confirming], level), strict=True))
+    different = levels([_p(band.p_different, ratio) for ratio in firsts], level)
+    again = dict(zip(confirming, levels([_p(band.p_different, seconds[i]) for i in confirming], level), strict=True))
     same = levels([_p(band.p_same, ratio) for ratio in pooled], level)
     return [
         _Cell(
             band,
-            _read(firsts[i], red[i][1]),
+            _read(firsts[i], different[i][1]),
             _read(seconds[i], again[i][1]) if i in again else None,
             _read(pooled[i], same[i][1]),
-            _read(pooled[i], min(red[i][1], same[i][1])),
+            _read(pooled[i], min(different[i][1], same[i][1])),
             _read(_estimate(cell.control), level),
             len(cell.first),
             bool(cell.second),
@@ -160,13 +161,13 @@ def judge_cells(cells: Sequence[CellSeries], margin: float, confidence: float = 
 
 
 def certain(opinions: Iterable[Decision]) -> bool:
-    """Whether every cell is decided, so that a run can stop."""
+    """Whether every cell is decided."""
     return all(one.certain for one in opinions)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """The intervals of one cell, each at the level that Holm's procedure holds it to."""
+    """The intervals of one cell, each at its level of Holm's procedure."""
 
     band: Band
     first: Ratio | None
@@ -178,30 +179,30 @@ class _Cell:
     confirming: bool
 
     def opinion(self) -> Decision:
-        """Say what can be said."""
+        """Return the decision."""
         margin = self.band.margin
         if self.first is None or self.left_open is None or _few(self.first):
             reason = reasons.too_few(self.restarts, FEWEST_GENERATIONS)
             return self._say(SpeedVerdict.INCONCLUSIVE, self.first, reason)
         first = self.band.verdict(self.first)
-        if self.control is not None and not _few(self.control) and self.band.verdict(self.control) in RED:
+        if self.control is not None and not _few(self.control) and self.band.verdict(self.control) in DIFFERENT:
             reason = reasons.too_noisy(self.control)
-            return self._say(SpeedVerdict.INCONCLUSIVE, self.left_open, reason, first in RED and self.confirming)
-        if first in RED:
-            return self._red(first, self.first)
+            return self._say(SpeedVerdict.INCONCLUSIVE, self.left_open, reason, first in DIFFERENT and self.confirming)
+        if first in DIFFERENT:
+            return self._decide_difference(first, self.first)
         if self.for_same is not None and self.band.verdict(self.for_same) is SpeedVerdict.SAME:
             return self._say(SpeedVerdict.SAME, self.for_same, reasons.within_margin(self.for_same, margin))
         seen = self._detectable(self.left_open)
         if self.band.verdict(self.left_open) is SpeedVerdict.INCONCLUSIVE:
             return self._say(SpeedVerdict.INCONCLUSIVE, self.left_open, reasons.between(self.left_open, margin, seen))
-        # Both runs together say more than the first, which only a second run that differs from it brings about.
+        # Here the pooled interval is decisive where the first run's is not: the second run differs from the first.
         if first is SpeedVerdict.SAME and self.second is not None:
             return self._say(SpeedVerdict.INCONCLUSIVE, self.second, reasons.not_agreed(self.first, self.second))
         reason = reasons.between(self.first, margin, self._detectable(self.first))
         return self._say(SpeedVerdict.INCONCLUSIVE, self.first, reason)
 
-    def _red(self, verdict: SpeedVerdict, first: Ratio) -> Decision:
-        """Say what a first run that is red comes to."""
+    def _decide_difference(self, verdict: SpeedVerdict, first: Ratio) -> Decision:
+        """Return the decision where the first run is SLOWER or FASTER."""
         if self.second is None or _few(self.second):
             reason = reasons.to_be_confirmed(verdict, first, self.band.margin)
             return self._say(SpeedVerdict.INCONCLUSIVE, first, reason, unconfirmed=True)

@@ -1,4 +1,4 @@
-"""Blocks of a comparison, paired into rounds: live, and read from a file."""
+"""The blocks of a comparison and the rounds that they form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-BLOCKS_A_ROUND = 2  # of each arm: a round is a palindrome, A B B A, so that a linear drift cancels
+BLOCKS_A_ROUND = 2  # of each arm: a round is in the order A B B A, so that a linear drift cancels
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Block:
 
     Attributes:
         arm: index of the arm.
-        batch_size: which cell of the sweep it belongs to.
-        run: 1, or 2 for the run that confirms.
-        generation: number of the restart, never used twice in a comparison.
+        batch_size: of the cell.
+        run: 1, or 2 for the confirming run.
+        generation: number of the restart, unique in a comparison.
         round: number of the round in its generation.
         start: seconds since the comparison began.
-        seconds: that it took.
-        images: that it trained on.
+        seconds: its duration.
+        images: their number in it.
     """
 
     arm: int
@@ -38,7 +38,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Round:
-    """One whole round: the mean log of the seconds an image took in each arm."""
+    """One complete round: the mean logarithm of the seconds per image in each arm."""
 
     batch_size: int
     run: int
@@ -52,7 +52,7 @@ class Round:
 
 
 def rounds(blocks: Iterable[Block], arms: int) -> list[Round]:
-    """Pair ``blocks`` of ``arms`` arms into whole rounds, in the order of time; one that was cut short is left out."""
+    """Pair ``blocks`` of ``arms`` arms into complete rounds, in the order of time; incomplete ones are left out."""
     of_round: dict[tuple[int, int, int, int], list[Block]] = defaultdict(list)
     for block in blocks:
         of_round[block.run, block.generation, block.batch_size, block.round].append(block)

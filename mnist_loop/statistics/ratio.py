@@ -1,10 +1,10 @@
-"""The ratio of two times, from paired blocks, with an interval.
+"""The ratio of two times from paired blocks, with a confidence interval.
 
-The rounds of a generation give one value, their median; the generations give a trimmed mean; its interval comes from
-resampling the generations (`mnist_loop.statistics.bootstrap`). Coverage of 95% intervals in simulated series with
-known truth, in per cent, from the worst to the best of 13 scenarios: noise, heavy tails, two modes, autocorrelation,
-drift, throttling. The first row is of 10,000 series a scenario (`python -m tests.coverage_study`, docs/coverage.md),
-the others of 4,000 (`python -m tests.interval_candidates`).
+A generation's value is the median of its rounds; the estimate is a trimmed mean of the generations; its interval
+comes from resampling the generations (`mnist_loop.statistics.bootstrap`). Coverage of 95% intervals in simulated
+series with known truth, in percent, from the worst to the best of 13 scenarios: noise, heavy tails, two modes,
+autocorrelation, drift, throttling. The first row is of 10,000 series a scenario (`python -m tests.coverage_study`,
+docs/coverage.md), the others of 4,000 (`python -m tests.interval_candidates`).
 
 | generations                      | 5         | 6         | 10        | 20        | 40        |
 |----------------------------------|-----------|-----------|-----------|-----------|-----------|
@@ -14,7 +14,7 @@ the others of 4,000 (`python -m tests.interval_candidates`).
 | trimmed t (Tukey and McLaughlin) | 93-97     | 95-96     | 94-95     | 94-96     | 94-96     |
 | Student's t about the mean       | 90-97     | 89-96     | 89-96     | 92-96     | 93-96     |
 
-The trimmed t trims whole generations, hence none of 5 or 6, where one that was spoiled then drowns the others.
+The trimmed t trims whole generations, none of 5 or 6, so that one disturbed generation dominates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scipy import special
 
 from mnist_loop.statistics.bootstrap import bootstrap_trimmed_mean
 
-# Of a logarithm: e^300 is no ratio of times, and the ends of its interval still are numbers above 0.
+# Of a logarithm: e^300 exceeds any ratio of times, and the ends of an interval around it are still finite and above 0.
 MOST_LOG = 300.0
 
 
@@ -37,13 +37,13 @@ class Ratio:
     """A ratio of times and its confidence interval.
 
     Attributes:
-        estimate: time of the one / time of the other; above 1 the one is slower.
+        estimate: time of one arm / time of the other; above 1 it is slower.
         low: lower end of the interval.
         high: upper end.
         confidence: of the interval, 0.95 for 95%.
         standard_error: of the logarithm of the estimate.
-        generations: independent restarts that it was estimated from.
-        rounds: paired rounds in all of them.
+        generations: number of independent restarts.
+        rounds: number of rounds in all of them.
     """
 
     estimate: float
@@ -122,17 +122,17 @@ def reach(ratio: Ratio, confidence: float, power: float = 0.8) -> float:
 
 
 def _p(distance: float, error: float, generations: int) -> float:
-    if error == 0:  # all generations say the same
+    if error == 0:  # all generations are equal
         return 0.0 if distance > 0 else 1.0
     return float(special.stdtr(generations - 1, -distance / error))
 
 
 def _sides(ratio: Ratio) -> tuple[float, float]:
-    """Return the standard errors of the logarithm towards low and high, which the interval was made with."""
+    """Return the standard errors of the logarithm towards low and high."""
     t = _quantile(ratio.confidence, ratio.generations)
     return math.log(ratio.estimate / ratio.low) / t, math.log(ratio.high / ratio.estimate) / t
 
 
 def _quantile(confidence: float, generations: int) -> float:
-    # By the tail: close to 1, 1 - confidence keeps digits that (1 + confidence) / 2 loses.
+    # From the tail: close to 1, 1 - confidence keeps digits that (1 + confidence) / 2 loses.
     return -float(special.stdtrit(generations - 1, (1 - confidence) / 2))

@@ -1,4 +1,4 @@
-"""Why a verdict is what it is, in one sentence with figures.
+"""The reason of each verdict in one sentence with figures.
 
 "Slower by 3%" means 3% more time, "faster by 3%" means 3% more work in the same time. The margin has this meaning too.
 """
@@ -27,7 +27,7 @@ def within_margin(ratio: Ratio, margin: float) -> str:
 
 
 def between(ratio: Ratio, margin: float, detectable: float) -> str:
-    """Say that the interval is neither."""
+    """Say that the interval is neither within nor beyond the margin."""
     return (
         f"the interval, {_interval(ratio)}, is neither within nor beyond the margin of {given_share(margin)}; "
         f"this run could have seen {share(detectable)}"
@@ -35,23 +35,23 @@ def between(ratio: Ratio, margin: float, detectable: float) -> str:
 
 
 def to_be_confirmed(verdict: SpeedVerdict, first: Ratio, margin: float) -> str:
-    """Say that the first run is red, and the second not there yet."""
+    """Say that the first run is SLOWER or FASTER, and the second is still to come."""
     by = f"{_by(verdict, first)} in the first run, beyond the margin of {given_share(margin)}"
     return f"{by}: to be confirmed by a second"
 
 
 def not_confirmed(verdict: SpeedVerdict, first: Ratio, second: Ratio) -> str:
-    """Say that the first run is red and the second is not."""
+    """Say that the first run is SLOWER or FASTER, and the second does not agree."""
     return f"{_by(verdict, first)} in the first run, but {_interval(second)} in the second: not confirmed"
 
 
 def not_agreed(first: Ratio, second: Ratio) -> str:
-    """Say that the first run shows no difference, and the second does not bear it out."""
+    """Say that the first run shows no difference, and the second does not agree."""
     return f"{_interval(first)} in the first run, but {_interval(second)} in the second: the runs do not agree"
 
 
 def confirmed(verdict: SpeedVerdict, first: Ratio, second: Ratio, margin: float) -> str:
-    """Say that both runs are red."""
+    """Say that both runs agree on SLOWER or FASTER."""
     (low, high), (low_again, high_again) = _range(verdict, first), _range(verdict, second)
     by = f"{verdict.value.lower()} by {share(min(low, low_again))} to {share(max(high, high_again))}"
     return f"{by}, beyond the margin of {given_share(margin)} in both runs"

@@ -1,4 +1,4 @@
-"""The four verdicts, and when each is due."""
+"""The four verdicts of a comparison, and the interval that each one requires."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_loop.statistics.ratio import Ratio, p_faster, p_slower
 
 
 class SpeedVerdict(str, Enum):
-    """What a comparison can say of an arm beside the first one."""
+    """The verdict on an arm, compared with the first."""
 
     SLOWER = "SLOWER"
     FASTER = "FASTER"
@@ -17,12 +17,12 @@ class SpeedVerdict(str, Enum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-RED = (SpeedVerdict.SLOWER, SpeedVerdict.FASTER)
+DIFFERENT = (SpeedVerdict.SLOWER, SpeedVerdict.FASTER)
 
 
 @dataclass(frozen=True)
 class Band:
-    """The ratios that do not matter: from 1 / (1 + margin) to 1 + margin.
+    """The ratios within the margin: from 1 / (1 + margin) to 1 + margin.
 
     Attributes:
         margin: share below which a difference does not matter, 0.01 for 1%; not negative.
@@ -32,16 +32,16 @@ class Band:
 
     @property
     def high(self) -> float:
-        """The largest ratio that does not matter."""
+        """The largest ratio within the margin."""
         return 1 + self.margin
 
     @property
     def low(self) -> float:
-        """The smallest."""
+        """The smallest ratio within the margin."""
         return 1 / self.high
 
     def verdict(self, ratio: Ratio) -> SpeedVerdict:
-        """Say where the interval lies: wholly above the band, below or within, or neither."""
+        """Return the verdict of an interval: beyond the band, within it, or neither."""
         if ratio.low > self.high:
             return SpeedVerdict.SLOWER
         if ratio.high < self.low:
@@ -49,10 +49,10 @@ class Band:
         within = self.low < ratio.low and ratio.high < self.high
         return SpeedVerdict.SAME if within else SpeedVerdict.INCONCLUSIVE
 
-    def p_red(self, ratio: Ratio) -> float:
-        """Return the p-value of "it is in the band": the interval at 1 - p just touches the band from outside."""
+    def p_different(self, ratio: Ratio) -> float:
+        """Return the p-value of "the ratio is in the band": the interval at 1 - p touches the band from outside."""
         return min(1.0, 2 * min(p_slower(ratio, self.high), p_faster(ratio, self.low)))
 
     def p_same(self, ratio: Ratio) -> float:
-        """Return the p-value of "it is not in the band": the interval at 1 - p just fits into the band."""
+        """Return the p-value of "the ratio is not in the band": the interval at 1 - p just fits into the band."""
         return min(1.0, 2 * max(p_slower(ratio, self.low), p_faster(ratio, self.high)))

@@ -1,7 +1,7 @@
-"""The end of the warm-up: where a series of block times becomes steady.
+"""The end of the warm-up: the change-point after which a series of block times is steady.
 
-A change-point is looked for by ranks, which a spike cannot pull, in the whole series, then in what follows the change
-that was found, until there is none. How unlikely the largest step is without any change is known from random orders.
+The test uses ranks, which are robust to spikes. It is repeated on the part after each change-point until none is
+found. The critical value of the largest step comes from random permutations.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-# Of finding a change where there is none, in one series. The rest of the 5% that noise may cost is for the first
-# blocks that happen to be spikes.
+# The probability of a false change-point in one series. The rest of 5% is for spikes in the first blocks.
 LEVEL = 0.01
 # In so few blocks even a perfect step in the middle is found by chance more often than LEVEL: 2 of the 252 orders of 5
 # low and 5 high ranks are 0.8%, 2 of 126 of 4 and 5 are 1.6%.
 FEWEST_STEADY = 10
-ORDERS = 4_000  # random orders: 40 lie beyond the critical value, which is so known to a sixth of LEVEL
-# A block at the start this many interquartile ranges above the upper quartile of all others is warm-up, even alone,
-# where no order of ranks can be unlikely: Tukey's outer fence, beyond which are 1 in a million of a normal, and 1.5%
-# of as heavy a tail as Student's with two degrees of freedom.
+ORDERS = 4_000  # permutations: 40 exceed the critical value, so that it is known to a sixth of LEVEL
+# A first block this many interquartile ranges above the upper quartile of the others is warm-up, though one rank is
+# never significant. This is Tukey's outer fence: 1 in a million of a normal distribution lies beyond it, and 1.5% of
+# Student's with two degrees of freedom.
 FENCE = 3.0
 
 
@@ -52,7 +51,7 @@ def steady_from(seconds: Sequence[float]) -> int | None:
 
 
 def _slow_start(logs: npt.NDArray[np.float64]) -> int:
-    """Return how many blocks at the start are beyond what those that follow vary by."""
+    """Return the number of blocks at the start that are outliers among the following ones."""
     count = 0
     while len(logs) - count > FEWEST_STEADY:
         low, high = np.quantile(logs[count + 1 :], [0.25, 0.75])
@@ -63,7 +62,7 @@ def _slow_start(logs: npt.NDArray[np.float64]) -> int:
 
 
 def _change(logs: npt.NDArray[np.float64]) -> int:
-    """Return the index at which the level changes; 0 where no change can be told from noise."""
+    """Return the index at which the level changes; 0 where there is no significant change."""
     _, place, counts = np.unique(logs, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts + 1) / 2)[place]  # equal times share the mean of their ranks
     sizes = _steps(ranks[None, :])[0]
@@ -73,13 +72,13 @@ def _change(logs: npt.NDArray[np.float64]) -> int:
 
 @lru_cache(maxsize=64)
 def _critical(n: int) -> float:
-    """Return what the largest step of n blocks exceeds with a chance of LEVEL if their order means nothing."""
+    """Return the critical value of the largest step of n blocks, exceeded with probability LEVEL by chance."""
     orders = np.random.default_rng(n).permuted(np.tile(np.arange(n, dtype=np.float64), (ORDERS, 1)), axis=1)
     return float(np.quantile(_steps(orders).max(axis=1), 1 - LEVEL, method="higher"))
 
 
 def _steps(ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return, for each place to cut, how far the mean ranks before and after are apart, in standard deviations."""
+    """Return, for each cut, the difference of the mean ranks before and after it, in standard deviations."""
     n = ranks.shape[1]
     before = np.arange(1, n)
     sums = np.cumsum(ranks - (n - 1) / 2, axis=1)[:, :-1]

@@ -1,4 +1,4 @@
-"""The line T(b) = t0 + b / r through the seconds of a step by batch size."""
+"""The fit T(b) = t0 + b / r of the seconds of a step by batch size b."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-FEWEST_BATCH_SIZES = 3  # two points lie on a line whatever they are
+FEWEST_BATCH_SIZES = 3  # two points always lie on a line
 CONFIDENCE = 0.95
-# Of a logarithm: a block of 25 ms, timed by a clock that is read in about a microsecond at either end, is not known
-# better. Without it a point whose rounds happened to agree would decide the line alone.
+# The floor of a log-time's standard error: the clock is read in about a microsecond at either end of a 25 ms block.
+# Without a floor, a point whose rounds happen to agree would decide the fit.
 LEAST_ERROR = 1e-4
 
 
@@ -22,11 +22,11 @@ class StepTimeFit:
     """Dispatch and arithmetic of a step.
 
     Attributes:
-        dispatch_s: t0, seconds that a step takes however small its batch.
+        dispatch_s: t0, seconds of a step however small its batch.
         rate: r, images per second that a large batch approaches.
         dispatch_s_interval: 95% interval of t0.
         rate_interval: 95% interval of r; its upper end is infinite where the batches are too small to tell.
-        misfit: largest share by which a measured time differs from the line.
+        misfit: largest relative difference between a measured time and the fit.
     """
 
     dispatch_s: float
@@ -46,15 +46,14 @@ class StepTimeFit:
 
 
 def fit_step_time(batch_sizes: Sequence[int], seconds: Sequence[float], errors: Sequence[float]) -> StepTimeFit | None:
-    """Fit the line, so that the relative errors count: a step of 50 us says as much as one of 50 ms.
+    """Fit by relative errors: a step of 50 us counts as much as one of 50 ms.
 
-    The intervals are those of the linearised model, by the errors that are known or by the scatter of the times about
-    the line, whichever gives the wider ones.
+    The intervals are those of the linearised model, from the known errors or from the residuals, whichever are wider.
 
     Args:
         batch_sizes: at least three different ones.
         seconds: of a step, for each batch size.
-        errors: standard error of the logarithm of each of them; where it is not known, not finite.
+        errors: standard error of the logarithm of each time; not finite where it is not known.
 
     Returns:
         None where there are fewer than three batch sizes with a time, or no line with a positive rate fits.
@@ -70,7 +69,7 @@ def fit_step_time(batch_sizes: Sequence[int], seconds: Sequence[float], errors: 
     error = np.where(np.isfinite(error), error, known.max() if known.size else 0.0)
     error = np.maximum(error, LEAST_ERROR)
 
-    # Both unknowns in units of their own size, so that the steps of the search mean something.
+    # Both unknowns are scaled to about 1 for the optimizer.
     unit = np.array([measured.min(), np.median(measured / b)])
     design = np.stack([np.ones_like(b), b], axis=1) * unit
 
@@ -101,8 +100,7 @@ def fit_step_time(batch_sizes: Sequence[int], seconds: Sequence[float], errors: 
 def _half_widths(jacobian: npt.NDArray[np.float64], chi_squared: float, freedom: int) -> npt.NDArray[np.float64]:
     """Return half the width of the interval of each unknown.
 
-    An error that is known takes the normal quantile; one that is estimated from the scatter, with few degrees of
-    freedom, takes Student's.
+    Known errors use the normal quantile; the error estimated from the residuals uses Student's.
     """
     variance = np.diag(np.linalg.inv(jacobian.T @ jacobian))
     tail = (1 + CONFIDENCE) / 2

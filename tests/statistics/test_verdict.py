@@ -149,7 +149,7 @@ def test_a_verdict_is_what_its_interval_says(changes, margin, looks):
 def test_the_p_values_of_the_band_are_those_of_its_intervals(change, margin, confidence):
     band, ratio = Band(margin), paired_ratio(series(change, noise=0.01))
     verdict = band.verdict(at(ratio, confidence))
-    assert (band.p_red(ratio) < 1 - confidence) == (verdict in (SpeedVerdict.SLOWER, SpeedVerdict.FASTER))
+    assert (band.p_different(ratio) < 1 - confidence) == (verdict in (SpeedVerdict.SLOWER, SpeedVerdict.FASTER))
     assert (band.p_same(ratio) < 1 - confidence) == (verdict is SpeedVerdict.SAME)
 
 

@@ -1,6 +1,6 @@
 """For Bencher: Bencher Metric Format, which ``bencher run --adapter json`` reads.
 
-A file is of one machine, which is Bencher's testbed: its name is told to ``bencher run`` and stands in no benchmark.
+A file is of one machine, Bencher's testbed. Its name is an argument of ``bencher run`` and in no benchmark's name.
 """
 
 from __future__ import annotations
@@ -80,6 +80,6 @@ def _of_comparisons(results: StoredResults) -> Iterator[tuple[str, Path, dict[st
 
 
 def _metric(value: float, low: float, high: float) -> Metric:
-    """Return a value with those ends of its interval that there are."""
+    """Return a value with the finite ends of its interval."""
     ends = {"lower_value": low, "upper_value": high}
     return {"value": value} | {name: end for name, end in ends.items() if math.isfinite(end)}

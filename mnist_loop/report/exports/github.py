@@ -1,6 +1,6 @@
 """For github-action-benchmark: the list of values that its tool ``customBiggerIsBetter`` reads.
 
-All that it holds is the better the bigger: images per second, and how many times as fast an arm of a comparison is.
+Bigger is better for all values: images per second, and how many times as fast an arm of a comparison is.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, TypedDict
 from mnist_loop.report.exports.series import field, line, name_of, name_of_cell, nothing, number, unique
 from mnist_loop.report.stored import CellResult, ComparisonResult, Machine, Measurement, StoredResults, SweepResult
 
-VERSIONS = ("torch", "python", "numpy", "cuda", "mnist_loop")  # what an upgrade changes, as far as it moves a number
+VERSIONS = ("torch", "python", "numpy", "cuda", "mnist_loop")  # those that can change a number
 LINE_LENGTH = 300  # of a line of the tooltip
 UNITS = IMAGES, SPEED = "images/s", "times as fast"
 MEASURED = "measured "  # begins the last line of the tooltip
-DIGITS = 6  # shown as they are in a pull request; no measurement is as exact as that
+DIGITS = 6  # shown in a pull request; no measurement is more exact
 
 
 class GithubEntry(TypedDict):
-    """One value, with its name, unit, uncertainty and what the tooltip says."""
+    """One value with its name, unit, uncertainty and tooltip."""
 
     name: str
     unit: str
@@ -104,9 +104,9 @@ def _entry(name: str, unit: str, value: float, ends: tuple[float, float], lines:
 
 
 def _range(value: float, low: float, high: float) -> str:
-    """Return "± " and the distance to the farther end of the interval, so that it covers the interval.
+    """Return "± " and the distance to the farther end of the interval; empty without an interval.
 
-    The action takes a number alone after the sign. Without an interval it is empty, and the action shows none.
+    The action accepts a single number after the sign.
     """
     distance = max(high - value, value - low)
     return f"± {_short(distance)}" if math.isfinite(distance) and distance >= 0 else ""

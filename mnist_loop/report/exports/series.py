@@ -1,6 +1,6 @@
-"""What all exports share: names that stay the same from run to run, and one value for each.
+"""What all exports share: names that are stable from run to run, and one value for each name.
 
-A name tells what was measured and how, never with which version: an upgrade is a step in a line, not a new line.
+A name contains workload and settings but no versions: after an upgrade the same line goes on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mnist_loop.report.stored import CellResult, ComparisonResult, Measurement, 
 
 T = TypeVar("T")
 
-SETTINGS = {"device": "", "threads": "threads ", "dtype": "", "engine": ""}  # of an arm, and what precedes the value
-RESERVED = frozenset("%,:|`\\")  # our own separators and escape, and what ends a cell or code in a Markdown table
-FIELD_BYTES = 64  # of a part of a name: the thirteen of the longest name stay below the 1024 that Bencher allows
-KEPT_BYTES = 48  # of a longer one, before a digest that tells it from others with that start
-DIGEST_DIGITS = 12  # 48 bits: not met twice by chance among the series of one project
+SETTINGS = {"device": "", "threads": "threads ", "dtype": "", "engine": ""}  # of an arm, and the text before the value
+RESERVED = frozenset("%,:|`\\")  # our separators and escape, and what ends a cell or code in a Markdown table
+FIELD_BYTES = 64  # of a part of a name: the longest name has thirteen parts, and Bencher allows 1024 bytes
+KEPT_BYTES = 48  # of a longer part, before a digest that makes it unique
+DIGEST_DIGITS = 12  # 48 bits: no collision among the series of one project
 
 
 def name_of(measurement: Measurement) -> str:
@@ -43,9 +43,9 @@ def name_of_cell(comparison: ComparisonResult, cell: CellResult) -> str:
 
 
 def field(text: str) -> str:
-    """Write a part of a name so that it is short, shows on one line, and no two are alike by that.
+    """Write a part of a name in at most `FIELD_BYTES` printable bytes; different texts stay different.
 
-    What does not print, and what means something in the name or to a reader of Markdown, is percent-encoded.
+    Characters that do not print, or that have a meaning in names or in Markdown, are percent-encoded.
     """
     encoded = "".join(
         letter if letter.isprintable() and letter not in RESERVED else quote(letter, safe="", errors="surrogatepass")
@@ -58,21 +58,20 @@ def field(text: str) -> str:
 
 
 def line(text: str, length: int) -> str:
-    """Return a text for people on one line, without what does not print, and at most ``length`` characters of it."""
+    """Return a text on one line, without characters that do not print, cut to ``length`` characters."""
     printed = "".join(letter if letter.isprintable() else " " for letter in text)
     return printed if len(printed) <= length else printed[: length - 1] + "…"
 
 
 def digest(text: str) -> str:
-    """Return a few digits that tell a text from others."""
+    """Return a short hash of a text."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGEST_DIGITS]
 
 
 def unique(named: Iterable[tuple[str, Path, T]]) -> dict[str, T]:
     """Return the values by name, in order.
 
-    Which of two values of one name is meant, nobody can tell: taking the newest would hide that the other was
-    measured with another torch.
+    Two values of one name are refused: they may have been measured with different versions.
 
     Args:
         named: for each value its name and the file that it comes from.
@@ -116,6 +115,6 @@ def nothing(results: StoredResults, kind: str, wanted: str) -> UserError:
 
 
 def _name(workload: WorkloadId, setting: list[str]) -> str:
-    # Last the number: no name ends in a suffix that means something to a tool, as Bencher's "-bencher-ignore" does.
+    # The batch size comes last: no name ends in a suffix with a meaning, such as Bencher's "-bencher-ignore".
     parts = [field(workload.part), *setting, field(workload.data), field(workload.model)]
     return ", ".join([*parts, f"batch {workload.batch_size}"])

@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: no network, no script, no font, no picture beside it."""
+"""The report as one self-contained HTML file: it loads nothing."""
 
 from __future__ import annotations
 

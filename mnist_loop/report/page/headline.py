@@ -1,4 +1,4 @@
-"""The first thing that the page says: what was found."""
+"""The top of the page: the main finding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnist_loop.report.stored import ComparisonResult, StoredResults, SweepResul
 from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support.numbers import seconds
 
-MOST_OTHERS = 4  # sentences below the first: more are read in their sections
+MOST_OTHERS = 4  # sentences below the first; the others stand in their sections
 ENDS = {
     "certain": "it ended when all verdicts were certain",
     "budget": "it ended when its time was spent",
@@ -26,10 +26,10 @@ class Headline:
     """The top of the page.
 
     Attributes:
-        first: the finding.
-        others: findings of the other results.
-        counts: each verdict that occurs, and how often.
-        about: what the report is made of.
+        first: the main finding.
+        others: the findings of other results.
+        counts: each verdict that occurs, with its count.
+        about: the numbers of comparisons, sweeps and refused files.
     """
 
     first: str
@@ -39,7 +39,7 @@ class Headline:
 
 
 def headline(results: StoredResults) -> Headline:
-    """Return what the page begins with: comparisons before sweeps, for they alone can decide."""
+    """Return the top of the page: comparisons before sweeps, which are weaker evidence."""
     told = [f"{comparison_findings.comparison_finding(one)}." for one in results.comparisons] + [
         f"{one}." for one in _limits(results.sweeps)
     ]
@@ -57,13 +57,13 @@ def headline(results: StoredResults) -> Headline:
 
 
 def how_it_ended(comparison: ComparisonResult) -> str:
-    """Say in one sentence how long a comparison measured, and why it stopped."""
+    """Return one sentence: how long a comparison measured, and why it ended."""
     why = ENDS.get(comparison.ended, f"it ended: {comparison.ended}")
     return f"Measured in pairs for {seconds(comparison.seconds)} on {words.shorten(comparison.machine.name)}; {why}."
 
 
 def _limits(sweeps: Sequence[SweepResult]) -> list[str]:
-    """Return what limits training, with the newest torch on each machine and device."""
+    """Return what limits training with the newest torch on each machine and device."""
     told = []
     for configurations in subjects(sweeps).values():
         newest = {(one.sweep.machine.name, one.setting.device): one for one in configurations}

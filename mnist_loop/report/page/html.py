@@ -1,4 +1,4 @@
-"""The page: what the template is given, and the policy that lets a browser run and load nothing but the page's own."""
+"""Renders the page, with a Content-Security-Policy that allows its own script and style alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_html(results: StoredResults) -> str:
-    """Return the page. It is the same for the same results, byte for byte."""
+    """Return the page; equal results give equal bytes."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -40,7 +40,7 @@ def to_html(results: StoredResults) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy: nothing but this very style sheet and this very script."""
+    """Return the Content-Security-Policy: this style sheet and this script, by their hashes, and nothing else."""
     return (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"

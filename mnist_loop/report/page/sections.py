@@ -1,4 +1,4 @@
-"""The sections of the page: a finding each, its plots, its tables with what sorts them."""
+"""The sections of the page, with their plots and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mnist_loop.report.tables.table import Table, Value
 
 VERDICTS = {"SLOWER", "FASTER", "SAME", "INCONCLUSIVE"}
-MOST_OPEN = 3  # tables of sweeps that are open from the start; of more, each is a click away
+MOST_OPEN = 3  # sweeps whose tables are open at first; those of the others are folded
 
 
 @dataclass(frozen=True)

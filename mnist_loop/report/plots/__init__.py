@@ -1,4 +1,4 @@
-"""Plots for people who look before they read: their titles say the finding. Matplotlib is loaded when one is drawn."""
+"""Plots whose titles state the finding. Matplotlib is imported when the first one is drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logarithmic axes of batch sizes and of images per second, with ticks that are read at a glance."""
+"""Logarithmic axes of batch sizes and of images per second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from mnist_loop.report.plots.ink import text_width
 from mnist_loop.support.numbers import short
 
-DEEPEST = 12.0  # decades below the largest value; what is lower is no measurement and would flatten the rest
+DEEPEST = (
+    12.0  # decades below the largest value that are shown: lower values are no measurements and would flatten the rest
+)
 FREE = 0.06  # share of the axis left free at each end
 MOST_TICKS = 7
 
@@ -61,7 +63,7 @@ def _ends(logs: Sequence[float], least: float) -> tuple[float, float]:
 
 
 def _sizes(sizes: Sequence[int], width: float, ends: tuple[float, float]) -> tuple[list[int], list[str]]:
-    """Return the batch sizes, without those whose label would touch the one before."""
+    """Return the batch sizes whose labels do not touch each other."""
     shown: list[int] = []
     free = -math.inf
     for size in sizes:

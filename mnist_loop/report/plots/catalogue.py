@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def figures(results: StoredResults) -> list[Plot]:
-    """Draw what the results allow: comparisons first, then sweeps."""
+    """Draw all plots of the results: comparisons first, then sweeps."""
     from mnist_loop.report.plots.forest import forest_plots
     from mnist_loop.report.plots.heat import comparison_heat_maps, sweep_heat_maps
     from mnist_loop.report.plots.ink import drawing
@@ -34,7 +34,7 @@ def figures(results: StoredResults) -> list[Plot]:
 
 
 def save(results: StoredResults, folder: Path) -> list[Path]:
-    """Write each plot as PNG and as SVG, and return the files. The same results give the same SVG, byte for byte.
+    """Write each plot as PNG and as SVG, and return the files. Equal results give equal SVG bytes.
 
     Raises:
         UserError: the folder cannot be written, or there is a file in it that would be lost; nothing is written then.

@@ -1,4 +1,4 @@
-"""What a training step needs in arithmetic, and the images per second that a machine could train at most."""
+"""The arithmetic of a training step, and the upper limit that it sets to images per second."""
 
 from __future__ import annotations
 

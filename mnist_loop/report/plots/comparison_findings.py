@@ -1,4 +1,4 @@
-"""What a comparison found, in one sentence: the title of its plots, and the first thing that the page says."""
+"""The finding of a comparison in one sentence, for the titles of its plots and the top of the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DECIDED = (SpeedVerdict.SLOWER, SpeedVerdict.FASTER)
 
 
 def comparison_finding(comparison: ComparisonResult) -> str:
-    """Say what was found, the largest difference first."""
+    """Return the finding: the largest difference, where there are several arms."""
     if not comparison.cells:
         return f"Nothing can be said of {_others(comparison)} yet: no round was finished"
     arms = {cell.arm for cell in comparison.cells}
@@ -34,7 +34,7 @@ def comparison_finding(comparison: ComparisonResult) -> str:
 
 
 def arm_finding(comparison: ComparisonResult, cells: Sequence[CellResult]) -> str:
-    """Say what was found for one arm."""
+    """Return the finding for one arm."""
     arm, base = arm_name(comparison, cells[0].arm), arm_name(comparison, 0)
     cells = sorted(cells, key=lambda cell: cell.workload.batch_size)
     if len({cell.verdict for cell in cells}) == 1:
@@ -51,7 +51,7 @@ def arm_finding(comparison: ComparisonResult, cells: Sequence[CellResult]) -> st
 
 
 def arm_name(comparison: ComparisonResult, arm: int) -> str:
-    """Return the label of an arm, fit to be shown."""
+    """Return the label of an arm, shortened to fit."""
     return words.shorten(comparison.arms[arm].label, 32) or f"arm {arm}"
 
 

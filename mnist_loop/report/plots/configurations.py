@@ -1,4 +1,4 @@
-"""Which sweeps and settings a plot sets side by side, and names for them that say where they differ."""
+"""The sweeps and settings that a plot shows side by side, named by their differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mnist_loop.report.plots.words import shorten
 from mnist_loop.report.stored import Measurement, RulerResult, Setting, SweepResult
 
-PARTS = ("step", "end to end", "input pipeline", "evaluation")  # the order of what people ask first
+PARTS = ("step", "end to end", "input pipeline", "evaluation")  # in the order of importance
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,23 @@ class Configuration:
 
     @property
     def ruler(self) -> RulerResult | None:
-        """What the machine itself did on the device, where that was measured."""
+        """The ruler of the device, where it was measured."""
         return self.sweep.ruler.get(self.setting.device)
 
     @property
     def torch(self) -> str:
-        """The version."""
+        """The version of torch."""
         return self.sweep.software.get("torch", "unknown")
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Return what versions are sorted by: 2.9.1 before 2.15.0, and what is no version first."""
+    """Return the sort key of a version: 2.9.1 before 2.15.0; other texts come first."""
     release = version.partition("+")[0].split(".")
     return tuple(int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0 for number in release)
 
 
 def subjects(sweeps: Sequence[SweepResult]) -> dict[tuple[str, str], list[Configuration]]:
-    """Sort what was measured by data and model, which are never mixed, into configurations, the oldest torch first."""
+    """Group the measurements by data and model into configurations, the oldest torch first."""
     found: dict[tuple[str, str], dict[tuple[int, Setting], dict[str, dict[int, Measurement]]]] = {}
     for number, sweep in enumerate(sweeps):
         for measured in sweep.measurements:
@@ -67,11 +67,11 @@ def _by_size(sizes: Mapping[int, Measurement]) -> list[Measurement]:
 
 
 def names(configurations: Sequence[Configuration]) -> list[str]:
-    """Name each configuration by its torch and by whatever else tells it from the others."""
+    """Name each configuration by its version of torch and the facts that distinguish it from the others."""
     facts = [_facts(one) for one in configurations]
     if len({one["torch"] for one in facts}) == len({one["build"] for one in facts}):
         for one in facts:
-            one["build"] = one["torch"]  # the build says nothing more
+            one["build"] = one["torch"]  # the build adds no distinction
     chosen = ["build"]
     for key in ("device", "machine", "threads", "dtype", "python", "when"):
         different = len({one[key] for one in facts}) > 1

@@ -1,4 +1,4 @@
-"""One line of throughput: medians with their ribbon, and the fit T(b) = t0 + b / r."""
+"""One curve of throughput: medians, their intervals as a ribbon, and the fit T(b) = t0 + b / r."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS_OF_FIT = 60
 
 @dataclass(frozen=True)
 class Curve:
-    """A line to draw.
+    """A curve to draw.
 
     Attributes:
         label: its name.
@@ -45,7 +45,7 @@ class Curve:
 
 
 def draw_curve(axes: Axes, curve: Curve) -> None:
-    """Draw it."""
+    """Draw a curve."""
     points = curve.points
     if not points:
         return

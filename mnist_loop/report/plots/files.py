@@ -19,16 +19,16 @@ HREF = f"{{{LINK}}}href"
 REFERENCE = re.compile(r"url\(#(\w+)\)")
 CREATOR = "mnist-loop report"
 IN_PNG, IN_SVG = f"tEXtSoftware\0{CREATOR}".encode(), f"<dc:title>{CREATOR}</dc:title>".encode()
-LONGEST_ALT = 2000  # letters: an alternative text says what is seen, not all that was measured
+LONGEST_ALT = 2000  # characters
 
 
 def png(plot: Plot) -> bytes:
-    """Return the plot on white."""
+    """Return the plot as PNG on white."""
     return _saved(plot, "png", {"Software": CREATOR}, dpi=DOTS_PER_INCH)
 
 
 def svg(plot: Plot) -> bytes:
-    """Return the plot on white; its letters are outlines, so that it looks the same everywhere."""
+    """Return the plot as SVG on white; its text is drawn as outlines, which need no font."""
     words = {"Title": shorten(plot.finding, LONGEST_ALT), "Description": shorten(plot.alt, LONGEST_ALT)}
     return _saved(plot, "svg", {"Date": None, "Creator": CREATOR, **words})
 
@@ -39,13 +39,13 @@ def is_plot(content: bytes) -> bool:
 
 
 class Styles:
-    """The looks of all plots on a page: one class for each that occurs, so that no element needs a style of its own."""
+    """The styles of all plots on a page: one class for each, in place of style attributes."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
 
     def name(self, style: str) -> str:
-        """Return the class for what stood in a ``style`` attribute."""
+        """Return the class of the content of a ``style`` attribute."""
         for colour, role in ROLES.items():
             style = style.replace(colour, f"var(--{role})")
         style = style.replace("'DejaVu Sans'", "var(--sans)")
@@ -57,7 +57,7 @@ class Styles:
 
 
 def inline(plot: Plot, styles: Styles) -> str:
-    """Return the plot for the page, without title and background, its letters as text and its looks by class.
+    """Return the plot for the page: without title and background, with text as text and classes as styles.
 
     The page says beside it what it shows, in words of its own: ``plot.alt`` becomes its label for screen readers.
     """
@@ -80,7 +80,7 @@ def inline(plot: Plot, styles: Styles) -> str:
 
 
 def _cut(root: ET.Element, head: float) -> None:
-    """Take away the title, the background, the page's own style sheet and the note of who made it."""
+    """Remove title, background, style sheet and metadata."""
     for parent in list(root.iter()):
         for child in list(parent):
             kind = child.tag.rpartition("}")[2]
@@ -94,12 +94,12 @@ def _cut(root: ET.Element, head: float) -> None:
 
 
 def _references(element: ET.Element) -> list[str]:
-    """Return the names that an element refers to."""
+    """Return the ids that an element refers to."""
     return [*REFERENCE.findall(" ".join(element.attrib.values())), *filter(None, [element.get(HREF, "")[1:]])]
 
 
 def _name_apart(element: ET.Element, prefix: str, used: set[str]) -> None:
-    """Put the plot's name before the names that are referred to, which are the same in several plots; drop the rest."""
+    """Prefix the ids that are referred to with the plot's name, as several plots use the same; remove the others."""
     name = element.attrib.pop("id", None)
     if name in used:
         element.set("id", f"{prefix}-{name}")

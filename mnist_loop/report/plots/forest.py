@@ -20,7 +20,7 @@ from mnist_loop.support import numbers
 ROW = 19.0  # points
 AIR = 0.4  # rows
 MOST_HEADINGS, MOST_CONTROLS = 12, 12
-MOST_ROWS = 36  # more is a poster; the table has them all
+MOST_ROWS = 36  # the table has all
 MARKERS = {SpeedVerdict.SLOWER: "s", SpeedVerdict.FASTER: "o", SpeedVerdict.SAME: "D", SpeedVerdict.INCONCLUSIVE: "o"}
 
 
@@ -80,7 +80,7 @@ def _part(comparison: ComparisonResult) -> str:
 
 
 def _rows(comparison: ComparisonResult) -> tuple[list[ForestRow], int]:
-    """Return the rows from top to bottom, arm by arm and by batch size, and how many cells they leave out."""
+    """Return the rows, by arm and batch size, and the number of cells that are left out."""
     ranked = sorted(
         comparison.cells, key=lambda cell: (cell.verdict is SpeedVerdict.SAME, -abs(bounded_log(cell.ratio.estimate)))
     )
@@ -102,7 +102,7 @@ def _rows(comparison: ComparisonResult) -> tuple[list[ForestRow], int]:
 
 
 def _places(rows: Sequence[ForestRow]) -> list[float]:
-    """Return where each row goes, in rows from the top: headings have some air above them."""
+    """Return the place of each row, in rows from the top; headings have space above."""
     places = [0.0]
     for row in rows[1:]:
         places.append(places[-1] + (1.0 if row.ratio is not None else 1.0 + AIR))
@@ -141,7 +141,7 @@ def _draw(axes: Axes, rows: Sequence[ForestRow], margin: float, figures: float) 
 
 
 def _interval(axes: Axes, place: float, row: ForestRow) -> None:
-    """Draw the line of an interval with its estimate; an arrow where it leaves the axis."""
+    """Draw an interval with its estimate, and an arrow where it leaves the axis."""
     assert row.ratio is not None
     colour = COLOURS[row.verdict] if row.verdict else MUTED
     low, middle, high = (bounded_log(value) for value in (row.ratio.low, row.ratio.estimate, row.ratio.high))

@@ -1,4 +1,4 @@
-"""The heat map of speed-ups: arms or configurations by batch size, and hatched what cannot be told from 1."""
+"""The heat map of speed-ups of arms or configurations by batch size; undecided cells are hatched."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from mnist_loop.support import numbers
 
 NARROWEST, WIDEST, CELL_HEIGHT = 46.0, 92.0, 30.0  # points
 MOST_ROWS, MOST_COLUMNS = 40, 14
-PHRASES = {"step": "in the step", "end to end": "from end to end"}  # what a choice of machine or torch is made by
-WEAKEST = math.log(1.10)  # a speed-up of 1.1 has full colour only where there is none larger
+PHRASES = {"step": "in the step", "end to end": "from end to end"}  # the parts that are shown
+WEAKEST = math.log(1.10)  # a speed-up of 1.1 has full colour only where none is larger
 STRONGEST = math.log(10)
-# From vermillion to blue, as in the palette, but a shade beside: the page does not change the colours of cells.
+# From vermillion to blue, slightly different from the palette, whose colours the page changes in dark mode.
 SLOW_TO_FAST = LinearSegmentedColormap.from_list(
     "slow to fast", ["#d45d00", "#f0c3a0", "#f4f4f2", "#a5cbe6", "#0071b1"]
 )
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
-HATCH = 0.4  # of the letters' colour, the rest is the cell's: seen on any cell, and no louder than the figure
+HATCH = 0.4  # share of the text's colour in the hatching, mixed with the cell's colour
 
 
 @dataclass(frozen=True)
 class Square:
-    """One cell: the speed-up, whether anything can be said of it, and whether that is a difference."""
+    """One cell: the speed-up, whether it is decided, and whether it is a difference."""
 
     speed_up: float
     decided: bool
@@ -46,7 +46,7 @@ Squares = dict[tuple[int, int], Square]  # by row and by batch size
 
 
 def comparison_heat_maps(comparison: ComparisonResult) -> list[Plot]:
-    """Draw the arms of a comparison by batch size; none where there is one arm, which the forest plot shows as well."""
+    """Draw the arms of a comparison by batch size; no plot of a single arm, which the forest plot shows."""
     plots = []
     base = comparison_findings.arm_name(comparison, 0)
     for part in sorted({cell.workload.part for cell in comparison.cells}):
@@ -74,7 +74,7 @@ def comparison_heat_maps(comparison: ComparisonResult) -> list[Plot]:
 
 
 def sweep_heat_maps(sweeps: Sequence[SweepResult]) -> list[Plot]:
-    """Draw the stored sweeps of the same work beside the first, for each part that training consists of."""
+    """Draw stored sweeps of the same data and model relative to the first, for each part of training."""
     plots = []
     for family in put_side_by_side(sweeps).families:
         contenders = [Configuration(one.runs[0].sweep, one.setting, {}) for one in family.contenders]
@@ -117,7 +117,7 @@ def _ruler(ruler: RulerResult | None) -> str:
 
 
 def _finding(grid: Squares, labels: dict[int, str], base: str, part: str = "") -> str:
-    """Name the largest difference; of sweeps (which have a ``part``) as what happened, no more."""
+    """Name the largest difference; for sweeps, which have a ``part``, in the past tense."""
     told = {place: square for place, square in grid.items() if square.different}
     if not told:
         same = all(square.decided for square in grid.values())
@@ -177,7 +177,7 @@ def _square(axes: Axes, x: int, y: int, square: Square, reach: float) -> None:
     colour = SLOW_TO_FAST(0.5 + 0.5 * max(-1.0, min(1.0, _log(square.speed_up) / reach)))
     fill = to_hex(colour)
     light = 0.2126 * colour[0] ** 2.2 + 0.7152 * colour[1] ** 2.2 + 0.0722 * colour[2] ** 2.2
-    pale = light > 0.18  # where black and white are equally far: (L + 0.05)^2 = 1.05 * 0.05, as WCAG counts contrast
+    pale = light > 0.18  # equal WCAG contrast with black and white: (L + 0.05)^2 = 1.05 * 0.05
     letters = DARK_TEXT if pale else LIGHT_TEXT
     lines = [
         HATCH * of_letters + (1 - HATCH) * of_cell

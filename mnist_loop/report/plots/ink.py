@@ -1,4 +1,4 @@
-"""How all plots look: colours with a role each, the type, and the sheet with its title.
+"""The style of all plots: colours by role, fonts, and the sheet with its title.
 
 The colours are those of Okabe and Ito (2008), which people with every kind of colour vision tell apart; their yellow
 is left out, for it cannot be seen on white. The page gives each role another colour in the dark: see `ROLES`.
@@ -22,10 +22,9 @@ from matplotlib.textpath import text_to_path
 INK, MUTED, RULE, BAND, PAPER = "#1b2026", "#5a6570", "#c3cad1", "#e9edf0", "#fffffe"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P")  # one a colour: colour alone never tells two lines apart
+MARKERS = ("o", "s", "^", "D", "v", "P")  # one for each colour: lines differ by more than colour
 
-# The page writes var(--name) for each of these colours. White and black in a cell of a heat map are not among them:
-# they belong to the colour of the cell.
+# The page replaces each of these colours with var(--name). White and black text in a heat map's cell stays as it is.
 ROLES = {
     INK: "ink",
     MUTED: "muted",
@@ -35,10 +34,10 @@ ROLES = {
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
 }
 
-WIDTH = 520.0  # points: half of a wide page; on a phone it scrolls in its box
+WIDTH = 520.0  # points: half of a wide page
 SIDE = 10.0  # points left free at the sides
 TITLE, TEXT, SMALL = 13.5, 10.5, 10.0  # points
-SNUG = 0.96  # of the width is filled: on a screen letters are placed on whole pixels, and a line grows by that
+SNUG = 0.96  # share of the width that text fills: on a screen, letters on whole pixels make a line longer
 LEADING = 1.3  # line height / size of the type
 POINTS_PER_INCH = 72
 
@@ -46,7 +45,7 @@ STYLE = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
     "font.size": SMALL,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "text.parse_math": False,  # a dollar sign in a name starts no formula
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.labelsize": SMALL,
@@ -67,13 +66,13 @@ STYLE = {
     "figure.facecolor": PAPER,
     "axes.facecolor": "none",
     "savefig.facecolor": "auto",
-    "svg.hashsalt": "mnist_loop",  # the names inside an SVG are then the same each time
+    "svg.hashsalt": "mnist_loop",  # makes the ids in an SVG reproducible
 }
 
 
 @contextmanager
 def drawing(**more: object) -> Iterator[None]:
-    """Draw and save in our style, whatever the user's is; afterwards it is as it was.
+    """Draw and save in this style; afterwards the user's style is restored.
 
     Letters that the font lacks are shown as boxes, without a warning: they come from names in the files.
     """
@@ -132,7 +131,7 @@ def text_width(text: str, size: float = SMALL, weight: str = "normal") -> float:
 def wrapped(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
     """Break text into lines of at most ``width`` points; a single word that is longer stays whole."""
     lines: list[str] = []
-    for word in filter(None, text.split(" ")):  # a space that does not break is kept
+    for word in filter(None, text.split(" ")):  # a no-break space is kept
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(longer, size, weight) <= width:
             lines[-1] = longer

@@ -1,4 +1,4 @@
-"""Labels at the ends of lines, moved apart so that none covers another."""
+"""Labels at the ends of curves, moved apart so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnist_loop.report.plots.ink import INK, LEADING, MUTED, POINTS_PER_INCH, SM
 
 @dataclass(frozen=True)
 class End:
-    """The end of a line, where its label goes.
+    """The end of a curve, which gets a label.
 
     Attributes:
         y: as a share of the axes' height.
@@ -29,7 +29,7 @@ class End:
 
 
 def move_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move rising places apart to at least ``gap``, by as little as can be in the squares, and into [low, high].
+    """Move increasing places apart to at least ``gap`` and into [low, high], with the least sum of squared shifts.
 
     With places less gap times rank the wish is that they do not fall, which is isotonic regression: neighbours that
     fall are pooled to their mean (Ayer and others, 1955). More than fit between the ends are squeezed evenly.

@@ -1,4 +1,4 @@
-"""One plot: its words and its picture."""
+"""One plot: its texts and its figure."""
 
 from __future__ import annotations
 

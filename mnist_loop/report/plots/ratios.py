@@ -1,4 +1,4 @@
-"""The axis of ratios of times: logarithmic, because twice as long and half as long are equally far from the same."""
+"""The logarithmic axis of ratios of times, on which twice and half as long are equally far from 1."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from mnist_loop.report.plots.ink import BAND, BLUE, GREEN, MUTED, POINTS_PER_INCH, RULE, VERMILLION, text_width
 from mnist_loop.statistics.speed_verdict import SpeedVerdict
 
-FARTHEST = math.log(10)  # what is farther from 1 than ten times is shown by an arrow at the edge, and its figure
-LEAST = math.log(1.01)  # one percent is always within the axis, so that noise far below it looks small
+FARTHEST = math.log(10)  # ratios beyond ten times are shown as an arrow at the edge
+LEAST = math.log(1.01)  # the axis always shows at least one percent, so that smaller noise looks small
 COLOURS = {
     SpeedVerdict.SLOWER: VERMILLION,
     SpeedVerdict.FASTER: BLUE,
@@ -24,7 +24,7 @@ MOST_TICKS = 9
 
 
 def bounded_log(ratio: float) -> float:
-    """Return the logarithm, held within the axis; 0 for what is no number."""
+    """Return the logarithm, clipped to the axis; 0 for NaN."""
     if math.isnan(ratio):
         return 0.0
     if not 0 < ratio < math.inf:
@@ -71,7 +71,7 @@ def set_ratio_axis(axes: Axes, low: float, high: float, *, across: bool) -> None
 
 
 def shade_margin(axes: Axes, margin: float, *, across: bool) -> None:
-    """Shade what lies within the margin, and draw the line of no difference: where ratios run upwards, across."""
+    """Shade the margin, and draw the line at ratio 1: horizontally where the axis of ratios is vertical."""
     width = math.log1p(min(max(margin, 0.0), 9.0))
     if across:
         axes.axhspan(-width, width, color=BAND, linewidth=0, zorder=0)

@@ -1,4 +1,4 @@
-"""The rounds of a comparison in the order of time, beside those of identical code."""
+"""The rounds of a comparison in the order of time, with those of the control."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mnist_loop.report.stored import CellResult, ComparisonResult, Pair
 from mnist_loop.statistics.speed_verdict import SpeedVerdict
 from mnist_loop.support import numbers
 
-MOST_PLOTS = 4  # of one comparison: those that say most
+MOST_PLOTS = 4  # of one comparison: the largest differences
 MOST_DOTS = 800  # of one series; beyond, a dot is the median of several rounds
 OUTERMOST = (
-    0.02  # share of the rounds that may lie beyond the axis on each side, so that a hiccup does not flatten the rest
+    0.02  # share of the rounds that may lie beyond the axis on each side, so that outliers do not flatten the rest
 )
 PANEL, GAP = 104.0, 20.0  # points
 
@@ -35,7 +35,7 @@ class Panel:
 
 
 def round_plots(comparison: ComparisonResult) -> list[Plot]:
-    """Draw the cells of a comparison that say most; those that differ or are undecided come first."""
+    """Draw the cells of a comparison with the largest differences; cells that are SAME come last."""
     known = [cell for cell in comparison.cells if _finite(cell.pairs)]
     ranked = sorted(known, key=lambda cell: (cell.verdict is SpeedVerdict.SAME, -abs(_middle(_finite(cell.pairs)))))
     chosen = {id(cell) for cell in ranked[:MOST_PLOTS]}
@@ -73,7 +73,7 @@ def _plot(comparison: ComparisonResult, cell: CellResult) -> Plot:
 
 
 def _finding(cell: CellResult, arm: str, base: str) -> str:
-    """Say in how many restarts the difference shows, which way it goes, and what identical code does meanwhile."""
+    """Return the direction of the difference, the number of restarts that show it, and the control's largest."""
     if cell.verdict is SpeedVerdict.INCONCLUSIVE:
         first = f"{arm} cannot be told from {base}"
     elif cell.verdict is SpeedVerdict.SAME:
@@ -158,7 +158,7 @@ def _limits(series: Sequence[Sequence[Pair]], margin: float) -> tuple[float, flo
 
 
 def _sane(cell: CellResult) -> CellResult:
-    """Return the cell without the rounds that are no numbers."""
+    """Return the cell without rounds that are not finite."""
     return replace(cell, pairs=_finite(cell.pairs), control_pairs=_finite(cell.control_pairs))
 
 

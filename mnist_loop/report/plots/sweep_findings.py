@@ -1,4 +1,4 @@
-"""What stored sweeps show, in one sentence: which part limits training, and which configuration leads."""
+"""The findings of stored sweeps: which part limits training, and which configuration is fastest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WHERE = {"step": "in the step", "end to end": "from end to end"}
 
 
 def limit_finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
-    """Say which part limits training, at which batch sizes; where that was not measured, how fast the first part is."""
+    """Return which part limits training at which batch sizes, or else the rate of the first part."""
     pipeline, step = (
         {one.workload.batch_size: one for one in _known(parts.get(part, ()))} for part in (PIPELINE, STEP)
     )
@@ -44,7 +44,7 @@ def limit_finding(parts: Mapping[str, Sequence[Measurement]]) -> str:
 
 
 def lead_finding(part: str, configurations: Mapping[str, Sequence[Measurement]]) -> str:
-    """Say which configuration gets through most images at the largest batch size that most of them share."""
+    """Return which configuration is fastest at the largest batch size that most of them share."""
     sizes = [one.workload.batch_size for measured in configurations.values() for one in measured]
     size = max(set(sizes), key=lambda size: (sizes.count(size), size))
     at = {
@@ -76,7 +76,7 @@ def _known(measured: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _slower(pipeline: Measurement, step: Measurement) -> str | None:
-    """Return which of the two gets through fewer images, None where their intervals overlap."""
+    """Return the slower of the two parts; None where their intervals overlap."""
     if pipeline.high < step.low:
         return PIPELINE
     return STEP if step.high < pipeline.low else None

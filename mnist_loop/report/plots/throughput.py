@@ -1,4 +1,4 @@
-"""Images per second against batch size: what is measured, the line that fits it, and the ceilings above it."""
+"""Images per second by batch size: measurements, their fit, and upper limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mnist_loop.support import numbers
 
 CEILING = "step's ceiling"
 HEIGHT = 270.0  # points
-MOST_MACHINES = 4  # whose parts are drawn; the table has all
+MOST_MACHINES = 4  # with a plot of their parts; the table has all
 MOST_LINES = 60
 MOST_COLOURS = len(SERIES)
 READING = (
@@ -37,7 +37,7 @@ class Level:
 
 
 def throughput_plots(sweeps: Sequence[SweepResult]) -> list[Plot]:
-    """Draw where the time goes on each machine, then the training of all configurations side by side."""
+    """Draw the parts on each machine, then step and end to end of all configurations side by side."""
     plots = []
     for (data, model), configurations in subjects(sweeps).items():
         newest = {(one.sweep.machine.name, one.setting.device): one for one in configurations}
@@ -107,7 +107,7 @@ def _ruler(chosen: Sequence[Configuration], model: str) -> list[Level]:
 
 
 def _pipeline(chosen: Sequence[Configuration]) -> list[Level]:
-    """Return what the fastest input pipeline of all delivers, by batch size: no training from end to end is faster."""
+    """Return the rate of the fastest input pipeline by batch size, an upper limit of training end to end."""
     best: dict[int, float] = {}
     for one in chosen:
         for measured in one.parts.get("input pipeline", ()):

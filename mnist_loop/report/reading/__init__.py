@@ -1,6 +1,6 @@
-"""Stored results, from files that may hold anything, as the classes of `mnist_loop.report.stored`.
+"""Reads stored results into the classes of `mnist_loop.report.stored`, from files that may contain anything.
 
-What leaves here is checked: numbers are finite and positive, texts are short and harmless, types are known.
+All values are checked: numbers are finite and within bounds, texts short and printable, types right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mnist_loop.support.limits import LONGEST_LINE
 
 
 def read_results(paths: Sequence[Path]) -> StoredResults:
-    """Read stored results; a folder means all that are in it. What cannot be read is refused, and the others stay."""
+    """Read stored results, and all in the folders named. A file that cannot be read is refused; the others are read."""
     files, refused = find(paths)
     sweeps: dict[object, SweepResult] = {}
     comparisons: dict[object, ComparisonResult] = {}
@@ -29,7 +29,7 @@ def read_results(paths: Sequence[Path]) -> StoredResults:
         if isinstance(found, Refused):
             refused.append(found)
             continue
-        # A copy of a run is no second run: counted twice, it would pass for evidence.
+        # A copy of a run is not a second run: counted twice, it would look like independent evidence.
         if isinstance(found, SweepResult):
             software = tuple(sorted(found.software.items()))
             key = found.when, found.machine, software, found.measurements
@@ -42,7 +42,7 @@ def read_results(paths: Sequence[Path]) -> StoredResults:
 
 
 def read_result(path: Path) -> SweepResult | ComparisonResult | Refused:
-    """Read one file; whatever is wrong with it is told in what is returned."""
+    """Read one file; where it is invalid, return the reason."""
     try:
         with opened(path) as file:
             return _read(file, shown(path))

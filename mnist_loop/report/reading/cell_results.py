@@ -1,4 +1,4 @@
-"""The cells of a comparison: what the statistics say of each arm and batch size, from all whole rounds."""
+"""The cells of a comparison: ratio and verdict of each arm at each batch size, from all complete rounds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ MOST_LOOKS = 100_000
 
 
 def cell_results(log: Log, workloads: Mapping[int, WorkloadId]) -> Iterator[CellResult]:
-    """Yield a cell for each other arm and batch size that was measured in at least two restarts.
-
-    The last arm is the control.
+    """Yield a cell for each arm (but the first and the control) and batch size with at least two restarts.
 
     Raises:
-        Misfit: the plan is none, or there are more restarts than in any comparison of ours.
+        InvalidResult: the plan is invalid, or there are too many restarts.
     """
     plan = log.header["plan"]
     margin, confidence = plan["margin"].between(SMALLEST_MARGIN, LARGEST_MARGIN), plan["confidence"].between(0.5, 1.0)
@@ -35,7 +33,7 @@ def cell_results(log: Log, workloads: Mapping[int, WorkloadId]) -> Iterator[Cell
         of_size[one.batch_size].append(one)
     rates = _rates(log)
     for judged in judge_rounds(found, log.arms, list(workloads), margin, confidence, looks):
-        if judged.ratio is None:  # one restart says nothing of what restarts differ by
+        if judged.ratio is None:  # one restart gives no interval
             continue
         size = judged.batch_size
         yield CellResult(

@@ -1,4 +1,4 @@
-"""A stored comparison, made into a `ComparisonResult`: the log says what was measured, the statistics what it means."""
+"""Reads a stored comparison: its log, judged by the statistics, becomes a `ComparisonResult`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ KILLED = "killed: the file has no end"
 
 
 def read_comparison(stream: BinaryIO, file: Path) -> ComparisonResult:
-    """Return what the file at ``stream`` says.
+    """Return the comparison in ``stream``.
 
     Raises:
-        Misfit: it is no comparison, or one that cannot be right.
+        InvalidResult: it is no comparison, or its values are impossible.
     """
     log = read_log(stream)
     plan, machine = log.header["plan"], log.header["machine"]
@@ -64,7 +64,7 @@ def _arm(log: Log, index: int, node: Node) -> ArmResult:
 
 
 def _check_order(arms: tuple[ArmResult, ...]) -> None:
-    """Refuse arms that are not the first, the others, and one control at the end."""
+    """Refuse arms of which not exactly the last is the control."""
     if not arms[-1].control or any(arm.control for arm in arms[:-1]):
         raise InvalidResult("the last arm, and no other, must be the control: expected what mnist-loop compare stored")
 

@@ -1,4 +1,4 @@
-"""Bytes to JSON, with a sentence for whatever is not JSON that can be trusted to mean one thing."""
+"""Decodes JSON, and refuses in one sentence what is not valid or not unambiguous."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HALF_A_VALUE = re.compile(r"[\w.+-]{0,30}")  # as "tru" or what is left of "0.5"
 
 
 def decode(content: bytes) -> Any:
-    """Return what ``content`` says.
+    """Return the decoded content.
 
-    Numbers that JSON does not have (NaN, Infinity) are read as what they mean: whoever needs the number refuses it.
+    NaN and Infinity, which JSON lacks, are decoded; `Node` refuses them where a number is needed.
 
     Raises:
-        Misfit: it is not UTF-8, not JSON, cut short, nested too deeply, or names one thing twice.
+        InvalidResult: it is not UTF-8, not JSON, cut short, nested too deeply, or names one thing twice.
     """
     try:
         text = content.decode()
@@ -45,5 +45,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidResult(f"says twice, in one object, what {clean(twice, 40)!r} is: which holds is not known")
+        raise InvalidResult(f"says twice, in one object, what {clean(twice, 40)!r} is: which one is meant is not known")
     return content

@@ -1,4 +1,4 @@
-"""The files of a report: which are meant, and their bytes, whatever they turn out to be."""
+"""The files of a report: finds them and opens them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ LONGEST_PATH = 300  # characters of a path that are shown
 
 
 def shown(path: Path) -> Path:
-    """Return a path for people: names of files can hold control characters too."""
+    """Return a path without control characters, for messages."""
     return Path(clean(str(path), LONGEST_PATH) or "?")
 
 
 def find(paths: Sequence[Path]) -> tuple[list[Path], list[Refused]]:
-    """Return the files that are meant, each once and in order, and what was refused of ``paths``.
+    """Return the files of ``paths``, each once and in order, and the paths that were refused.
 
-    A folder means all .json and .jsonl files in it and in its folders, gzipped or not, but for hidden ones. Links to
-    folders are not followed: they can lead in a circle.
+    A folder stands for all .json and .jsonl files in it and its subfolders, gzipped or not; hidden ones are skipped.
+    Links to folders are not followed, as they may form a cycle.
     """
     files: list[Path] = []
     refused: list[Refused] = []
@@ -55,12 +55,12 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Refused]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; what is gzipped is read as what it was before.
+    """Open a regular file for reading, decompressed where it is gzipped.
 
     Raises:
-        Misfit: it is not there, not readable, or no regular file.
+        InvalidResult: it is not there, not readable, or no regular file.
     """
-    # Without waiting for the other end of a pipe.
+    # Opening a pipe must not wait for its other end.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -79,10 +79,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_whole(file: BinaryIO, largest: int = LARGEST_SWEEP) -> bytes:
-    """Return the content of a file from where it stands.
+    """Return the rest of a file.
 
     Raises:
-        Misfit: there is more than ``largest`` bytes.
+        InvalidResult: there is more than ``largest`` bytes.
     """
     content = file.read(largest + 1)
     if len(content) > largest:
@@ -92,7 +92,7 @@ def read_whole(file: BinaryIO, largest: int = LARGEST_SWEEP) -> bytes:
 
 def _inside(folder: Path) -> list[Path]:
     found: list[Path] = []
-    with os.scandir(folder) as entries:  # which tells of a folder that may not be read; os.walk does not
+    with os.scandir(folder) as entries:  # raises where the folder is not readable; os.walk does not
         any(entries)
     for here, folders, names in os.walk(folder):
         depth = len(Path(here).parts) - len(folder.parts)
@@ -104,12 +104,12 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _new(found: Iterable[Path], seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield those that are not the same file as one before."""
+    """Yield the files that were not seen before."""
     for path in found:
         try:
             status = path.stat()
         except (OSError, ValueError):
-            yield path  # to be refused, with the reason, when it is opened
+            yield path  # refused with the reason when it is opened
             continue
         if (status.st_dev, status.st_ino) not in seen:
             seen.add((status.st_dev, status.st_ino))

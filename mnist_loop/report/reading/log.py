@@ -1,4 +1,4 @@
-"""A stored comparison line by line: the header and the events."""
+"""Reads a stored comparison line by line: the header and the events."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MOST_RUNS = 2
 
 @dataclass
 class Log:
-    """What a file says so far.
+    """The content of a file.
 
     Attributes:
         header: its first line.
-        arms: how many there are, the control included.
-        batch_sizes: those that were planned.
+        arms: their number, the control included.
+        batch_sizes: as planned.
         blocks: in the order of the file.
         rulers: of each arm, in the order of time.
         warm_ups: of each arm and batch size: seconds of the first step, and until it was steady.
-        why: it ended; None if the file does not say.
-        seconds: it took, as far as the file says.
+        why: the reason of its end; None where the file has none.
+        seconds: its duration so far.
     """
 
     header: Node
@@ -46,7 +46,7 @@ class Log:
 
 
 def is_comparison(first_line: bytes) -> bool:
-    """Whether a file that begins so may be a comparison."""
+    """Whether a file with this first line may be a comparison."""
     return f'"{MARK}"'.encode() in first_line
 
 
@@ -54,7 +54,7 @@ def read_log(file: BinaryIO) -> Log:
     """Read a comparison, from its first line on.
 
     Raises:
-        Misfit: it is none, was damaged, or cannot be right.
+        InvalidResult: it is no comparison, is damaged, or its values are impossible.
     """
     log: Log | None = None
     damage: InvalidResult | None = None
@@ -68,13 +68,13 @@ def read_log(file: BinaryIO) -> Log:
             raise InvalidResult(
                 f"line {number} is too long, or there are too many: no comparison of mnist-loop is so large"
             )
-        if damage is not None and b'"continued"' not in line:  # a kill may have cut the line before that one
+        if damage is not None and b'"continued"' not in line:  # a kill may have cut the line before "continued"
             raise damage
         damage = None
         try:
             node = Node(decode(line), f"line {number}")
         except InvalidResult as error:
-            # A line without its end, the last one, is a write that was cut short, as a kill leaves it.
+            # A last line without a line feed was cut short by a kill.
             damage = InvalidResult(f"line {number}: {error}") if line.endswith(b"\n") or log is None else None
             continue
         if log is None:
@@ -114,7 +114,7 @@ def _event(log: Log, node: Node) -> None:
     elif kind == "end":
         log.why = node["why"].text()
         log.seconds = max(log.seconds, node["seconds"].not_negative())
-    # What else there is (losses, and what later versions may add) is not for a report.
+    # Other events (losses, and those of later versions) are not reported.
 
 
 def _block(log: Log, node: Node) -> None:

@@ -1,4 +1,4 @@
-"""A place in a stored document: what is there, with its type and bounds checked, or a sentence about what is wrong."""
+"""A value in a stored document: its type and bounds are checked when it is read."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 from mnist_loop.errors import UserError
 from mnist_loop.report.reading.text import clean
 
-# What a measured quantity, in seconds, images, FLOP/s or bytes/s, can be. Quotients and products of a few of them
-# are far from the ends of a float.
+# Bounds of a measured quantity in seconds, images, FLOP/s or bytes/s: products of a few neither overflow nor underflow.
 SMALLEST, LARGEST = 1e-15, 1e24
 MOST_IMAGES = 10**12  # in a batch or a block
-MOST_ENTRIES = 100_000  # of a list; the longest of ours, the rounds of a benchmark, has 40
+MOST_ENTRIES = 100_000  # of a list; the rounds of a benchmark are 40
 
 
 class InvalidResult(UserError):
-    """What is stored is not a result, or not one that can be read; the message does not name the file."""
+    """A file holds no result that can be read; the message does not name the file."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +25,18 @@ class Node:
     """A value in a document.
 
     Attributes:
-        value: None where there is nothing.
-        where: the way to it, for people: "benchmarks[3].extra_info".
+        value: None where it is missing.
+        where: its path, for messages: "benchmarks[3].extra_info".
     """
 
     value: Any
     where: str = ""
 
     def __getitem__(self, key: str) -> Node:
-        """Return what is stored under ``key``; a node without value where nothing is.
+        """Return the node under ``key``; its value is None where it is missing.
 
         Raises:
-            Misfit: this is no object.
+            InvalidResult: this is no object.
         """
         if not isinstance(self.value, dict):
             raise self.misfit("an object with names")
@@ -47,7 +46,7 @@ class Node:
         """Yield the entries of a list.
 
         Raises:
-            Misfit: this is no list, or a longer one than any of ours.
+            InvalidResult: this is no list, or too long.
         """
         if not isinstance(self.value, list):
             raise self.misfit("a list")
@@ -57,11 +56,11 @@ class Node:
 
     @property
     def missing(self) -> bool:
-        """Whether nothing is there."""
+        """Whether there is no value."""
         return self.value is None
 
     def misfit(self, expected: str) -> InvalidResult:
-        """Return the error that says what is here and what was expected."""
+        """Return the error that names the value and what was expected."""
         found = "missing" if self.missing else f"{_shown(self.value)}"
         return InvalidResult(f"{self.where or 'the document'} is {found}, expected {expected}")
 
@@ -73,7 +72,7 @@ class Node:
         return number
 
     def positives(self, key: str) -> list[float]:
-        """Return the quantities that the entries of a list have under ``key``: as `positive`, but quick."""
+        """Return the quantities under ``key`` of all entries of a list; faster than `positive` for each."""
         entries = list(self)
         found: list[Any] = [entry.value.get(key) if type(entry.value) is dict else None for entry in entries]
         if all(type(number) is float and SMALLEST <= number <= LARGEST for number in found):
@@ -81,12 +80,12 @@ class Node:
         return [entry[key].positive() for entry in entries]
 
     def positive_or_none(self) -> float | None:
-        """Return a quantity, or None where it was not measured: a time too short for the clock is 0."""
+        """Return a quantity, or None where it is missing or 0: a time too short for the clock."""
         zero = self.value == 0 and not isinstance(self.value, bool)
         return None if self.missing or zero else self.positive()
 
     def not_negative(self) -> float:
-        """Return a finite number that may be zero: a moment, say."""
+        """Return a finite number of at least 0."""
         number = self._number("a number not below 0")
         if not 0.0 <= number <= LARGEST:
             raise self.misfit(f"a number from 0 to {LARGEST:g}")
@@ -106,24 +105,24 @@ class Node:
         return self.value
 
     def flag(self) -> bool:
-        """Return true or false; what is not said is false."""
+        """Return a Boolean; a missing one is false."""
         if not self.missing and not isinstance(self.value, bool):
             raise self.misfit("true or false")
         return bool(self.value)
 
     def text(self) -> str:
-        """Return a text that is not empty, made harmless."""
+        """Return a text that is not empty, without unprintable characters."""
         text = clean(self.value) if isinstance(self.value, str) else ""
         if not text:
             raise self.misfit("a text")
         return text
 
     def text_or_none(self) -> str | None:
-        """Return a text, None where there is none that can be shown."""
+        """Return a text, or None where there is none."""
         return (clean(self.value) or None) if isinstance(self.value, str) else None
 
     def count_or_none(self) -> int | None:
-        """Return a whole number above zero, or None where there is nothing."""
+        """Return a whole number above zero, or None where it is missing."""
         return None if self.missing else self.count()
 
     def moment(self) -> str:
@@ -146,7 +145,7 @@ class Node:
 
 
 def _shown(value: Any) -> str:
-    """Name a value of unknown size in a few characters."""
+    """Describe a value in a few characters."""
     if isinstance(value, (dict, list)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if isinstance(value, int) and abs(value) > LARGEST:

@@ -1,4 +1,4 @@
-"""What a series of throughputs says: median, quartiles, and an interval of the median that asks nothing of them."""
+"""Median, quartiles and a distribution-free interval of the median of a series of throughputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from statistics import quantiles
 
 CONFIDENCE = 0.95
-# With five values even the range from the least to the largest misses the median in 2 / 2**5 = 6% of all cases.
+# With five values even the whole range misses the median in 2 / 2**5 = 6% of all cases.
 FEWEST = 6
 
 
@@ -18,11 +18,11 @@ def median_and_quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return a 95% interval of the median of what at least `FEWEST` values were drawn from.
+    """Return a 95% interval of the median of the distribution of at least `FEWEST` values.
 
-    Its ends are values that were measured: how many of n values lie below the true median is a binomial number,
-    whatever their distribution (W. R. Thompson, 1936). It holds for independent values. Rounds that follow each
-    other depend on each other, and this interval does not know what another run would have given.
+    Its ends are order statistics: the number of values below the true median is binomial for any distribution
+    (W. R. Thompson, 1936). It holds for independent values. Rounds of one run are not independent, and the interval
+    does not cover differences between runs.
     """
     ordered = sorted(values)
     place = _left_out(len(ordered))
@@ -31,13 +31,13 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 @cache
 def _left_out(count: int) -> int:
-    """Return how many values may be left out at either end."""
+    """Return how many values are left out at either end."""
     allowed = (1 - CONFIDENCE) / 2
-    place, ways, below = 0, 1, 1  # ways in which ``place`` of the values, and at most so many, lie below the median
+    place, ways, below = 0, 1, 1  # ways in which exactly, and at most, ``place`` values lie below the median
     while True:
         ways = ways * (count - place) // (place + 1)
-        # The interval that leaves one more out misses on this side if at most so many lie below. The whole numbers
-        # are divided, which Python does right whatever their size.
+        # The interval without one more value misses on this side if at most ``place`` values lie below. Python divides
+        # whole numbers of any size correctly.
         if (below + ways) / 2**count > allowed:
             return place
         place, below = place + 1, below + ways

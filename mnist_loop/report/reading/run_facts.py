@@ -1,4 +1,4 @@
-"""What sweeps and comparisons tell alike of a run: the machine, its ruler, its software and its state."""
+"""Reads what sweeps and comparisons store alike: machine, ruler, software and state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnist_loop.report.stored import Machine, RulerResult
 MOST_FACTS = 100
 LONGEST_NAME = 60
 MOST_GPUS = 64
-# What is worth reading of the state, in words for people, and the way to it.
+# The facts of the state that are reported: name, and path in the file.
 STATE = {
     "load average": ("cpu", "load_average"),
     "CPUs available": ("cpu", "available_cpus"),
@@ -26,7 +26,7 @@ STATE = {
 
 
 def read_machine(identity: Node, name: str | None) -> Machine:
-    """Return the machine that an identity describes; ``name`` is that for files, where one is stored."""
+    """Return the machine of an identity; ``name`` is its stored name, if there is one."""
     cpu = identity["cpu"].text_or_none()
     gpus = [] if identity["gpus"].missing else list(identity["gpus"])[:MOST_GPUS]
     return Machine(
@@ -41,16 +41,16 @@ def read_machine(identity: Node, name: str | None) -> Machine:
 
 
 def read_ruler(node: Node) -> RulerResult:
-    """Return what the machine can do."""
+    """Return the ruler."""
     return RulerResult(node["gemm"].positive(), node["copy"].positive(), node["dispatch"].positive())
 
 
 def read_texts(node: Node) -> dict[str, str]:
-    """Return names and what they stand for as text; what is no single value, or not known, is left out."""
+    """Return names with their values as text; lists, objects and missing values are left out."""
     if node.missing:
         return {}
-    node["any"]  # which refuses what has no names
-    # Made harmless, two names can be the same: the first holds.
+    node["any"]  # raises where this is no object
+    # Two names may be equal once they are cleaned: the first is kept.
     found: dict[str, str] = {}
     for name, value in list(node.value.items())[:MOST_FACTS]:
         text = _text(value)
@@ -60,7 +60,7 @@ def read_texts(node: Node) -> dict[str, str]:
 
 
 def state_facts(value: Any) -> dict[str, str]:
-    """Return what is worth reading of a state, name to value; what is not there, or odd, is left out."""
+    """Return the facts of a state, name to value; missing and invalid ones are left out."""
     found: dict[str, str] = {}
     for name, way in STATE.items():
         here = value

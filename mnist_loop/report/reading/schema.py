@@ -15,7 +15,7 @@ def sweep_section(stored: Any) -> Node:
     """Return the section of a sweep's document that says where and with what it was measured.
 
     Raises:
-        Misfit: it is no result of this suite, or of another schema.
+        InvalidResult: it is no result of this suite, or of another schema.
     """
     if not isinstance(stored, dict) or not isinstance(stored.get("benchmarks"), list):
         raise InvalidResult("JSON of another kind: expected a result that mnist-loop stored")

@@ -1,4 +1,4 @@
-"""A stored sweep, as pytest-benchmark's JSON with a section of our own, made into a `SweepResult`."""
+"""Reads a stored sweep: pytest-benchmark's JSON with the section ``mnist_loop``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOST_RULERS = 64
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 LARGEST_BATCH = 2**31
 TIME_TO_ACCURACY = "time to accuracy"
-MODEL = "784-128-10"  # of results that do not say
+MODEL = "784-128-10"  # where none is stored
 
 
 def read_sweep(document: Any, file: Path) -> SweepResult:
-    """Return what a decoded document says.
+    """Return the sweep in a decoded document.
 
     Raises:
-        Misfit: it is no result of this suite, or one that cannot be right.
+        InvalidResult: it is no result of this suite, or its values are impossible.
     """
     section = sweep_section(document)
     root = Node(document)
@@ -47,7 +47,7 @@ def read_sweep(document: Any, file: Path) -> SweepResult:
 
 
 def _infos(root: Node) -> list[Node]:
-    """Return what the suite noted of each of its benchmarks; those of other suites have nothing of the kind."""
+    """Return the ``extra_info`` of each benchmark of this suite; benchmarks of other suites are left out."""
     benchmarks = list(root["benchmarks"])
     if len(benchmarks) > MOST_BENCHMARKS:
         raise InvalidResult(f"{len(benchmarks)} benchmarks found, expected at most {MOST_BENCHMARKS}")
@@ -106,7 +106,7 @@ def _accuracy(info: Node) -> Accuracy:
 
 
 def _refuse_repeated(measurements: tuple[Measurement, ...]) -> None:
-    """Refuse a file that measures one thing twice: a report could show only one of the two."""
+    """Refuse a file with two measurements of one workload and setting."""
     seen: set[tuple[WorkloadId, Setting]] = set()
     for measurement in measurements:
         key = measurement.workload, measurement.setting
@@ -117,7 +117,7 @@ def _refuse_repeated(measurements: tuple[Measurement, ...]) -> None:
 
 
 def _when(root: Node, infos: list[Node]) -> str:
-    """Return when the first round began, or else what the file says of itself."""
+    """Return the start of the first round, or else the date of the file."""
     rounds = infos[0]["rounds"]
     first = next(iter(rounds), None) if not rounds.missing else None
     if first is not None and not first["start"].missing:
@@ -132,7 +132,7 @@ def _facts(section: Node, measurements: tuple[Measurement, ...]) -> dict[str, st
 
 
 def _commit(root: Node) -> dict[str, str]:
-    """Return the commit of the repository in which it was measured, where pytest-benchmark found one."""
+    """Return the commit of the repository that was measured, where pytest-benchmark found one."""
     info = root["commit_info"]
     commit = info["id"].text_or_none() if isinstance(info.value, dict) else None
     return {"commit": commit} if commit and COMMIT.fullmatch(commit) else {}

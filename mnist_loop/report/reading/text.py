@@ -1,19 +1,19 @@
-"""Strangers' text made harmless: one line, bounded, nothing that a terminal or a page would obey."""
+"""Cleans text from files: one line, bounded, without control characters."""
 
 from __future__ import annotations
 
 import unicodedata
 
-LONGEST = 200  # characters: the longest text of ours, a GPU's name with its clocks, has about 80
+LONGEST = 200  # characters; the longest that is stored, a GPU's name with its clocks, has about 80
 # Control characters and formats (which turn the direction of writing), halves of characters, private and unknown ones.
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
     """Return ``text`` in one line, without unprintable characters, and cut to ``longest`` characters."""
-    text = text[: 4 * longest]  # what comes after it is not shown anyhow
+    text = text[: 4 * longest]  # the rest is cut below
     if not (text.isascii() and text.isprintable()):
-        # A tab or a line's end parts words; the others part nothing.
+        # Tabs and line ends become spaces; other unprintable characters are removed.
         kept = (" " if char.isspace() else char for char in text if char.isspace() or _is_printable(char))
         text = "".join(kept)
     text = " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Results as tables of text, in the order of a report; `terminal`, `markdown` and `tidy` write them."""
+"""The tables of a report; `terminal`, `markdown` and `csv_text` write them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Column", "Table", "report_tables", "sweep_tables"]
 
 
 def report_tables(results: StoredResults) -> Iterator[Table]:
-    """Yield the tables of a report: each sweep, sweeps beside each other, each comparison."""
+    """Yield the tables of each sweep, of sweeps side by side, and of each comparison."""
     if len(results.sweeps) <= MOST_SWEEPS:
         for sweep in results.sweeps:
             yield from sweep_tables(sweep)
@@ -32,7 +32,7 @@ def report_tables(results: StoredResults) -> Iterator[Table]:
 
 
 def sweep_tables(sweep: SweepResult) -> Iterator[Table]:
-    """Yield the throughput of a sweep, and the lines through the times of its parts."""
+    """Yield the throughput of a sweep, and the fits of its parts' step times."""
     yield throughput_table(sweep)
     lines = part_lines(sweep)
     if lines:

@@ -1,4 +1,4 @@
-"""Tables as Markdown: what GitHub shows as one."""
+"""Tables as GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def to_markdown(tables: Iterable[Table]) -> str:
 
 
 def table_to_markdown(table: Table) -> str:
-    """Return a table and its caption alone, as the README has it."""
+    """Return a table with its caption, but without title and notes."""
     lines = ["| " + " | ".join(_value(column.heading) for column in table.columns) + " |"]
     lines.append("|" + "".join("---:|" if column.numbers else "---|" for column in table.columns))
     lines += ["| " + " | ".join(map(_value, row)) + " |" for row in table.rows]
@@ -34,6 +34,6 @@ def _value(value: Value) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that Markdown takes for nothing else: no tag, no link, no emphasis, no code."""
+    """Escape text so that Markdown shows it as it is."""
     text = re.sub(r"([\\*`~]|(?<!\w)_|_(?!\w)|\](?=[(\[:]))", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""The tables of one comparison: the verdicts, the line through the times, the warm-up, and what the arms are."""
+"""The tables of one comparison: verdicts, fits of the step times, warm-up, and the facts of the arms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def comparison_tables(comparison: ComparisonResult) -> Iterator[Table]:
 
 
 def verdict_table(comparison: ComparisonResult) -> Table:
-    """Return the arms beside the first one: ratio, verdict, and what the run could have seen."""
+    """Return ratio and verdict of each arm, the smallest change that the run detects, and the control."""
     first = comparison.arms[0].label
     headings = ("part", "batch size", "arm", "images/s", "time ratio", "verdict", "smallest visible change", "control")
     text = {"part", "arm", "verdict"}
@@ -49,14 +49,14 @@ def verdict_table(comparison: ComparisonResult) -> Table:
 
 
 def arm_step_time_table(comparison: ComparisonResult) -> Table:
-    """Return the line T(b) = t0 + b / r of each arm, and what changed."""
+    """Return the fit T(b) = t0 + b / r of each arm, and how they differ."""
     found = zip(comparison.arms, arm_lines(comparison), strict=True)
     rows = [((arm.label,), line) for arm, line in found if line is not None]
     return step_time_table(("arm",), rows, tuple(what_changed(comparison)))
 
 
 def warm_up_table(comparison: ComparisonResult) -> Table:
-    """Return what came before the blocks that count: the first step, and how long it took to become steady."""
+    """Return the first step and the seconds until the times were steady, which are part of no ratio."""
     sizes = sorted({size for arm in comparison.arms for size in (*arm.first_step_s, *arm.warm_up_s)})
     return Table(
         title="Before the measurement",
@@ -73,7 +73,7 @@ def warm_up_table(comparison: ComparisonResult) -> Table:
 
 
 def arm_table(comparison: ComparisonResult) -> Table:
-    """Return what the arms differ in, and their rulers."""
+    """Return the facts in which the arms differ, and their rulers."""
     told = facts.split_facts([facts.arm_facts(arm) for arm in comparison.arms])
     run = facts.machine_facts(comparison.machine) | dict(comparison.facts)
     caption = f"{shared(told)}; " + ", ".join(f"{name} {value}" for name, value in run.items())
@@ -107,7 +107,7 @@ def _reasons(comparison: ComparisonResult) -> Iterator[str]:
 
 def _how_it_ended(comparison: ComparisonResult) -> Iterator[str]:
     if WITHOUT_VERDICT in comparison.facts:
-        yield f"Nothing can be told of what was {WITHOUT_VERDICT}: {comparison.facts[WITHOUT_VERDICT]}."
+        yield f"There is no verdict on what was {WITHOUT_VERDICT}: {comparison.facts[WITHOUT_VERDICT]}."
     ended = {
         "certain": "It ended when all verdicts were certain",
         "budget": "It ended when its budget was spent",

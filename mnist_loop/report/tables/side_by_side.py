@@ -1,4 +1,4 @@
-"""The tables of sweeps beside each other: what differs, and what can be told of the difference."""
+"""The tables of sweeps side by side: the facts that differ, and ratios with verdicts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RULED = (
     "of matrix products, of copy: share of the ruler that the products, and reading the images once, take; batch in "
     "dispatches: operations on one element that could be started in the time of a batch"
 )
-MOST_COLUMNS = 6  # of results in the table of facts: more are wider than a screen, and it is left out
+MOST_COLUMNS = 6  # of results in the table of facts; with more, rows and columns are exchanged
 
 
 def side_by_side_tables(found: SideBySide) -> Iterator[Table]:
-    """Yield two tables for each family of sweeps, and the sentences about what is not compared with the last one."""
+    """Yield two tables for each family of sweeps, and one that says what is not compared."""
     for family in found.families:
         if len(family.contenders) > 1:
             rulers = [one.ruler for one in family.contenders]
@@ -34,7 +34,7 @@ def side_by_side_tables(found: SideBySide) -> Iterator[Table]:
 def differences(
     title: str, labels: Sequence[str], found: Facts, rulers: Sequence[RulerResult | None], caption: str = ""
 ) -> Table:
-    """Return facts that differ, in a column for each result, with the rulers beneath; shared facts are the caption."""
+    """Return the facts that differ and the rulers, in a column for each result; shared facts are the caption."""
     columns = [Column("", numbers=False), *(Column(label, numbers=False) for label in labels)]
     rows: list[tuple[Value, ...]] = [(name, *values) for name, values in found.differing.items()]
     rows += list(_ruler_rows(rulers))
@@ -93,7 +93,7 @@ def _rates(family: Family) -> Table:
 
 
 def _reasons(family: Family) -> Iterator[str]:
-    """Yield each reason once: that for "no difference can be told" is mostly the same for all."""
+    """Yield each reason of an undecided entry once."""
     reasons = dict.fromkeys(
         entry.evidence.reason
         for entry in family.entries
@@ -106,7 +106,7 @@ def _reasons(family: Family) -> Iterator[str]:
 
 
 def _verdict(entry: ContenderResult) -> str | None:
-    """Return what is said of an entry beside the first."""
+    """Return the verdict on an entry, compared with the first."""
     if entry.contender == 0:
         return "the first"
     if entry.evidence is None:

@@ -1,4 +1,4 @@
-"""The table of lines T(b) = t0 + b / r: the arms of a comparison, or the parts of a sweep."""
+"""The table of fits T(b) = t0 + b / r of the arms of a comparison or the parts of a sweep."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def step_time_table(
         title="A step takes T(b) = t0 + b / r",
         columns=[*(Column(name, numbers=False) for name in names), *map(Column, HEADINGS)],
         rows=[(*key, *_figures(line)) for key, line in fits],
-        caption="t0: what a step takes however small its batch b; r: images per second of a large batch; misfit: the "
-        "largest share by which a measured time differs from the line",
+        caption="t0: seconds of a step however small its batch b; r: images per second of large batches; misfit: the "
+        "largest relative difference between a measured time and the fit",
         notes=tuple(notes),
     )
 

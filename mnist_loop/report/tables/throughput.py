@@ -9,7 +9,7 @@ from mnist_loop.report.stored import Measurement, SweepResult
 from mnist_loop.report.tables.table import Column, Table
 from mnist_loop.support.numbers import Quantity, Unit, seconds, share
 
-NOISY = 0.25  # on a quiet machine it is 0.01 to 0.05; another process on the same cores makes it 0.3 to 6
+NOISY = 0.25  # 0.01 to 0.05 on a quiet machine; 0.3 to 6 with another process on the same cores
 UNITS = "images/s: median [interquartile range in % of it]"
 Parts = Mapping[str, Measurement]
 
@@ -40,7 +40,7 @@ def throughput_table(sweep: SweepResult) -> Table:
 
 
 def limit(parts: Parts) -> str:
-    """Say which of input pipeline and step takes the larger share of their time together, and how much."""
+    """Return which of input pipeline and step takes longer, and its share of their time together."""
     if not {"input pipeline", "step"} <= parts.keys():
         return ""
     took = {part: 1 / parts[part].median for part in ("input pipeline", "step")}
@@ -49,7 +49,7 @@ def limit(parts: Parts) -> str:
 
 
 def caption(sweep: SweepResult) -> str:
-    """Say on which machine, with which software and which data a sweep was measured."""
+    """Return machine, software and data of a sweep, and the unit."""
     machine = sweep.machine
     devices = {found.setting.device.split(":")[0] for found in sweep.measurements}
     cores = f"{machine.logical_cores} logical cores" if machine.logical_cores else ""
@@ -68,7 +68,7 @@ def caption(sweep: SweepResult) -> str:
 
 
 def notes(sweep: SweepResult) -> list[str]:
-    """Say how fast the lesson learned on each device, how quiet the machine was, and what is missing."""
+    """Return time to accuracy on each device, how many benchmarks scattered much, and how many are missing."""
     told = [
         f"{found.device}: {found.accuracy:.1%} test accuracy after {found.epochs} epochs: "
         f"{seconds(found.training_s)} of training, {seconds(found.evaluation_s)} of evaluation"
