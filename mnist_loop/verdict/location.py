@@ -1,7 +1,6 @@
-"""The most likely line: where in its source a bug can be seen that was found by watching the loop at work.
+"""The most likely line of a bug in the source of the loop.
 
-A line is named where exactly one line can be it. Which of two it is, no table of patterns can tell, and a wrong line
-costs more time than none.
+A line is named only if exactly one line matches the bug's patterns: a wrong line costs more time than none.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def likely_line(bug: Bug, file: str | None, lines: tuple[int, int] | None) -> So
 
 
 def _scopes(module: ast.Module, lines: tuple[int, int]) -> Iterator[set[int]]:
-    """Yield the lines to look at: of the loop, of the class that it is in, of what these call in the same file."""
+    """Yield the numbers of the lines to search: the loop, then its class, then what these call in the same file."""
     loop = set(range(lines[0], lines[1] + 1))
     yield loop
     around = [node for node in module.body if _numbers(node) & loop]
@@ -85,7 +84,7 @@ def _numbers(node: ast.stmt) -> set[int]:
 
 
 def _is_in_loop(module: ast.Module, number: int, over: str | None, code: dict[int, str]) -> bool:
-    """Say whether the innermost loop around a line runs over what it should."""
+    """Return whether the innermost loop around a line runs over what matches ``over``."""
     if over is None:
         return True
     loops = [node for node in ast.walk(module) if isinstance(node, ast.For | ast.While) and number in _numbers(node)]

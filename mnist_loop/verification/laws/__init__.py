@@ -1,1 +1,1 @@
-"""What every correct loop obeys: one module a subject, one function a law. Torch is loaded with the laws, not here."""
+"""The laws that every correct loop obeys: a module for each subject of the catalogue, a function for each law."""

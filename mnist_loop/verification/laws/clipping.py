@@ -28,7 +28,7 @@ def clipping(trace: Trace) -> list[tuple[Window, float]]:
 
 
 def applies(trace: Trace, window: Window, gradient: Tensors) -> bool:
-    """Return whether the window applied this gradient, up to how clipping is rounded."""
+    """Return whether the window applied this gradient, up to the rounding of clipping."""
     return distance(window.applied, gradient) <= max(CLIPPING, trace.tolerance)
 
 
@@ -44,7 +44,7 @@ def gradients_are_clipped_before_the_step(trace: Trace) -> Iterator[Evidence]:
 
 
 def _left_after(trace: Trace, window: Window) -> Iterator[Tensors]:
-    """Yield the gradients that were there after the window's step, wherever they were looked at."""
+    """Yield the gradients after the window's step, as far as they were recorded."""
     end = window.steps[-1].time
     following = [other.time for other in trace.windows if other.time > window.time]
     until = following[0] if following else len(trace.recording.events)

@@ -26,7 +26,7 @@ def orders(trace: Trace) -> list[tuple[int, ...]]:
 
 
 def shuffles(trace: Trace) -> bool:
-    """Return whether the training data should come in random order: from the handed loader, or by the loop itself."""
+    """Return whether the training data must be shuffled, by the handed loader or by the loop itself."""
     return trace.declared.shuffles_itself or bool(trace.roles & {"train_loader", "loader"})
 
 
@@ -128,7 +128,7 @@ def _some(numbers: set[int]) -> str:
 
 
 def _map(trace: Trace, forwards: list[Forward]) -> tuple[float, float] | None:
-    """Return a and b, where what reached the model is a times the images plus b; None where it is no such thing."""
+    """Return a and b if the model's inputs are a times the images plus b, else None."""
     known = [forward for forward in forwards if forward.samples]
     images = [trace.images(forward).double().flatten() for forward in known]
     inputs = [forward.inputs.double().cpu().flatten() for forward in known]

@@ -31,7 +31,7 @@ def stepping(trace: Trace) -> list[Window]:
 
 
 def describe(found: Tensors, expected: Tensors) -> str:
-    """Say how a gradient differs: by a factor, or where most."""
+    """Say how a gradient differs: by a factor, or in which parameter most."""
     size, wanted = norm(found), norm(expected)
     if size == 0:
         return "is zero"
@@ -61,7 +61,7 @@ def gradients_are_cleared_more_often_than_once_an_epoch(trace: Trace) -> Iterato
 
 
 def _clean_at_an_edge(trace: Trace, stale: list[Window]) -> list[Window]:
-    """Return the windows that begin an epoch after the first, and are not stale."""
+    """Return the windows that are the first of a later epoch and are not stale."""
     return [later for before, later in pairwise(trace.windows) if later.epoch != before.epoch and later not in stale]
 
 
@@ -73,7 +73,7 @@ def _stale(trace: Trace) -> Iterator[Window]:
         right = trace.knows_loss and window.is_right
         if right or trace.close(window.applied, window.implied) or not norm(previous.applied):
             continue
-        # Not cleared, a gradient is what the last step left of it: where that was clipped, the clipped one.
+        # A gradient that is not cleared stays as the last step left it, clipped if that step was.
         both = add(window.implied, previous.applied)
         candidates = [both, scale(both, 1 / SCALE)] if "scaler" in trace.roles else [both]
         if any(trace.close(window.applied, one) or _clipped_to_declared(trace, window, one) for one in candidates):
@@ -149,7 +149,7 @@ def what_is_handed_to_be_trained_is_trained(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for forward in trace.training:
-        # What is trained later was held back on purpose.
+        # A parameter that is trained later was frozen on purpose.
         frozen = sorted(trace.trained - forward.trainable - trace.training[-1].trainable)
         if frozen:
             yield forward.time, f"{', '.join(frozen)} has requires_grad=False in a training forward"
@@ -207,7 +207,7 @@ def a_step_moves_each_parameter_that_it_should(trace: Trace) -> Iterator[Evidenc
 
 
 def _left_by(trace: Trace, step: OptimizerStep) -> Tensors | None:
-    """Return the parameters after a step and what the loop did to them before the next forward; None without one."""
+    """Return the parameters at the first forward after a step; None if none comes before the next step."""
     later = [event.time for event in trace.steps if event.time > step.time]
     until = later[0] if later else len(trace.recording.events)
     return next((forward.state for forward in trace.forwards if step.time < forward.time < until), None)
@@ -281,6 +281,6 @@ def each_step_applies_the_gradient_of_the_mean_loss(trace: Trace) -> Iterator[Ev
 
 
 def accumulates(window: Window) -> bool:
-    """Return whether it applied a plain or mean sum over several batches, which nobody declared to be wrong."""
+    """Return whether the window applied the sum or mean of several batches, although no accumulation is declared."""
     several = len(window.forwards) > 1 and window.trace.declared.accumulate == 1
     return several and window.applied_what_arrived

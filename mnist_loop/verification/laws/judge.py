@@ -1,4 +1,4 @@
-"""Holds a trace to the laws."""
+"""Decide which laws a trace breaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAWS: dict[str, Law] = {id_: REGISTERED[id_] for id_ in BUGS if id_ in REGISTERE
 
 
 def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
-    """Hold the trace to the laws, by default all."""
+    """Decide each law on the trace, by default all of them."""
     judgement = Judgement(trace.case)
     found = []
     for law in LAWS.values() if laws is None else laws:

@@ -32,7 +32,7 @@ def wrong_batches(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
         for forward in window.forwards:
             if forward.output_gradients and forward.outputs is not None and len(forward.samples):
                 found = sum_of(forward.output_gradients)
-                # Once a prediction is certain, what is left of its gradient is rounding.
+                # The gradient of a certain prediction is nothing but rounding.
                 if max(float(found.norm()), float(right(trace, forward).norm())) > CERTAIN[trace.case.dtype]:
                     yield window, forward, found
 
@@ -44,7 +44,7 @@ def right(trace: Trace, forward: Forward) -> Tensor:
 
 
 def along(trace: Trace, found: Tensor, direction: Tensor) -> float | None:
-    """Return by what positive factor ``found`` is ``direction``; None where it is not."""
+    """Return the positive factor by which ``found`` is ``direction``; None if there is none."""
     size = float(direction.square().sum())
     if not size or not math.isfinite(size) or not bool(torch.isfinite(found).all()) or found.shape != direction.shape:
         return None
@@ -117,7 +117,7 @@ def the_loss_is_given_the_labels(trace: Trace) -> Iterator[Evidence]:
 
 
 def _targets_used(trace: Trace, forward: Forward, found: Tensor) -> Tensor | None:
-    """Solve the gradient at the outputs for the targets, where it has the form that the loss gives it."""
+    """Return the targets that explain the gradient at the outputs; None if no targets do."""
     assert forward.outputs is not None
     outputs, count = forward.outputs.double().cpu(), len(forward.samples)
     if found.shape != outputs.shape:
@@ -138,7 +138,7 @@ def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
             continue
         rows = trace.images(forward).double().flatten(1)
         seen = forward.inputs.double().cpu().flatten(1)
-        # The same pixels, but not in the same rows, in whatever order within them.
+        # The same pixels in other rows; the order within a row does not matter.
         same = seen.shape == rows.shape and torch.equal(seen.flatten().sort().values, rows.flatten().sort().values)
         if same and not torch.equal(seen.sort(dim=1).values, rows.sort(dim=1).values):
             yield forward.time, "the pixels of a batch reached the model in the rows of other samples"
@@ -154,7 +154,7 @@ def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
 
 
 def _over_the_batch(labels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return the losses that people get who go along the wrong dimension."""
+    """Return the losses that result from the wrong dimension, 0 instead of 1."""
     return {
         "cross_entropy(softmax)": lambda z: F.cross_entropy(z.softmax(dim=0), labels),
         "cross_entropy(log_softmax)": lambda z: F.cross_entropy(z.log_softmax(dim=0), labels),

@@ -25,7 +25,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Report:
-    """The numbers that one pass over data can be reported as: the right ones, and those of known mistakes."""
+    """The values that one pass over the data can report: the right ones, and those of known mistakes."""
 
     right: tuple[float, ...]
     mean_of_means: tuple[float, ...]
@@ -46,7 +46,7 @@ def batches(trace: Trace, forwards: list[Forward]) -> list[Batch]:
 
 
 def report(found: list[Batch], batch_size: int, length: int) -> Report:
-    """Work out what a pass may be reported as: loss and accuracy, right and wrong.
+    """Return the values of loss and accuracy that a pass can report, right and wrong.
 
     ``length`` is the number of batches that a loader of the pass has.
     """
@@ -70,7 +70,7 @@ def is_among(number: float, candidates: tuple[float, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Series:
-    """One number that the loop reports, over its calls, with what it may be in each."""
+    """A number that the loop reports in each call, with the values that it can have in each."""
 
     name: str
     time: int
@@ -86,13 +86,13 @@ class Series:
 
     @property
     def wrong(self) -> int:
-        """The number of different numbers in it that are right in no report of their call."""
+        """How many different numbers are right in no report of their call."""
         pairs = zip(self.numbers, self.reports, strict=True)
         return len({number for number, reports in pairs if not any(is_among(number, r.right) for r in reports)})
 
     @property
     def tells(self) -> bool:
-        """Return whether it could be a mistake: nothing that varies with no batch, and no round number."""
+        """Return whether it can show a mistake: it varies, and not all of its numbers are integers."""
         return len(set(self.numbers)) > 1 and not all(
             number == int(number) for number in self.numbers if number == number
         )
@@ -131,7 +131,7 @@ def series(trace: Trace) -> list[Series]:
 
 
 def _histories(trace: Trace) -> Iterator[Series]:
-    """Yield what a whole fit returns as a history: one number an epoch, at paths that differ in one index."""
+    """Yield the histories in the result of a whole fit: a number for each epoch, at paths that differ in one index."""
     if not trace.recording.whole_fit:
         return
     for call in (call for call in trace.calls if call.what == "train"):
@@ -164,7 +164,7 @@ def _evaluated(trace: Trace, epoch: int) -> list[list[Forward]]:
 
 def _breaks(trace: Trace, kind: str) -> Iterator[tuple[Series, str]]:
     for one in series(trace):
-        # Shares of a few samples are round numbers, which may well meet by chance: once, but not twice.
+        # Shares of a few samples are round numbers, which can agree by chance once, but hardly twice.
         if one.tells and one.always(kind) and one.wrong > 1:
             number, reports = one.numbers[0], one.reports[0]
             right = next((r.right for r in reports if is_among(number, getattr(r, kind))), reports[0].right)

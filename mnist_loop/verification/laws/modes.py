@@ -17,12 +17,12 @@ PLAIN = ("plain", "tied", "frozen")  # models that are the same in train and in 
 
 
 def wrongly_in_eval_mode(trace: Trace, forward: Forward) -> list[str]:
-    """Return the modules that a training forward had in eval mode, and nobody declared to be."""
+    """Return the modules that are in eval mode in a training forward without being declared so."""
     return sorted((set(forward.eval_modules) & trace.leaves) - trace.oracle.right_eval_modules(forward))
 
 
 def first_evaluation(trace: Trace) -> int:
-    """Return when the first evaluation began; after everything, where there is none."""
+    """Return the time of the first evaluation; without one, the time after the last event."""
     return min((evaluation.time for evaluation in trace.evaluations), default=len(trace.recording.events))
 
 
@@ -33,7 +33,7 @@ def evaluations(trace: Trace) -> list[EvaluationPass]:
 
 
 def listed(names: list[str]) -> str:
-    """Return a few of the names."""
+    """Return the first three names as text."""
     return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
@@ -173,7 +173,7 @@ def evaluation_leaves_the_training_alone(trace: Trace) -> Iterator[Evidence]:
         moved = [n for n in trace.recording.parameters if not torch.equal(call.before[n], call.after[n])]
         if moved:
             yield call.time, f"evaluation changed {listed(moved)}"
-        # Gradients that are cleared harm no one.
+        # To clear gradients is harmless.
         left = sorted(
             name
             for name, gradient in call.gradients_after.items()

@@ -50,7 +50,7 @@ def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
         for name, number in call.result.numbers.items():
             if number != number or abs(number) == float("inf"):
                 seen = [forward for forward in trace.forwards if call.time < forward.time < call.end]
-                # Where a loop starts its search for the best, it is infinite by right.
+                # The start value of a search for the best is infinite on purpose.
                 sentinel = any(word in name.lower() for word in ("best", "min", "max"))
                 if (
                     trace.case.scale > 1

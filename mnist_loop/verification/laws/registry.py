@@ -11,7 +11,7 @@ from mnist_loop.verification.recording.trace import Trace
 Evidence = tuple[int, str]  # when it showed, in events of the recording, and the sentence that says how
 Body = Callable[[Trace], Iterator[Evidence]]
 
-# Why another run of a case, with which a law compares, may be missing.
+# Why a further run of a case, which a law compares with, can be missing.
 RUNS = {
     "again": "the case was run once",
     "poisoned": "the loop is handed no test data",

@@ -39,11 +39,11 @@ def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence
 
 
 def _following(trace: Trace, forward: Forward) -> Tensors:
-    """Return the state that an evaluation found after the last training forward; without one, that at the end."""
+    """Return the state at the first forward after this one; without one, the state after the training."""
     later = next((other.state for other in trace.forwards if other.time > forward.time), None)
     if later is not None:
         return later
-    # A loop that loads its best state does so at the end, on purpose.
+    # A loop may load its best state at the end.
     loads = trace.declared.keeps_best or bool(trace.evaluations)
     return {} if loads else [call for call in trace.calls if call.what == "train"][-1].after
 
