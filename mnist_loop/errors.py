@@ -13,3 +13,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be written, read, or continued with these settings."""
+
+
+class WriteRefused(UserError, PermissionError):
+    """A loop under verification writes where it may not. Code that expects that of a disk sees a PermissionError."""

@@ -53,7 +53,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--cases", type=case_count, metavar="N", help="random cases after the fixed ones (default 10)")
     add("--seed", type=seed, default=0, metavar="N", help="seed of the random cases (default 0)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the loop trains (default cpu)")
-    add("--in-process", action="store_true", help="run the loop in this process, for a debugger")
+    add(
+        "--in-process",
+        action="store_true",
+        help="run the loop in this process, for a debugger; nothing keeps it from changing your files",
+    )
     add("--expect-failures", type=Path, metavar="FILE", help="known bugs, a line `id: reason` for each")
     add("--only", type=law_ids, metavar="ID,ID", help="hold it to these laws alone")
     add("--list", action="store_true", help="run nothing: list all bugs")

@@ -80,7 +80,7 @@ class LawItem(pytest.Item):
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Return where the loop is written, and the law's id as title."""
-        location = self.parent.loop.contract.location
-        if location is None:
+        description = self.parent.loop.description
+        if description.file is None or description.lines is None:
             return self.path, None, self.name
-        return location.file, location.line - 1, self.name
+        return description.file, description.lines[0] - 1, self.name

@@ -19,12 +19,10 @@ from mnist_loop.pytest_plugin.outcomes import Outcome, outcomes
 from mnist_loop.support.device import resolve_device
 from mnist_loop.verdict.expected import Expected, read_expected
 from mnist_loop.verdict.verdict import Verdict
-from mnist_loop.verification.binding.bind import bind
-from mnist_loop.verification.binding.contract import Contract
+from mnist_loop.verification.binding.contract import Description
 from mnist_loop.verification.binding.intentions import read_declarations
-from mnist_loop.verification.binding.target import title_of
 from mnist_loop.verification.options import Options
-from mnist_loop.verification.verify import verify
+from mnist_loop.verification.verify import describe, verify
 
 
 @dataclass
@@ -38,7 +36,7 @@ class LoopUnderTest:
         options: how to verify it.
         expected: the laws that it is known to break, by id.
         folder: the working folder, which relative paths start from.
-        contract: the loop, bound.
+        description: what it takes, and where it is written.
     """
 
     spec: str
@@ -47,15 +45,15 @@ class LoopUnderTest:
     options: Options
     expected: Mapping[str, Expected]
     folder: Path
-    contract: Contract
+    description: Description
     _error: Exception | None = field(default=None, init=False)
     _raised_by: str | None = field(default=None, init=False)
 
     @property
     def header(self) -> str:
         """What is judged, in one line."""
-        evaluation, found_by = self.contract.evaluation, self.contract.found_evaluate_by
-        evaluates = "none" if evaluation is None else f"{title_of(evaluation.function)} ({found_by})"
+        evaluation, found_by = self.description.evaluate_title, self.description.found_evaluate_by
+        evaluates = "none" if evaluation is None else f"{evaluation} ({found_by})"
         facts = (f"loop: {self.spec}", f"evaluation: {evaluates}", f"torch {torch.__version__}", self.options.device)
         return " · ".join(facts)
 
@@ -118,12 +116,12 @@ def bind_loop(config: pytest.Config) -> LoopUnderTest | None:
             declared = read_declarations(option.loop_declare)
             known = {} if option.loop_expect_failures is None else read_expected(Path(option.loop_expect_failures))
             device = str(resolve_device(option.loop_device))
-            contract = bind(option.loop, option.loop_evaluate, **declared)
+            description = describe(option.loop, option.loop_evaluate, Options(device=device), **declared)
     except UserError as error:
         raise pytest.UsageError(f"--loop: {error}") from None
     options = {"device": device, "random_cases": option.loop_cases, "timeout": option.loop_timeout}
     chosen = Options(**{name: value for name, value in options.items() if value is not None})
-    return LoopUnderTest(option.loop, option.loop_evaluate, declared, chosen, known, folder, contract)
+    return LoopUnderTest(option.loop, option.loop_evaluate, declared, chosen, known, folder, description)
 
 
 @contextlib.contextmanager

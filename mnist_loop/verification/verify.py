@@ -7,6 +7,7 @@ verdict.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 import hypothesis
 import torch
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, configuration, settings
 
 from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
@@ -52,6 +53,39 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
     options = options or Options()
     resolve_device(options.device)
     begun = time.monotonic()
+    with _running(loop, evaluate, options, declared) as (runner, not_isolated):
+        description = _describe(runner, loop)
+        verdict = Verdict(
+            name=description.name,
+            file=description.file,
+            lines=description.lines,
+            found_evaluate_by=description.found_evaluate_by,
+            evaluate_name=description.evaluate_name,
+            asked=_asked(loop, evaluate, options, declared),
+            seed=options.seed,
+            not_isolated=not_isolated,
+        )
+        _Trial(runner, description, options, verdict).run()
+        verdict.output = runner.output
+    verdict.seconds = time.monotonic() - begun
+    return verdict
+
+
+def describe(loop: object, evaluate: object = None, options: Options | None = None, **declared: object) -> Description:
+    """Return what `verify` would verify: the loop is bound as there, in a process of its own.
+
+    Raises:
+        UserError: ``loop`` is not a training loop, or cannot be bound.
+    """
+    with _running(loop, evaluate, options or Options(), declared) as (runner, _):
+        return _describe(runner, loop)
+
+
+@contextmanager
+def _running(
+    loop: object, evaluate: object, options: Options, declared: Mapping[str, object]
+) -> Iterator[tuple[Sandbox | InProcess, str]]:
+    """Yield what runs the loop, and why it does so in this process; "" if it does not."""
     # The first optimizer of a process loads a good part of torch: here, where each child inherits it.
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
     setup = partial(answer_for, loop, evaluate, declared)
@@ -62,21 +96,7 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
         else InProcess(setup)
     )
     with runner, _one_thread():
-        description = _describe(runner, loop)
-        verdict = Verdict(
-            name=description.name,
-            file=description.file,
-            lines=description.lines,
-            found_evaluate_by=description.found_evaluate_by,
-            evaluate_name=description.evaluate_name,
-            asked=_asked(loop, evaluate, options, declared),
-            seed=options.seed,
-            not_isolated=not_isolated or "",
-        )
-        _Trial(runner, description, options, verdict).run()
-        verdict.output = runner.output
-    verdict.seconds = time.monotonic() - begun
-    return verdict
+        yield runner, not_isolated or ""
 
 
 @contextmanager
@@ -187,7 +207,8 @@ class _Trial:
                 raise _Found(judgement)
 
         try:
-            try_one()
+            with _hypothesis_elsewhere():
+                try_one()
         except _Found as found:
             self.verdict.judgements.append(found.judgement)
         self.verdict.judgements += [judgement for judgement in ran if not _has_bug(judgement)]
@@ -211,6 +232,18 @@ class _Trial:
         self.tried += 1
         if self.options.on_case is not None:
             self.options.on_case(self.tried, max(planned, self.tried))
+
+
+@contextmanager
+def _hypothesis_elsewhere() -> Iterator[None]:
+    """Have Hypothesis keep its files, ``.hypothesis/``, out of the working folder."""
+    before = configuration.storage_directory(intent_to_write=False).path
+    with tempfile.TemporaryDirectory(prefix="mnist-loop-hypothesis-") as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(before)
 
 
 def _has_bug(judgement: Judgement) -> bool:

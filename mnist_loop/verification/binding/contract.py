@@ -13,7 +13,7 @@ from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
 from mnist_loop.verification.binding.roles import SETTINGS, LoopArgs
-from mnist_loop.verification.binding.target import Location, async_error
+from mnist_loop.verification.binding.target import Location, async_error, title_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Description:
         saves: it declares how to save and load.
         found_evaluate_by: how its evaluation was found; None without evaluation.
         evaluate_name: name of its evaluation.
+        evaluate_title: the same with its file.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Description:
     saves: bool = False
     found_evaluate_by: FoundBy | None = None
     evaluate_name: str | None = None
+    evaluate_title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Contract:
             saves=self.saving is not None and self.loading is not None,
             found_evaluate_by=self.found_evaluate_by,
             evaluate_name=None if self.evaluation is None else self.evaluation.name,
+            evaluate_title=None if self.evaluation is None else title_of(self.evaluation.function),
         )
 
     @property

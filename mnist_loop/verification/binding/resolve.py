@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from mnist_loop.errors import UserError
+from mnist_loop.verification.sandbox.scratch import original, refusal
 
 FORMS = "file.py:name or package.module:name"
 
@@ -60,7 +61,7 @@ def import_file(path: Path) -> ModuleType:
     Raises:
         UserError: there is no such file, or it fails at import.
     """
-    file = path.expanduser().absolute()
+    file = original(path.expanduser().absolute())
     if not file.is_file() or file.suffix != ".py":
         raise UserError(_no_such_file(path))
     package = [file.stem] if file.stem != "__init__" else []
@@ -68,7 +69,7 @@ def import_file(path: Path) -> ModuleType:
     while (root / "__init__.py").is_file():
         package.insert(0, root.name)
         root = root.parent
-    folders = tuple(dict.fromkeys((str(root), str(Path.cwd()))))
+    folders = tuple(dict.fromkeys((str(root), _here())))
     if root != file.parent:
         module = _import_by_name(".".join(package), str(path), folders)
         if module.__file__ is None or not Path(module.__file__).samefile(file):
@@ -103,7 +104,11 @@ def import_by_name(name: str) -> ModuleType:
     Raises:
         UserError: there is no such module, or it fails at import.
     """
-    return _import_by_name(name, name, (str(Path.cwd()),))
+    return _import_by_name(name, name, (_here(),))
+
+
+def _here() -> str:
+    return str(original(Path.cwd()))
 
 
 def attribute_of(module: ModuleType, place: str, name: str) -> Any:
@@ -164,17 +169,21 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
     Raises:
         UserError: the module fails at import, or calls exit().
     """
-    arguments = sys.argv
-    sys.argv = [place]
+    arguments, bytecode = sys.argv, sys.dont_write_bytecode
+    sys.argv, sys.dont_write_bytecode = [place], True
     try:
         with search_path(*folders), contextlib.redirect_stdout(sys.stderr):
             yield
     except SystemExit as error:
+        if (refused := refusal(error)) is not None:
+            raise refused from None
         raise UserError(
             f"{place} calls exit() at import{_lines(error, folders)}: put what is to run as a script under "
             "if __name__ == '__main__'"
         ) from error
     except Exception as error:  # a user's module may raise anything
+        if (refused := refusal(error)) is not None:
+            raise refused from None
         if name is not None and isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise UserError(_no_such_module(name)) from None
         told = " ".join(str(error).split())
@@ -183,7 +192,7 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
             f"{_lines(error, folders)}: see that it can be imported"
         ) from error
     finally:
-        sys.argv = arguments
+        sys.argv, sys.dont_write_bytecode = arguments, bytecode
 
 
 def _lines(error: BaseException, folders: tuple[str, ...]) -> str:
@@ -209,7 +218,7 @@ def _free_name(file: Path) -> str:
 def _forget_siblings(folder: Path) -> None:
     """Forget the modules beside files of other folders, or ``import utils`` would find theirs."""
     root = str(folder)
-    others = {folders[0] for folders in _folders.values()} - {root, str(Path.cwd())}
+    others = {folders[0] for folders in _folders.values()} - {root, _here()}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file is not None and name not in _folders and str(Path(file).parent) in others and "." not in name:

@@ -43,6 +43,7 @@ from mnist_loop.verification.recording.events import (
 )
 from mnist_loop.verification.recording.recording import Recording
 from mnist_loop.verification.recording.returned import read_returned
+from mnist_loop.verification.sandbox.scratch import refusal
 
 # Added to the seed of a case:
 OTHER_NUMBERS = 0xE7A1  # for a second evaluation, which must not depend on random numbers
@@ -438,7 +439,13 @@ def _count_hooks(model: nn.Module) -> int:
 
 
 def _note(call: Call, error: BaseException) -> None:
-    """Note the exception of a call, with the innermost line in the files of the loop's author."""
+    """Note the exception of a call, with the innermost line in the files of the loop's author.
+
+    Raises:
+        WriteRefused: the sandbox refused what the loop writes, which is no bug of the loop.
+    """
+    if (refused := refusal(error)) is not None:
+        raise refused from None
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_authored(frame.filename)]
     message = str(error).strip().splitlines()[0] if str(error).strip() else ""
     call.error_type, call.error_message = type(error).__name__, message

@@ -32,6 +32,8 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from mnist_loop.errors import UserError
+from mnist_loop.verification.sandbox import scratch
+from mnist_loop.verification.sandbox.scratch import Scratch
 
 LOST = 251  # exit code of a child that cannot reach its parent any more; few programs have it for their own
 BROKEN = 252  # exit code of a child in which the code that makes the replies fails
@@ -93,17 +95,19 @@ def stack_signal() -> signal.Signals:
     return getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 
 
-def serve(ends: Ends, memory: int | None, load_setup: Callable[[], Setup]) -> NoReturn:
+def serve(ends: Ends, memory: int | None, place: Scratch, load_setup: Callable[[], Setup]) -> NoReturn:
     """Make this process ready, answer requests until the parent closes the pipe, and end the process.
 
     Args:
         ends: of the pipes to the parent.
         memory: bytes that may be allocated beyond what the process has now; None for no limit.
+        place: the scratch folder to work in.
         load_setup: returns the setup; what it raises counts as raised by the setup.
     """
     code = LOST
     try:
         stdout, stderr = _prepare(ends, memory)
+        scratch.enter(place)
         code = _converse(ends, load_setup, lambda: _flush(stdout, stderr))
     except OSError:  # the parent is gone, or the pipes are closed
         pass
@@ -151,6 +155,8 @@ def attempt(function: Callable[[], Any]) -> Message:
         known = type(error) if type(error).__module__.startswith("mnist_loop.") else UserError
         return Message("user error", (known, _text(error)), _traceback(error), error=error)
     except SystemExit as error:
+        if (refused := scratch.refusal(error)) is not None:  # which the loop met, and gave up
+            return Message("user error", (type(refused), str(refused)), _traceback(error), error=error)
         code = "" if error.code is None else _text(error.code, repr)
         return Message("exit", f"called exit({code})", _traceback(error), error=error)
     except MemoryError as error:

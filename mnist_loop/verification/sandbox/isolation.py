@@ -87,7 +87,8 @@ class Sandbox:
     The child starts with the first request, and a new one with the first request after it has ended. It has one thread
     in torch, no stdin, and a process group of its own, which ends with it, with this object, and with this process. Of
     the processes that it starts, those that leave the group are ended too as long as the child itself lives to be asked
-    for them. One Sandbox serves one request at a time, from any thread.
+    for them. It works in a scratch folder (scratch.py), which is removed with it. One Sandbox serves one request at a
+    time, from any thread.
 
     Args:
         setup: called in the child first; returns the function that answers requests.
@@ -173,10 +174,10 @@ class Sandbox:
         setup, memory = self._setup, self._memory
         first = None
         if (self._start_method or start_method("cpu")) == "fork":
-            self._child = Child(lambda ends: fork(lambda e: child.serve(e, memory, lambda: setup), ends))
+            self._child = Child(lambda ends, place: fork(lambda e: child.serve(e, memory, place, lambda: setup), ends))
         else:
             first = processes.spawn_message(setup)
-            self._child = Child(lambda ends: spawn(ends, memory))
+            self._child = Child(lambda ends, place: spawn(ends, memory, place))
         self._output = ""
         self._hear(self._child, None, "start")
         try:

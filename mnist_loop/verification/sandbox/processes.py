@@ -25,8 +25,9 @@ from typing import NoReturn
 import psutil
 import torch
 
-from mnist_loop.verification.sandbox import child
+from mnist_loop.verification.sandbox import child, scratch
 from mnist_loop.verification.sandbox.child import HEADER, LOST, Ends, Setup
+from mnist_loop.verification.sandbox.scratch import Scratch
 
 OUTPUT_KEPT = 2**16  # bytes: the last ones of what the child wrote
 SLICE_S = 0.05  # how often a child is looked after that may have died with its pipes held open by others
@@ -62,7 +63,7 @@ class Child:
         status: exit code, or minus the signal that killed it; None while it lives, or if another has reaped it.
     """
 
-    def __init__(self, start: Callable[[Ends], int]) -> None:
+    def __init__(self, start: Callable[[Ends, Scratch], int]) -> None:
         self.output = bytearray()
         self.stacks = bytearray()
         self.status: int | None = None
@@ -73,25 +74,27 @@ class Child:
         self._inbox = bytearray()
         with _starting:
             files: list[int] = []
+            self.scratch, lock = scratch.make()
             try:
                 for _ in range(5):
                     files += _high_pipe()
                 requests, self._requests, self._replies, replies, self._output, output, self._stacks, stacks = files[:8]
                 life, self._life = files[8:]
                 theirs = (requests, replies, output, stacks, life)
-                self._files = {file for file in files if file not in theirs}
+                self._files = {lock, *files}.difference(theirs)
                 _children.add(self)
-                self.pid = start(Ends(*theirs))
+                self.pid = start(Ends(*theirs), self.scratch)
             except BaseException:
                 _children.discard(self)
-                for file in files:
+                for file in (lock, *files):
                     os.close(file)
+                scratch.remove(self.scratch.folder)
                 raise
             for file in theirs:
                 os.close(file)
         for file in self._files:
             os.set_blocking(file, False)
-        self._end = weakref.finalize(self, _abandon, self.pid, self._owner, self._files)
+        self._end = weakref.finalize(self, _abandon, self.pid, self._owner, self._files, self.scratch)
 
     def exchange(self, data: bytes | None, deadline: float) -> bytes:
         """Send ``data``, if any, and return the child's next message.
@@ -164,6 +167,7 @@ class Child:
         while _read(self._stacks, self.stacks):
             pass
         _children.discard(self)
+        scratch.remove(self.scratch.folder)
         _close(self._files)
 
     def family(self) -> list[psutil.Process]:
@@ -304,10 +308,10 @@ def fork(run: Callable[[Ends], NoReturn], ends: Ends) -> int:
     return result
 
 
-def spawn(ends: Ends, memory: int | None) -> int:
+def spawn(ends: Ends, memory: int | None, place: Scratch) -> int:
     """Start a new interpreter, which takes the setup as its first message; return the pid."""
     path = [entry or str(Path.cwd()) for entry in sys.path]
-    arguments = [json.dumps(path), json.dumps([astuple(ends), memory])]
+    arguments = [json.dumps(path), json.dumps([astuple(ends), memory, astuple(place)])]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     process = subprocess.Popen(  # noqa: S603  # this interpreter
         [sys.executable, *flags, "-c", BOOTSTRAP, *arguments],
@@ -321,7 +325,7 @@ def spawn(ends: Ends, memory: int | None) -> int:
     return process.pid
 
 
-def spawned(ends: list[int], memory: int | None) -> NoReturn:
+def spawned(ends: list[int], memory: int | None, place: list[str]) -> NoReturn:
     """Serve in the interpreter that `spawn` started. The first message holds what is needed for the setup."""
     pipes = Ends(*ends)
 
@@ -337,7 +341,7 @@ def spawned(ends: list[int], memory: int | None) -> NoReturn:
         loaded: Setup = pickle.loads(setup)  # noqa: S301  # from the parent
         return loaded
 
-    child.serve(pipes, memory, load_setup)
+    child.serve(pipes, memory, Scratch(*place), load_setup)
 
 
 def spawn_message(setup: Setup) -> bytes:
@@ -366,12 +370,13 @@ def _let_go() -> None:
     _children.clear()
 
 
-def _abandon(pid: int, owner: int, files: set[int]) -> None:
+def _abandon(pid: int, owner: int, files: set[int], place: Scratch) -> None:
     """End a child that nobody refers to any more."""
     if owner == os.getpid():
         _kill(pid, reaped=False)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
+        scratch.remove(place.folder)
         _close(files)
 
 
