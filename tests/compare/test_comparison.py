@@ -1,7 +1,6 @@
 """A comparison at work, with workers whose times are known: what is stored, when it stops, and what it refuses."""
 
 import contextlib
-import json
 import random
 from collections import Counter
 
@@ -225,16 +224,6 @@ def test_a_red_that_does_not_come_again_is_not_called(compare, monkeypatch):
     assert "not confirmed" in judged.reason
 
 
-def test_identical_code_that_differs_spoils_the_run(compare):
-    """Where the control is slower than what it is a copy of, nothing is called."""
-    run = compare(1.1, budget_s=20.0)
-    run.crew.ratios = (1.0, 1.1, 1.1)
-    assert run.run() == BUDGET
-    (judged,) = run.judge()
-    assert judged.verdict is SpeedVerdict.INCONCLUSIVE
-    assert judged.reason.startswith("identical code differed by ")
-
-
 def test_a_sweep_judges_each_batch_size(compare):
     """Only what is undecided is measured on, and only what is red a second time."""
     run = compare(1.0, 1.05, batch_sizes=(16, 64), budget_s=120.0)
@@ -385,22 +374,6 @@ def test_what_was_measured_is_kept_and_gone_on_with(compare, error):
     assert starts == sorted(starts)
 
 
-def test_a_line_that_was_cut_short_is_dropped(compare):
-    """A kill in the middle of a write; what follows begins on a line of its own."""
-    run = compare(1.0)
-    run.run()
-    path, kept = run.journal.path, events(run)
-    run.journal.close()
-    with path.open("a") as file:
-        file.write('{"event": "block", "arm"')
-    assert events(run) == kept
-    again = Journal(path)
-    again.mend()
-    again.write({"event": "continued", "at": 1.0})
-    again.close()
-    assert events(run) == [*kept, {"event": "continued", "at": 1.0}]
-
-
 @pytest.mark.parametrize(("limit", "most"), [("MOST_RESTARTS", 20), ("LARGEST_FILE", LAST_GENERATION + 900_000)])
 def test_a_file_that_can_hold_no_more_ends_the_run(compare, monkeypatch, limit, most):
     """It says so; every verdict is one from what is there, and the file is not gone on with."""
@@ -425,17 +398,6 @@ def test_the_warm_up_has_a_line_that_can_be_read(compare, monkeypatch):
     assert [len(event["blocks"]) for event in events(run) if event["event"] == "warm-up"] == [80] * 3
 
 
-@pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "not JSON\n", '{"mnist_loop_comparison": 9}\n'])
-def test_what_is_no_comparison_is_not_gone_on_with(tmp_path, text):
-    """One sentence says what was expected."""
-    path = tmp_path / "file.jsonl"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"file\.jsonl: .*, expected a comparison that mnist-loop compare stored$"):
-        read_journal(path)
-    with pytest.raises(UserError, match=r"nowhere: cannot be read \(No such file or directory\), expected"):
-        read_journal(tmp_path / "nowhere")
-
-
 def test_a_full_disk_is_one_sentence(compare):
     """What was written before is kept."""
     run = compare(1.0)
@@ -452,14 +414,3 @@ def test_no_file_is_overwritten(tmp_path):
     assert unused(tmp_path, "compare_x") != first
     with pytest.raises(UserError, match="is there already, expected the name of a new file"):
         Journal(first, {})
-
-
-def test_every_line_is_json_of_its_own(compare):
-    """The head first, and an event with its name in each other line."""
-    run = compare(1.0)
-    run.run()
-    run.journal.end(CERTAIN, run.spent)
-    lines = [json.loads(line) for line in run.journal.path.read_text().splitlines()]
-    assert lines[0]["mnist_loop_comparison"] == 1
-    assert {line["event"] for line in lines[1:]} == {"losses", "prepared", "ruler", "warm-up", "block", "spent", "end"}
-    assert Plan.of({**lines[0]["plan"], "data": None}) == run.plan

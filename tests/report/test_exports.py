@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,14 +266,6 @@ def test_a_comparison_with_other_settings_has_another_name(kind, setting):
         assert len(benchmark_names(export(only(comparisons=(made, replace(made, arms=tuple(changed)))), kind))) == 2
 
 
-def test_the_version_is_in_what_the_tooltip_says():
-    entries = as_github_reads(export(only(sweep(torch="2.4.1")), "github")).values()
-    assert all("torch 2.4.1" in entry["extra"] for entry in entries)
-    (entry, *_) = as_github_reads(export(only(comparisons=(comparison(),)), "github")).values()
-    assert "torch214: torch 2.14.0" in entry["extra"]
-    assert "torch215: torch 2.15.0" in entry["extra"]
-
-
 @example(["%0A", "\n"])
 @example(["\ud800", "\ud801"])
 @example(["a" * 500 + "b", "a" * 500 + "c"])
@@ -349,14 +339,3 @@ def test_nothing_to_export_is_said(kind):
             export(empty, kind)
     with pytest.raises(UserError, match="1 could not be read"):
         export(nothing, kind)
-
-
-def test_a_sweep_and_a_comparison_of_one_machine_are_exported_together():
-    both = only(sweep(), comparisons=(comparison(),))
-    for read, kind in ((as_github_reads, "github"), (as_bencher_reads, "bencher")):
-        assert len(read(export(both, kind))) == len(sweep().measurements) + len(comparison().cells)
-
-
-def test_exports_import_no_torch():
-    code = "import sys, mnist_loop.report.exports; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

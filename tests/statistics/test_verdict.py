@@ -27,18 +27,6 @@ def one(first, second=(), control=(), margin=MARGIN, **more):
     return opinion
 
 
-def test_slower_takes_both_runs():
-    opinion = one(series(0.03), series(0.03, seed=1))
-    assert opinion.verdict is SpeedVerdict.SLOWER
-    assert opinion.ratio.low > 1.01
-
-
-def test_faster_takes_both_runs():
-    opinion = one(series(-0.03), series(-0.03, seed=1))
-    assert opinion.verdict is SpeedVerdict.FASTER
-    assert opinion.ratio.high < 1 / 1.01
-
-
 def test_the_ratio_of_a_red_is_that_of_the_run_closer_to_the_margin():
     near, far = series(0.03), series(0.05, seed=1)
     for ratio in (one(near, far).ratio, one(far, near).ratio):
@@ -87,15 +75,6 @@ def test_too_few_restarts_say_nothing(restarts):
     assert opinion.verdict is SpeedVerdict.INCONCLUSIVE
     assert (opinion.ratio is None) == (restarts < 2)
     assert (opinion.detectable == math.inf) == (restarts < 2)
-
-
-def test_five_restarts_are_enough():
-    assert one(series(generations=5, noise=0.001)).verdict is SpeedVerdict.SAME
-
-
-def test_a_run_that_the_second_contradicts_is_not_the_same():
-    opinion = one(series(), series(0.2, seed=1, generations=40))
-    assert opinion.verdict is SpeedVerdict.INCONCLUSIVE
 
 
 def test_every_look_pays():
@@ -213,5 +192,12 @@ def test_a_plan_that_makes_no_sense_is_refused(wrong):
     ],
 )
 def test_the_reason_has_the_figures(first, second, control, said):
-    """One sentence for each way to come to a verdict."""
-    assert re.fullmatch(said, one(first, second, control).reason)
+    """One sentence for each way to come to a verdict; SLOWER and FASTER take both runs, SAME takes one."""
+    decision = one(first, second, control)
+    assert re.fullmatch(said, decision.reason)
+    expected = {
+        "both runs": decision.ratio and ("SLOWER" if decision.ratio.estimate > 1 else "FASTER"),
+        "is within": "SAME",
+    }
+    verdicts = [verdict for words, verdict in expected.items() if words in decision.reason]
+    assert decision.verdict.value == (verdicts or ["INCONCLUSIVE"])[0]

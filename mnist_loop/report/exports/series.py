@@ -32,7 +32,7 @@ def name_of(measurement: Measurement) -> str:
 
 
 def name_of_cell(comparison: ComparisonResult, cell: CellResult) -> str:
-    """Return the name of the series of one arm beside the first one, without the machine."""
+    """Return the name of the series of one arm compared with the first, without the machine."""
     arm, base = comparison.arms[cell.arm], comparison.arms[0]
     setting = []
     for name, word in SETTINGS.items():

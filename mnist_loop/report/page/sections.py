@@ -85,7 +85,7 @@ def _comparison(number: int, comparison: ComparisonResult, left: dict[str, tuple
     arms = [arm_name(comparison, place) for place, arm in enumerate(comparison.arms) if not arm.control]
     return Section(
         id=f"comparison-{number}",
-        title=f"{words.join_words(arms[1:])} beside {arms[0]}" if arms[1:] else arms[0],
+        title=f"{words.join_words(arms[1:])} compared with {arms[0]}" if arms[1:] else arms[0],
         about=f"{how_it_ended(comparison)} Stored in {comparison.file.name}, {_when(comparison.when)}.",
         figures=_figures(mine),
         grids=[grid(table) for table in comparison_tables(comparison)],

@@ -28,7 +28,7 @@ def comparison_finding(comparison: ComparisonResult) -> str:
     most = max(different, key=_size)
     affected = len({cell.arm for cell in different})
     return (
-        f"{arm_name(comparison, most.arm)} is {_than(_by(most), base)} at batch {most.workload.batch_size}, "
+        f"{arm_name(comparison, most.arm)} is {words.than(_by(most), base)} at batch {most.workload.batch_size}, "
         f"the largest difference; {affected} of {len(arms)} differ from {base}"
     )
 
@@ -43,7 +43,7 @@ def arm_finding(comparison: ComparisonResult, cells: Sequence[CellResult]) -> st
     for verdict in (SpeedVerdict.SLOWER, SpeedVerdict.FASTER, SpeedVerdict.SAME):
         chosen = [cell for cell in cells if cell.verdict is verdict]
         if chosen:
-            told = _told(chosen) if parts else _than(_told(chosen), base)
+            told = _told(chosen) if parts else words.than(_told(chosen), base)
             parts.append(f"{told} at batch {words.join_words([cell.workload.batch_size for cell in chosen])}")
     undecided = [cell.workload.batch_size for cell in cells if cell.verdict is SpeedVerdict.INCONCLUSIVE]
     rest = f"; undecided at batch {words.join_words(undecided)}" if undecided else ""
@@ -62,7 +62,7 @@ def _unanimous(comparison: ComparisonResult, cells: Sequence[CellResult], arm: s
         return f"{arm} is as fast as {base} at {where}, within {numbers.given_share(comparison.margin)}"
     if verdict is SpeedVerdict.INCONCLUSIVE:
         return f"No difference can be told between {arm} and {base} at {where}"
-    return f"{arm} is {_than(_told(cells), base)} at {where}"
+    return f"{arm} is {words.than(_told(cells), base)} at {where}"
 
 
 def _told(cells: Sequence[CellResult]) -> str:
@@ -81,10 +81,6 @@ def _told(cells: Sequence[CellResult]) -> str:
 def _by(cell: CellResult) -> str:
     ratio = cell.ratio.estimate
     return words.slower_by(ratio) if cell.verdict is SpeedVerdict.SLOWER else words.faster_by(ratio)
-
-
-def _than(told: str, base: str) -> str:
-    return f"{told} {'as' if told.endswith(('as slow', 'as fast')) else 'than'} {base}"
 
 
 def _size(cell: CellResult) -> float:

@@ -59,7 +59,7 @@ class Styles:
 def inline(plot: Plot, styles: Styles) -> str:
     """Return the plot for the page: without title and background, with text as text and classes as styles.
 
-    The page says beside it what it shows, in words of its own: ``plot.alt`` becomes its label for screen readers.
+    The page shows title and reading as text of its own; ``plot.alt`` becomes the label for screen readers.
     """
     text = _saved(plot, "svg", {"Date": None, "Creator": None}, letters="none")
     ET.register_namespace("", SVG)

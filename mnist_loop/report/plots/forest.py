@@ -50,7 +50,7 @@ def forest_plots(comparison: ComparisonResult) -> list[Plot]:
     finding = comparison_findings.comparison_finding(comparison)
     confidence = numbers.given_share(comparison.cells[0].ratio.confidence)
     reading = (
-        f"Time of a {_part(comparison)} beside that of {base}, with {confidence} intervals. Shaded: differences below "
+        f"Time of a {_part(comparison)} relative to {base}, with {confidence} intervals. Shaded: differences below "
         f"{numbers.given_share(comparison.margin)}, which do not matter. The control is a second copy of {base}."
     )
     if left_out:
@@ -61,7 +61,7 @@ def forest_plots(comparison: ComparisonResult) -> list[Plot]:
     page = sheet(finding, reading, ROW * (_places(rows)[-1] + 1) + 62, width=max(WIDTH, left + right + 200))
     axes = page.axes(left, 40, right + 12, 22)
     _draw(axes, rows, comparison.margin, figures)
-    axes.set_xlabel(f"time beside {base}", labelpad=5)
+    axes.set_xlabel(f"time relative to {base}", labelpad=5)
     for x, text, side in ((0.0, "\N{LEFTWARDS ARROW} faster", "left"), (1.0, "slower \N{RIGHTWARDS ARROW}", "right")):
         axes.annotate(
             text, (x, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points", ha=side, color=MUTED

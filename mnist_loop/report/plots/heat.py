@@ -64,9 +64,7 @@ def comparison_heat_maps(comparison: ComparisonResult) -> list[Plot]:
         labels = {arm: comparison_findings.arm_name(comparison, arm) for arm, _ in grid}
         undecided = sum(not square.decided for square in grid.values())
         hatched = f" Hatched, {undecided} of {len(grid)}: undecided." if undecided else ""
-        reading = (
-            f"Speed of the {words.shorten(part)} beside {base}, which is 1: blue is faster, orange slower.{hatched}"
-        )
+        reading = f"Speed of the {words.shorten(part)} relative to {base}: blue is faster, orange slower.{hatched}"
         finding = _finding(grid, labels, base)
         name = words.file_name("speed-up", comparison.file.stem, part)
         plots.append(replace(_plot(name, finding, reading, grid, labels), source=comparison))
@@ -124,9 +122,9 @@ def _finding(grid: Squares, labels: dict[int, str], base: str, part: str = "") -
         text = f"Nothing differs from {base}" if same else f"No difference from {base} can be told"
         return f"{_capital(PHRASES[part])}, {text[0].lower()}{text[1:]}" if part else text
     (row, batch_size), square = max(told.items(), key=lambda item: abs(_log(item[1].speed_up)))
-    faster = square.speed_up > 1
-    by = _figure(replace(square, speed_up=max(square.speed_up, _reciprocal(square.speed_up))))
-    text = f"{by} times as {'fast' if faster else 'slow'} as {base} at batch {batch_size}"
+    ratio = _reciprocal(square.speed_up)
+    by = words.faster_by(ratio) if ratio < 1 else words.slower_by(ratio)
+    text = f"{words.than(by, base)} at batch {batch_size}"
     return f"{_capital(PHRASES[part])}, {labels[row]} was {text}" if part else f"{labels[row]} is {text}"
 
 

@@ -52,7 +52,7 @@ def _plot(comparison: ComparisonResult, cell: CellResult) -> Plot:
     dot = "one round" if together == 1 else f"the median of {together} rounds in a row"
     reading = f"Each dot is {dot}, in the order of time; each line the median of one restart of the worker processes. "
     if len(panels) > 1:
-        reading += f"The control is {base} beside a second copy of itself. "
+        reading += f"The control is a second copy of {base}. "
     reading += f"Shaded: differences below {numbers.given_share(comparison.margin)}."
     page = sheet(finding, reading, len(panels) * (PANEL + GAP) + 36)
     low, high = _limits([panel.pairs for panel in panels], comparison.margin)
@@ -64,7 +64,7 @@ def _plot(comparison: ComparisonResult, cell: CellResult) -> Plot:
         if number == len(panels) - 1:
             axes.set_xlabel("seconds since the run started")
     axes = page.figure.axes[0]
-    axes.set_title(f"time of a round beside {base}", loc="left", size=SMALL, color=MUTED, pad=6)
+    axes.set_title(f"time of a round relative to {base}", loc="left", size=SMALL, color=MUTED, pad=6)
     alt = f"Series of {words.count(len(cell.pairs), 'round')}. {finding}. " + "; ".join(
         f"{panel.label}: median {numbers.change(math.exp(_middle(panel.pairs)))}" for panel in panels
     )

@@ -25,6 +25,11 @@ def faster_by(ratio: float) -> str:
     return f"{short(1 / ratio if ratio > SMALLEST else math.inf)} times as fast"
 
 
+def than(told: str, base: str) -> str:
+    """Complete a comparison: "3.1% slower than base", "2.31 times as slow as base"."""
+    return f"{told} {'as' if told.endswith(('as slow', 'as fast')) else 'than'} {base}"
+
+
 def shorten(text: str, longest: int = LONGEST_NAME) -> str:
     """Return a name from a file on one line, without control characters, shortened in the middle where it is long."""
     kept = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in text)

@@ -35,11 +35,12 @@ def verdict_table(comparison: ComparisonResult) -> Table:
         if not place or comparison.cells[place - 1].workload != cell.workload:
             rows.append(_first_row(cell, first))
         rows.append(_row(cell, comparison.arms[cell.arm]))
+    others = ", ".join(arm.label for arm in _others(comparison.arms))
     confidences = sorted({cell.ratio.confidence for cell in comparison.cells})
     at = dict.fromkeys(given_share(one) for one in (*confidences[:1], *confidences[-1:]))
     told = f"; intervals at {' to '.join(at)}" if at else ""
     return Table(
-        title=f"{comparison.file.name}: {', '.join(arm.label for arm in _others(comparison.arms))} beside {first}",
+        title=f"{comparison.file.name}: {others} compared with {first}",
         columns=[Column(name, name not in text) for name in headings],
         rows=rows,
         caption=f"time ratio: time of the arm / time of {first}; above 1 it is slower{told}; margin "

@@ -88,7 +88,7 @@ def _rates(family: Family) -> Table:
     caption = f"time ratio: time of the result / time of {labels[0]}; above 1 it is slower"
     caption += f"; {confidence}" if told else ""
     caption += f"; {RULED}" if ruled else ""
-    title = f"Beside {labels[0]}" if len(labels) > 1 else f"{len(family.contenders[0].runs)} runs of {labels[0]}"
+    title = f"Compared with {labels[0]}" if len(labels) > 1 else f"{len(family.contenders[0].runs)} runs of {labels[0]}"
     return Table(title, columns, rows, caption, (*_reasons(family), *family.notes))
 
 

@@ -19,7 +19,7 @@ Columns, in this order; what a row has not is empty:
 | base_images_per_s | cell | median of the first arm's blocks |
 | time_ratio, ratio_low, ratio_high, confidence | cell | time of the arm / of the first, and its interval |
 | verdict, margin, smallest_visible_change | cell | what can be said, below which share a difference does not matter |
-| control_ratio, control_low, control_high | cell | the second copy of the first arm beside the first |
+| control_ratio, control_low, control_high | cell | time of the second copy of the first arm / of the first |
 """
 
 from __future__ import annotations
