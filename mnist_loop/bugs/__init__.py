@@ -6,8 +6,9 @@ To add a bug, write three things, each in the module of the same subject, and ch
 - its law in ``mnist_loop/verification/laws/SUBJECT.py``, a function under ``@law("the-id")``;
 - a loop that has it in ``tests/loops/mutants/SUBJECT.py``, under ``@mutant("the-id")``.
 
-A bug that no run can decide has a reason as ``undecided`` instead of a law and a mutant. The pages docs/bugs.md and
-docs/matrix.md are generated. ``tests/bugs/test_catalogue.py`` says what is missing.
+A bug that no run can decide has a reason as ``undecided`` instead of a law and a mutant. A missing part is named by
+``tests/bugs/test_catalogue.py``. docs/bugs.md, docs/matrix.md and the picture in the README are generated: a test of
+each names the command. A new subject is a module in each of the three folders, and its name in ``MODULES``.
 """
 
 from __future__ import annotations
