@@ -1,4 +1,4 @@
-"""The set-up of pytest in this repository: the benchmarks' plugin, the Hypothesis profiles, a guard against leaks."""
+"""The set-up of pytest in this repository: plugins of the benchmarks, Hypothesis profiles, a guard against leaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch._inductor import config as inductor
 
 from tests import global_state
 
-pytest_plugins = ["mnist_loop.bench.plugin", "pytester"]
+pytest_plugins = ["mnist_loop.bench.suite", "mnist_loop.cli.sweep_table", "pytester"]
 
 # The same examples at each commit, and no deadline: a loaded machine must not make a test fail.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, print_blob=True)

@@ -1,8 +1,8 @@
 """Evaluation alone: forward, loss and accuracy, on batches that wait on the device."""
 
-from mnist_loop.bench.workloads import Evaluation
+from mnist_loop.bench.workloads import EvaluationWorkload
 
 
 def test_evaluation(measure, batch_size, device):
     """Images per second of `evaluate` when the data cost nothing."""
-    measure(Evaluation, batch_size, device)
+    measure(EvaluationWorkload, batch_size, device)

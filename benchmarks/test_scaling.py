@@ -19,7 +19,7 @@ import torch
 import torch.distributed as processes
 
 from mnist_loop.bench import machine
-from mnist_loop.bench.workloads import Epoch
+from mnist_loop.bench.workloads import EpochWorkload
 from mnist_loop.data import load_data
 
 from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
@@ -54,7 +54,7 @@ def test_scaling(benchmark, data):
     if cpus < most and not benchmark.disabled:
         pytest.skip(f"{most} processes need as many CPUs to scale, and this one may use {cpus}")
     images = UNTIMED_IMAGES if benchmark.disabled else len(data.train)
-    work = {size: Epoch(data, size, CPU) for size in BATCH_SIZES}
+    work = {size: EpochWorkload(data, size, CPU) for size in BATCH_SIZES}
     steps = {size: min(epoch.most_steps, images // size) for size, epoch in work.items()}
     expected = {size: epoch.expected(steps[size]) for size, epoch in work.items()}
     asked = {
@@ -124,7 +124,7 @@ def train(engine, asked):
     data = load_data(asked["where"], download=False)
     found = []
     for size, steps in asked["steps"]:
-        epoch = Epoch(data, size, CPU, engine=engine)
+        epoch = EpochWorkload(data, size, CPU, engine=engine)
         epoch.prepare(min(steps, WARM_UP_STEPS))()
         found.append([_timed(epoch.prepare(steps)) for _ in range(asked["epochs"])])
     if os.environ["RANK"] == "0":

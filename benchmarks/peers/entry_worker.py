@@ -68,12 +68,12 @@ class EntryWorker:
 
     @staticmethod
     def ruler() -> dict[str, Any]:
-        """Measure what the machine itself can do, by torch."""
+        """Measure the rates of the machine itself, with torch."""
         import torch
 
         from mnist_loop.bench import ruler
 
-        return asdict(ruler.measure(torch.device("cpu")))
+        return asdict(ruler.measure_ruler(torch.device("cpu")))
 
 
 def hold_to(threads: int) -> None:

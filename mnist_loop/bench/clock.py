@@ -1,7 +1,7 @@
-"""The clock: warm-up, calibration and timed rounds of a workload, through pytest-benchmark.
+"""The clock: calibration and timed rounds of a workload, through pytest-benchmark.
 
-Warm-up is a number of its own. Each round starts from fresh state, ends when the device is done, and its
-result is checked before its time counts.
+Warm-up is timed apart. Each round starts from fresh state, ends when the device has finished, and counts once its
+result is checked.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mnist_loop.bench import machine
 from mnist_loop.bench.memory import peak_memory
-from mnist_loop.bench.workloads import Workload
+from mnist_loop.bench.workloads import TimedWorkload
 from mnist_loop.support.device import synchronise
 
 BLOCK_S = 0.05  # long beside the clock's resolution and a thread's wake-up, short beside a machine's drift
 WARM_UP_S = 0.5  # lazy initialisation, caches and clock frequency settle in it
-ROUNDS_S = 2.0
-FEWEST_ROUNDS, MOST_ROUNDS = 10, 40  # quartiles need about ten values; more than forty tell little more
+ROUNDS_S = 1.5  # of the lesson's twenty benchmarks: three quarters of a minute
+FEWEST_ROUNDS, MOST_ROUNDS = 10, 30  # quartiles need about ten values; thirty are enough
 UNTIMED_STEPS = 2
 
 
 @dataclass(frozen=True)
-class WarmUp:
-    """What came before the first round that counts.
+class Calibration:
+    """What comes before the first round that counts.
 
     Attributes:
-        first_step_s: seconds of the first step of all, with whatever is made on first use.
+        first_step_s: seconds of the very first step, initialisation included.
         seconds: seconds of the whole warm-up.
         steps: batches in a block, so that it takes about `BLOCK_S` seconds.
-        rounds: blocks to measure, so that they take about `ROUNDS_S` seconds.
+        rounds: blocks to measure, see `rounds_for`.
     """
 
     first_step_s: float
@@ -47,23 +47,23 @@ class WarmUp:
     rounds: int
 
 
-def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
-    """Measure ``workload`` and note all about it in the benchmark's ``extra_info``.
+def measure_workload(workload: TimedWorkload, benchmark: BenchmarkFixture) -> None:
+    """Measure ``workload``; write the result into the benchmark's ``extra_info``.
 
-    Where pytest-benchmark is disabled, the workload runs once, untimed, and its result is checked all the same.
+    Where pytest-benchmark is disabled, the workload runs once, untimed, and its result is checked.
 
     Raises:
-        WrongResult: what was timed did not compute what it had to.
+        WrongResult: the result of the timed work is wrong.
     """
     if benchmark.disabled:
         steps = workload.block(min(UNTIMED_STEPS, workload.most_steps))
         workload.check(benchmark.pedantic(workload.prepare(steps)), workload.expected(steps))
         return
-    warm = warm_up(workload)
+    warm = calibrate(workload)
     with peak_memory(workload.device) as peak:
         _seconds(workload, warm.steps)
     expected = workload.expected(warm.steps)
-    gc.collect()  # so that none is due in the rounds, during which pytest-benchmark keeps it off
+    gc.collect()  # pytest-benchmark switches it off for the rounds
     found: list[Any] = []
     starts: list[str] = []
 
@@ -105,8 +105,8 @@ def measure(workload: Workload, benchmark: BenchmarkFixture) -> None:
     }
 
 
-def warm_up(workload: Workload) -> WarmUp:
-    """Run ``workload`` until it is warm, and find out how many of its steps make a block."""
+def calibrate(workload: TimedWorkload) -> Calibration:
+    """Run ``workload`` until it is warm; find how many of its steps make a block."""
     started = time.perf_counter()
     first_step_s = _seconds(workload, steps=1)
     steps, block_s = 1, _seconds(workload, steps=1)
@@ -116,11 +116,15 @@ def warm_up(workload: Workload) -> WarmUp:
         block_s = _seconds(workload, steps)
     while time.perf_counter() - started < WARM_UP_S:
         block_s = _seconds(workload, steps)
-    rounds = min(max(math.ceil(ROUNDS_S / block_s), FEWEST_ROUNDS), MOST_ROUNDS)
-    return WarmUp(first_step_s, time.perf_counter() - started, steps, rounds)
+    return Calibration(first_step_s, time.perf_counter() - started, steps, rounds_for(block_s))
 
 
-def _seconds(workload: Workload, steps: int) -> float:
+def rounds_for(block_s: float) -> int:
+    """Return how many blocks of that length to measure, so that they take about `ROUNDS_S` seconds."""
+    return min(max(math.ceil(ROUNDS_S / block_s), FEWEST_ROUNDS), MOST_ROUNDS)
+
+
+def _seconds(workload: TimedWorkload, steps: int) -> float:
     timed = workload.prepare(steps)
     synchronise(workload.device)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The ruler: what the machine itself can do, measured with the same torch and threads as what it is held against.
+"""The ruler: the rates of the machine itself, measured with the torch and the threads of the benchmarks.
 
 Three rates bound a training step: that of arithmetic (large matrix products), that of memory (a large copy), and
-that of dispatch (an operation on next to nothing).
+that of dispatch (an operation on one element).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch
 
 from mnist_loop.support.device import synchronise
 
-# Large enough that a product's rate no longer grows with its size: on CPUs with up to about 16 cores, and on GPUs.
+# The rate of a product of this size no longer grows: on CPUs with up to about 16 cores, and on GPUs.
 GEMM_SIZE = {"cpu": 1536}
 GEMM_SIZE_ELSEWHERE = 8192
-# Beyond the last-level cache of one socket, of which servers have up to a few hundred MiB; read once and written once.
+# More than the last-level cache of a socket.
 COPIED_BYTES = 256 * 2**20
 DISPATCHES = 2000
 REPEATS = 3  # the median of three leaves one disturbance out
 
 
 @dataclass(frozen=True)
-class Ruler:
+class MachineRates:
     """The rates of one device.
 
     Attributes:
         gemm: of float32 matrix products, FLOP/s; on the CPU of the faster of torch's two libraries, BLAS and oneDNN.
         copy: of a copy, bytes read plus bytes written a second.
-        dispatch: seconds that an operation on a tensor of one element takes, each waiting for none before it.
+        dispatch: seconds of an operation on a tensor of one element, without waiting for the device between them.
     """
 
     gemm: float
@@ -39,9 +39,9 @@ class Ruler:
     dispatch: float
 
 
-def measure(device: torch.device) -> Ruler:
+def measure_ruler(device: torch.device) -> MachineRates:
     """Measure ``device`` with torch's present number of threads; less than a second on a CPU."""
-    return Ruler(gemm=_gemm(device), copy=_copy(device), dispatch=_dispatch(device))
+    return MachineRates(gemm=_gemm(device), copy=_copy(device), dispatch=_dispatch(device))
 
 
 def _gemm(device: torch.device) -> float:
@@ -70,7 +70,7 @@ def _dispatch(device: torch.device) -> float:
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    work()  # pages are touched, kernels are loaded
+    work()  # touches the pages, loads the kernels
     seconds = []
     for _ in range(REPEATS):
         synchronise(device)

@@ -55,7 +55,7 @@ def loss_tolerance(device: torch.device, dtype: torch.dtype = torch.float32) -> 
 
 
 @dataclass
-class Workload(ABC):
+class TimedWorkload(ABC):
     """One part of training, at one batch size on one device.
 
     Attributes:
@@ -186,7 +186,7 @@ class Workload(ABC):
         return self.train(((images.double(), labels) for images, labels in batches), torch.float64)()
 
 
-class InputPipeline(Workload):
+class InputPipeline(TimedWorkload):
     """The lesson's DataLoader alone: PIL, ToTensor and Normalize, one image at a time."""
 
     part = "input pipeline"
@@ -210,7 +210,7 @@ class InputPipeline(Workload):
             raise WrongResult(f"{self.part}: the last batch is not made of the images and labels at its positions")
 
 
-class Step(Workload):
+class StepWorkload(TimedWorkload):
     """The training step alone: the batches wait in memory, on the device."""
 
     part = "step"
@@ -230,7 +230,7 @@ class Step(Workload):
         return self.expected_training_loss(self.batches(steps))
 
 
-class EndToEnd(Workload):
+class EndToEnd(TimedWorkload):
     """A slice of a training epoch as the lesson writes it: DataLoader and step in turn."""
 
     part = "end to end"
@@ -245,7 +245,7 @@ class EndToEnd(Workload):
         return self.expected_training_loss(iter(self.in_memory(steps)))
 
 
-class Epoch(EndToEnd):
+class EpochWorkload(EndToEnd):
     """A short epoch with the engine's own loader and loop: as many images as a block has, shuffled from the seed."""
 
     part = "epoch"
@@ -284,7 +284,7 @@ class Epoch(EndToEnd):
         return replace(self.data, train=train)
 
 
-class Evaluation(Step):
+class EvaluationWorkload(StepWorkload):
     """Evaluation alone: the same batches, forward and loss in eval mode."""
 
     part = "evaluation"
@@ -299,7 +299,7 @@ class Evaluation(Step):
         return evaluate(model, batches, loss_fn, self.device).loss
 
 
-KINDS: tuple[type[Workload], ...] = (InputPipeline, Step, EndToEnd, Evaluation)
+KINDS: tuple[type[TimedWorkload], ...] = (InputPipeline, StepWorkload, EndToEnd, EvaluationWorkload)
 
 
 def lesson_model(device: torch.device, dtype: torch.dtype = torch.float32) -> MLP:

@@ -10,8 +10,8 @@ from mnist_loop.engines.options import engines
 from mnist_loop.errors import UserError
 from mnist_loop.support.options import batch_sizes, positive_int
 
-PLUGIN = "mnist_loop.bench.plugin"
-ISOLATED = ("-p", PLUGIN, "-c", os.devnull, "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider")
+PLUGINS = ("-p", "mnist_loop.bench.suite", "-p", "mnist_loop.cli.sweep_table")
+ISOLATED = (*PLUGINS, "-c", os.devnull, "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider")
 INTERRUPTED_BY_PYTEST, MISUSED_PYTEST = 2, 4
 MISUSED, INTERRUPTED = 2, 130
 
@@ -22,8 +22,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "bench",
         help="measure images per second by batch size",
         description=(
-            "Measure the lesson's throughput: input pipeline, step, both together, and evaluation, by batch size; "
-            "and that of the engines. "
+            "Measure images per second of the lesson's input pipeline, step, both together, and evaluation, by batch "
+            "size, and of epochs of the engines that are asked for. "
             "This is `pytest --benchmark-only` on the benchmark suite. The result is stored under .benchmarks/, "
             "where `mnist-loop report` finds it."
         ),
@@ -36,11 +36,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--engines",
         type=engines,
         metavar="LIST",
-        help="whose epochs are measured (default: all that the device has)",
+        help="measure epochs of these engines too, e.g. native,compiled, or all (default: none)",
     )
     add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
     add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
-    add("--time-to-accuracy", action="store_true", help="measure too how long the lesson takes to 92 %% test accuracy")
+    add("--time-to-accuracy", action="store_true", help="measure the time to 92 %% test accuracy too")
     parser.set_defaults(run=run)
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the benchmarks; return the exit code."""
     import pytest
 
-    # The configuration of whatever project this is called in is none of the benchmarks' business.
+    # Without the configuration of the project in whose folder this is called.
     options = ["--benchmark-only", *ISOLATED]
     for name in ("device", "data", "threads"):
         value = getattr(arguments, name)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         options += ["--engines", ",".join(arguments.engines)]
     if arguments.batch_sizes is not None:
         options += ["--batch-sizes", ",".join(map(str, arguments.batch_sizes))]
-    # Of the slow ones this alone; the others are of the suite itself.
+    # Of the slow ones this one alone: the others measure the suite itself.
     wanted = ["slow or not slow", "-k", "time_to_accuracy or not slow"] if arguments.time_to_accuracy else ["not slow"]
     options += ["-m", *wanted]
     code = int(pytest.main([*options, str(benchmarks_folder())]))

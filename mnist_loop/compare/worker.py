@@ -202,7 +202,7 @@ class ArmWorker:
 
         from mnist_loop.bench import ruler
 
-        return dataclasses.asdict(ruler.measure(self.workload.device))
+        return dataclasses.asdict(ruler.measure_ruler(self.workload.device))
 
     @staticmethod
     def _number(found: Any) -> float:

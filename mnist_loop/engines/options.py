@@ -6,6 +6,8 @@ import argparse
 
 from mnist_loop.engines import IN_ONE_PROCESS
 
+ALL = "all"
+
 
 def engine(text: str) -> str:
     """Read the name of an engine that runs in one process."""
@@ -15,5 +17,7 @@ def engine(text: str) -> str:
 
 
 def engines(text: str) -> list[str]:
-    """Read names of engines separated by commas; repetitions are dropped."""
+    """Read names of engines separated by commas, each once; ``all`` is every one that runs in one process."""
+    if text == ALL:
+        return list(IN_ONE_PROCESS)
     return list(dict.fromkeys(engine(part) for part in text.split(",")))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mnist_loop.bench import clock
-from mnist_loop.bench.workloads import Step, Workload, WrongResult
+from mnist_loop.bench.workloads import StepWorkload, TimedWorkload, WrongResult
 from tests.bench.test_workloads import small_data
 
 
@@ -21,7 +21,7 @@ class FakeClock:
         return self.now
 
 
-class Sleeper(Workload):
+class Sleeper(TimedWorkload):
     """Work that takes a known time on the fake clock: much for the first step of all, and the same for each later."""
 
     part = "sleeper"
@@ -54,16 +54,16 @@ def sleeper(monkeypatch):
 
 def test_the_first_step_is_a_number_of_its_own(sleeper):
     """What is made on first use shows in the first step's time alone; a block then takes the time set for it."""
-    warm = clock.warm_up(sleeper)
+    warm = clock.calibrate(sleeper)
     assert warm.first_step_s == pytest.approx(3.0)
     assert warm.steps == 13, "13 steps of 4 ms are the first to make 50 ms"
-    assert warm.rounds == 39, "39 blocks of 52 ms are the first to make 2 s"
+    assert warm.rounds == 29, "29 blocks of 52 ms are the first to make 1.5 s"
 
 
 def test_warming_up_takes_its_time(sleeper):
     """A step that is fast from the start is repeated until the warm-up has lasted as long as it must."""
     sleeper.first_s = 0.004
-    warm = clock.warm_up(sleeper)
+    warm = clock.calibrate(sleeper)
     assert clock.WARM_UP_S <= warm.seconds <= clock.WARM_UP_S + 2 * clock.BLOCK_S
 
 
@@ -73,7 +73,7 @@ def test_warming_up_takes_its_time(sleeper):
 def test_slow_and_fast_steps_have_bounds(sleeper, step_s, steps, rounds):
     """One slow batch is a block, measured ten times; a block of fast ones has an end."""
     sleeper.step_s = step_s
-    warm = clock.warm_up(sleeper)
+    warm = clock.calibrate(sleeper)
     assert (warm.steps, warm.rounds) == (steps, rounds)
 
 
@@ -104,7 +104,7 @@ def timed_benchmark(untimed_benchmark, monkeypatch):
 @pytest.mark.usefixtures("short_rounds")
 def test_every_round_is_stored(timed_benchmark):
     """Each round has its start and its seconds, in order; rates are of images, between their quartiles."""
-    clock.measure(Step(small_data(), 8, torch.device("cpu")), timed_benchmark)
+    clock.measure_workload(StepWorkload(small_data(), 8, torch.device("cpu")), timed_benchmark)
     info = timed_benchmark.extra_info
     rounds = info["rounds"]
     assert len(rounds) >= clock.FEWEST_ROUNDS
@@ -123,22 +123,22 @@ def test_every_round_is_stored(timed_benchmark):
 @pytest.mark.usefixtures("short_rounds")
 def test_a_wrong_round_stops_the_measurement(timed_benchmark, monkeypatch):
     """One wrong result among the rounds is an error, and no rate is told."""
-    right, calls = Step.prepare, []
+    right, calls = StepWorkload.prepare, []
 
     def sometimes_wrong(self, steps):
         calls.append(steps)
         work = right(self, steps)
         return (lambda: work() * 1.01) if len(calls) > 8 else work
 
-    monkeypatch.setattr(Step, "prepare", sometimes_wrong)
+    monkeypatch.setattr(StepWorkload, "prepare", sometimes_wrong)
     with pytest.raises(WrongResult):
-        clock.measure(Step(small_data(), 8, torch.device("cpu")), timed_benchmark)
+        clock.measure_workload(StepWorkload(small_data(), 8, torch.device("cpu")), timed_benchmark)
     assert "images_per_second" not in timed_benchmark.extra_info
 
 
 def test_untimed_it_still_checks(untimed_benchmark, monkeypatch):
     """A plain ``pytest`` runs each benchmark once and refuses a wrong result all the same."""
-    right = Step.prepare
-    monkeypatch.setattr(Step, "prepare", lambda self, steps: lambda: right(self, steps)() * 1.01)
+    right = StepWorkload.prepare
+    monkeypatch.setattr(StepWorkload, "prepare", lambda self, steps: lambda: right(self, steps)() * 1.01)
     with pytest.raises(WrongResult):
-        clock.measure(Step(small_data(), 8, torch.device("cpu")), untimed_benchmark)
+        clock.measure_workload(StepWorkload(small_data(), 8, torch.device("cpu")), untimed_benchmark)

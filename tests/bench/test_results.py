@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mnist_loop.bench.results import SCHEMA, ResultFile
+from mnist_loop.bench.result_file import SCHEMA, ResultFile
 from mnist_loop.errors import UserError
 
 FACTS = {"data": "Digits"}
@@ -63,7 +63,7 @@ def test_a_full_disk_is_told_and_what_was_stored_stays(tmp_path, monkeypatch):
 WRITER = """
 import sys
 from pathlib import Path
-from mnist_loop.bench.results import ResultFile
+from mnist_loop.bench.result_file import ResultFile
 results = ResultFile(Path(sys.argv[1]), "machine", {}, ["never"])
 for number in range(100_000):
     results.add({"benchmarks": [{"name": str(number), "text": "x" * 100}]})

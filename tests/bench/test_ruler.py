@@ -20,7 +20,7 @@ def seconds(monkeypatch):
 
 def test_rates_are_work_by_time(seconds):
     """Two operations a multiply-add, each byte read and written, and the seconds of one dispatch."""
-    found = ruler.measure(CPU)
+    found = ruler.measure_ruler(CPU)
     assert found.gemm == 2 * 10**3 / seconds
     assert found.copy == 2 * 4000 / seconds
     assert found.dispatch == seconds / ruler.DISPATCHES
@@ -32,7 +32,7 @@ def test_the_faster_library_is_the_ruler(monkeypatch, seconds):
     """Of BLAS and oneDNN."""
     times = iter([*seconds, 1.0, 1.0])
     monkeypatch.setattr(ruler, "_seconds", lambda *_: next(times))
-    assert ruler.measure(CPU).gemm == 2 * ruler.GEMM_SIZE["cpu"] ** 3
+    assert ruler.measure_ruler(CPU).gemm == 2 * ruler.GEMM_SIZE["cpu"] ** 3
 
 
 def test_one_disturbance_is_left_out(monkeypatch):
@@ -46,7 +46,7 @@ def test_the_work_is_done(monkeypatch):
     """A product of the size that is counted, a copy of the bytes that are, additions as many as are: not skipped."""
     sizes = []
     monkeypatch.setattr(ruler, "_seconds", lambda work, _: sizes.append(work()) or 1.0)
-    ruler.measure(CPU)
+    ruler.measure_ruler(CPU)
     *products, copied, nothing = sizes
     assert len(products) == 1 + torch.backends.mkldnn.is_available()
     assert all(product.shape == (ruler.GEMM_SIZE["cpu"],) * 2 for product in products)

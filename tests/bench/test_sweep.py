@@ -1,8 +1,10 @@
 """A sweep: its order, its progress, what it stores, and how it ends when something goes wrong."""
 
+import getpass
 import json
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -12,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_loop.bench import clock, ruler
-from mnist_loop.bench.results import ResultFile
-from mnist_loop.cli.bench import ISOLATED, benchmarks_folder
+from mnist_loop.bench import clock, machine, ruler
+from mnist_loop.bench.result_file import ResultFile
+from mnist_loop.bench.workloads import StepWorkload
+from mnist_loop.cli.bench import ISOLATED, PLUGINS, benchmarks_folder
 from mnist_loop.data import idx
 from mnist_loop.errors import UserError
 
@@ -34,19 +37,23 @@ def tiny_data(tmp_path_factory):
 
 
 @pytest.fixture
-def sweep(pytester, tiny_data, monkeypatch):
-    """Run the benchmarks in this process with short rounds; give the output and the stored results."""
+def short_rounds(monkeypatch):
+    """Let a benchmark take milliseconds."""
     monkeypatch.setattr(clock, "BLOCK_S", 0.002)
     monkeypatch.setattr(clock, "WARM_UP_S", 0.01)
     monkeypatch.setattr(clock, "ROUNDS_S", 0.02)
     monkeypatch.setitem(ruler.GEMM_SIZE, "cpu", 64)
     monkeypatch.setattr(ruler, "COPIED_BYTES", 4096)
 
-    def run(*options):
+
+@pytest.fixture
+def sweep(pytester, tiny_data, short_rounds):
+    """Run the benchmarks in this process with short rounds; give the output and the stored results."""
+
+    def run(*options, folder=None):
         result = pytester.runpytest_inprocess(
-            *(*ISOLATED, "--data", str(tiny_data), "--device", "cpu", "-m", "not slow"),
-            *("-k", "not test_epoch"),  # the engines' epochs, which would take minutes to compile
-            *(*options, str(benchmarks_folder())),
+            *(*ISOLATED, "--data", str(tiny_data), "--device", "cpu", "--threads", "1", "-m", "not slow"),
+            *(*options, str(folder or benchmarks_folder())),
             no_reraise_ctrlc=True,
         )
         files = sorted(pytester.path.glob(".benchmarks/*.json"))
@@ -55,17 +62,20 @@ def sweep(pytester, tiny_data, monkeypatch):
     return run
 
 
-def test_a_sweep_measures_prints_and_stores(sweep):
-    """Row by row each batch size's parts, with the time that is left; then the table; all of it in one file."""
-    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "32,8", "--threads", "1")
+def test_a_sweep_measures_prints_and_stores(sweep, pytester):
+    """Row by row each batch size's parts, with the remaining time; then the table; all of it in one file."""
+    result, (document,) = sweep(
+        *("--benchmark-only", "--batch-sizes", "32,8", "--benchmark-json", "theirs.json"),
+        *("--engines", "resident"),
+    )
     assert result.ret == 0
-    parts = ["input pipeline", "step", "end to end", "evaluation"]
+    parts = ["input pipeline", "step", "end to end", "evaluation", "resident epoch"]
     order = [
         (benchmark["extra_info"]["batch_size"], benchmark["extra_info"]["part"]) for benchmark in document["benchmarks"]
     ]
     assert order == [(size, part) for size in (8, 32) for part in parts]
-    lines = [line for line in result.outlines if re.match(r"\s+\d/8  cpu, batch ", line)]
-    assert len(lines) == 8
+    lines = [line for line in result.outlines if re.match(r"\s+\d+/10  cpu, batch ", line)]
+    assert len(lines) == 10
     assert all(re.search(r"images/s  about \d\d:\d\d left$", line) for line in lines[:-1])
     assert lines[-1].endswith("images/s  ")
     result.stdout.fnmatch_lines(
@@ -76,12 +86,15 @@ def test_a_sweep_measures_prints_and_stores(sweep):
     assert facts["data"] == "MNIST (modified)"
     assert facts["threads"] == 1
     assert {"identity", "software", "state", "devices", "planned"} <= facts.keys()
+    (file,) = pytester.path.glob(".benchmarks/*.json")
+    assert re.fullmatch(rf"{machine.label('cpu')}_cpu_torch-[\w.+-]+_\d{{8}}-\d{{6}}\.json", file.name)
+    values = set(re.findall(r'": "([^"]*)"', file.read_text()))
+    assert not {socket.gethostname(), getpass.getuser()} & values, "a result can be published"
+    _pytest_benchmark_reads_seconds_per_image(document, json.loads(Path("theirs.json").read_text()))
 
 
-def test_pytest_benchmark_reads_seconds_per_image(sweep):
+def _pytest_benchmark_reads_seconds_per_image(document, theirs):
     """Its statistics are per image, whatever the length of a block: OPS is images per second."""
-    _, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", "--benchmark-json", "theirs.json")
-    theirs = json.loads(Path("theirs.json").read_text())
     for benchmark, same in zip(document["benchmarks"], theirs["benchmarks"], strict=True):
         stats, info = benchmark["stats"], benchmark["extra_info"]
         assert stats["data"] == [entry["seconds"] / info["images"] for entry in info["rounds"]]
@@ -91,29 +104,9 @@ def test_pytest_benchmark_reads_seconds_per_image(sweep):
         assert same["stats"] == stats
 
 
-def test_the_file_is_named_for_machine_device_and_torch(sweep, pytester):
-    """From the name one can tell results apart."""
-    sweep("--benchmark-only", "--batch-sizes", "8")
-    (file,) = pytester.path.glob(".benchmarks/*.json")
-    from mnist_loop.bench import machine
-
-    assert re.fullmatch(rf"{machine.label('cpu')}_cpu_torch-[\w.+-]+_\d{{8}}-\d{{6}}\.json", file.name)
-
-
-def test_no_host_name_is_stored(sweep, pytester):
-    """A result can be published: it has no name of host or user in it."""
-    import getpass
-    import socket
-
-    sweep("--benchmark-only", "--batch-sizes", "8")
-    (file,) = pytester.path.glob(".benchmarks/*.json")
-    values = set(re.findall(r'": "([^"]*)"', file.read_text()))
-    assert not {socket.gethostname(), getpass.getuser()} & values
-
-
 def test_ctrl_c_keeps_what_was_measured(sweep, monkeypatch):
     """An interrupted sweep has stored what was finished, and says how much that is."""
-    measured, real = [], clock.measure
+    measured, real = [], clock.measure_workload
 
     def interrupted_at_the_third(workload, benchmark):
         real(workload, benchmark)
@@ -121,7 +114,7 @@ def test_ctrl_c_keeps_what_was_measured(sweep, monkeypatch):
         if len(measured) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(clock, "measure", interrupted_at_the_third)
+    monkeypatch.setattr(clock, "measure_workload", interrupted_at_the_third)
     result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == ["input pipeline", "step"]
@@ -130,21 +123,21 @@ def test_ctrl_c_keeps_what_was_measured(sweep, monkeypatch):
     result.stdout.fnmatch_lines(["incomplete: 2 of 4 benchmarks were measured", "stored in *"])
 
 
-def test_a_wrong_result_is_no_result(sweep, monkeypatch):
-    """A benchmark whose result is wrong fails, is not stored, and the others are."""
-    from mnist_loop.bench.workloads import Step
-
-    right = Step.work_on
-    monkeypatch.setattr(Step, "work_on", lambda self, batches: lambda: 1.01 * right(self, batches)())
-    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
+def test_a_wrong_result_is_no_result(sweep, pytester, monkeypatch):
+    """A benchmark whose result is wrong fails and is not stored; the others are, also one of another kind."""
+    right = StepWorkload.work_on
+    monkeypatch.setattr(StepWorkload, "work_on", lambda self, batches: lambda: 1.01 * right(self, batches)())
+    own = pytester.makepyfile(test_own="def test_own(benchmark):\n    benchmark(sum, range(100))")
+    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", str(own))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(passed=3, failed=1, deselected=12)
-    assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == [
-        "input pipeline",
-        "end to end",
-        "evaluation",
-    ]
-    result.stdout.fnmatch_lines(["*test_step*: failed*", "*WrongResult: step: the loss is*", "incomplete: 3 of 4*"])
+    outcomes = result.parseoutcomes()
+    assert (outcomes["passed"], outcomes["failed"]) == (4, 1)
+    names = [benchmark["name"].split("[")[0] for benchmark in document["benchmarks"]]
+    assert names == ["test_input_pipeline", "test_end_to_end", "test_evaluation", "test_own"]
+    assert document["mnist_loop"]["data"] == "MNIST (modified)"
+    result.stdout.fnmatch_lines(
+        ["*test_step*: failed*", "  5/5  test_own*", "*WrongResult: step: the loss is*", "incomplete: 3 of 5*"]
+    )
 
 
 def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
@@ -154,20 +147,33 @@ def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
         raise UserError("result.json: cannot be written (No space left on device)")
 
     monkeypatch.setattr(ResultFile, "write", full)
-    result, documents = sweep("--benchmark-only", "--batch-sizes", "8")
+    result, documents = sweep("--benchmark-only", "--batch-sizes", "8", folder=benchmarks_folder() / "test_step.py")
     assert documents == []
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*input pipeline*step*", "not stored: result.json: cannot be written (No space left*"])
 
 
-def test_a_benchmark_of_another_kind_is_stored_too(sweep, pytester):
-    """A file with a benchmark of one's own, without device and batch size, has its place in the sweep and no row."""
-    file = pytester.makepyfile(test_own="def test_own(benchmark):\n    benchmark(sum, range(100))")
-    result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8", str(file))
-    result.assert_outcomes(passed=5, deselected=12)
-    assert [benchmark["name"] for benchmark in document["benchmarks"]].count("test_own") == 1
-    assert document["mnist_loop"]["data"] == "MNIST (modified)"
-    result.stdout.fnmatch_lines(["  5/5  test_own*", "*input pipeline*step*", "stored in *"])
+@pytest.fixture
+def project(pytester):
+    """A checkout with a benchmark and a test that cannot be imported."""
+    pytester.makeini("[pytest]\ntestpaths = tests")
+    for folder, text in (("tests", "raise ImportError"), ("benchmarks", "def test_own(benchmark): benchmark(sum, [])")):
+        (pytester.mkdir(folder) / "test_it.py").write_text(text)
+
+    def run(*options):
+        return pytester.runpytest_inprocess(*PLUGINS, "-p", "no:cacheprovider", *options)
+
+    return run
+
+
+def test_no_test_is_imported_for_the_benchmarks(project):
+    """``pytest --benchmark-only`` collects the benchmarks alone; explicit paths are followed."""
+    timed = project("--benchmark-only", "--benchmark-max-time", "0.001")
+    timed.assert_outcomes(passed=1)
+    timed.stdout.fnmatch_lines(["engines are measured where they are asked for: --engines all*"])
+    project().assert_outcomes(errors=1)
+    project("--benchmark-only", "tests").assert_outcomes(errors=1)
+    project("--benchmark-only", "--collect-only", "-q", "benchmarks/test_it.py").stdout.fnmatch_lines(["1 test*"])
 
 
 def test_only_benchmarks_are_in_the_sweep(request):
@@ -177,10 +183,12 @@ def test_only_benchmarks_are_in_the_sweep(request):
 
 
 def test_a_plain_pytest_runs_each_benchmark_once(sweep):
-    """Without --benchmark-only nothing is timed and nothing stored, but every result is checked."""
+    """Without --benchmark-only nothing is timed and nothing stored, and no engine compiles."""
     result, documents = sweep("--batch-sizes", "8,64")
     assert result.ret == 0
-    result.assert_outcomes(passed=8, deselected=17)
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] == 8
+    assert not {"failed", "skipped", "errors"} & {*outcomes}
     assert documents == []
 
 

@@ -8,14 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_loop.bench import workloads
-from mnist_loop.bench.workloads import EndToEnd, Epoch, Evaluation, InputPipeline, Step, WrongResult, loss_tolerance
+from mnist_loop.bench.workloads import (
+    EndToEnd,
+    EpochWorkload,
+    EvaluationWorkload,
+    InputPipeline,
+    StepWorkload,
+    WrongResult,
+    loss_tolerance,
+)
 from mnist_loop.data import Data, normalisation
 from mnist_loop.engines import compiled, contract, handwritten, resident
 from mnist_loop.loop import train_one_epoch
 from tests.cases import seeds
 
 CPU = torch.device("cpu")
-KINDS = [InputPipeline, Step, EndToEnd, Evaluation]
+KINDS = [InputPipeline, StepWorkload, EndToEnd, EvaluationWorkload]
 
 
 class Images(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
@@ -49,7 +57,7 @@ def test_a_workload_returns_what_it_must(kind, size, batch_size, steps, seed):
     workload.check(workload.prepare(steps)(), workload.expected(steps))
 
 
-@pytest.mark.parametrize("kind", [Step, Evaluation])
+@pytest.mark.parametrize("kind", [StepWorkload, EvaluationWorkload])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_what_waits_in_memory_may_have_another_dtype(kind, dtype):
     """Images, model and tolerance are of the dtype that was asked for."""
@@ -80,7 +88,7 @@ def test_the_input_pipeline_must_bring_the_right_images():
             workload.check(wrong, expected)
 
 
-@pytest.mark.parametrize("kind", [Step, EndToEnd])
+@pytest.mark.parametrize("kind", [StepWorkload, EndToEnd])
 def test_a_training_that_skips_a_step_does_not_count(kind, monkeypatch):
     """A fast but wrong loop, here one that skips every fourth batch's step, is refused with both losses."""
 
@@ -99,7 +107,7 @@ def test_a_training_that_skips_a_step_does_not_count(kind, monkeypatch):
 
 def test_a_loss_that_is_not_a_number_does_not_count():
     """NaN compares with nothing, and must not slip through."""
-    workload = Step(small_data(), 8, CPU)
+    workload = StepWorkload(small_data(), 8, CPU)
     with pytest.raises(WrongResult, match="the loss is nan"):
         workload.check(float("nan"), 2.3)
 
@@ -120,7 +128,7 @@ def test_the_tolerance_is_that_of_the_arithmetic():
 def test_measuring_leaves_the_generators_alone():
     """Building the lesson's model draws from torch's generator, and puts it back."""
     before = torch.get_rng_state()
-    Step(small_data(), 8, CPU).prepare(1)()
+    StepWorkload(small_data(), 8, CPU).prepare(1)()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,7 +143,7 @@ def test_a_block_is_no_longer_than_an_epoch(kind):
 
 
 @pytest.mark.parametrize("engine", ["resident", "handwritten", "native"])
-@pytest.mark.parametrize("kind", [*KINDS, Epoch])
+@pytest.mark.parametrize("kind", [*KINDS, EpochWorkload])
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 50), steps=st.integers(1, 5), seed=seeds)
 def test_an_engine_returns_what_the_lesson_must(kind, engine, size, batch_size, steps, seed):
     """And a second block starts from the same state as the first, though the model is the same one."""
@@ -149,7 +157,7 @@ def test_an_engine_returns_what_the_lesson_must(kind, engine, size, batch_size, 
 def test_an_epoch_has_no_other_images_than_its_batches():
     """So that its order is that of a data set with as many images; and its name says whose it is."""
     data, seen = small_data(), []
-    workload = Epoch(data, 8, CPU, engine="resident")
+    workload = EpochWorkload(data, 8, CPU, engine="resident")
     with pytest.MonkeyPatch.context() as patch:
         make = resident.make_loaders
         patch.setattr(resident, "make_loaders", lambda given, *a, **k: seen.append(given) or make(given, *a, **k))
@@ -163,10 +171,10 @@ def test_an_epoch_has_no_other_images_than_its_batches():
 
 def test_blocks_of_any_length_need_one_function():
     """An engine that makes several steps at once gets one step more than a multiple of them, if there are so many."""
-    few = Epoch(small_data(48), 1, CPU, engine="compiled")
+    few = EpochWorkload(small_data(48), 1, CPU, engine="compiled")
     assert few.at_once == compiled.AT_ONCE == 8
     assert [few.block(steps) for steps in (1, 2, 9, 10, 40, 48)] == [1, 9, 9, 17, 41, 48]
-    assert [Epoch(small_data(48), 1, CPU, engine="resident").block(steps) for steps in (1, 2, 9)] == [1, 2, 9]
+    assert [EpochWorkload(small_data(48), 1, CPU, engine="resident").block(steps) for steps in (1, 2, 9)] == [1, 2, 9]
     for steps in (9, 17, 41):
         assert compiled._best_steps(steps - compiled.LEAD) == 8
     assert contract.load("handwritten") is handwritten

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from mnist_loop.bench.workloads import Step
+from mnist_loop.bench.workloads import StepWorkload
 from mnist_loop.compare import crew as crew_module
 from mnist_loop.compare.arms import PACKAGE, parse_arm
 from mnist_loop.compare.comparison import LEAD_IN
@@ -93,7 +93,7 @@ def test_without_fork_each_arm_has_a_process_of_its_own(monkeypatch):
 
 def test_a_training_in_turns_computes_what_the_loop_computes(workers, digits):
     """Bitwise the loss of the reference loop on the same batches, in every worker, at each training."""
-    workload = Step(digits, 16, torch.device("cpu"))
+    workload = StepWorkload(digits, 16, torch.device("cpu"))
     expected = workload.prepare(LEAD_IN + 2 * STEPS)()
     assert [train(worker)[-1]["found"] for worker in workers for _ in range(2)] == [expected] * 4
     steps = LEAD_IN + 2 * STEPS
@@ -106,12 +106,12 @@ def test_a_training_that_ends_early_has_computed_what_it_did(workers, digits):
     """Only the batches that it was its turn for."""
     assert workers[0].ask("begin", lead_in=1, steps=STEPS, most=1000) == {"ready": True}
     workers[0].ask("go")
-    assert workers[0].ask("end")["found"] == Step(digits, 16, torch.device("cpu")).prepare(1 + STEPS)()
+    assert workers[0].ask("end")["found"] == StepWorkload(digits, 16, torch.device("cpu")).prepare(1 + STEPS)()
 
 
 def test_each_arm_trains_while_the_other_waits(workers, digits):
     """Block by block, in any order: what one does changes nothing of what the other computes."""
-    expected = Step(digits, 16, torch.device("cpu")).prepare(LEAD_IN + 2 * STEPS)()
+    expected = StepWorkload(digits, 16, torch.device("cpu")).prepare(LEAD_IN + 2 * STEPS)()
     for worker in workers:
         worker.ask("begin", lead_in=LEAD_IN, steps=STEPS, most=LEAD_IN + 2 * STEPS)
     for index in (0, 1, 1, 0):
@@ -262,7 +262,7 @@ def test_a_checkout_brings_its_own_loop(tmp_path):
         checkout.start()
         checkout.generation(16, [0])
         losses = checkout.workers[0].ask("losses")["losses"]
-        reference = [Step(load_data("digits"), 16, torch.device("cpu")).prepare(count)() for count in (1, 2)]
+        reference = [StepWorkload(load_data("digits"), 16, torch.device("cpu")).prepare(count)() for count in (1, 2)]
     finally:
         checkout.close()
     assert losses[0] == reference[0]

@@ -136,7 +136,7 @@ def test_own_tests_run_beside_the_laws(project, verdicts):
         (["-k", "loss-sum and not mnist_loop"], set()),
         (["-k", "step-missing or loss-sum", "--deselect", f"{ROOT}::loss-sum"], {"step-missing"}),
         (["-k", "step-missing", "--import-mode=importlib", "-W", "error"], {"step-missing"}),
-        (["-k", "step-missing", "-p", "mnist_loop.bench.plugin", "--strict-markers"], {"step-missing"}),
+        (["-k", "step-missing", "-p", "mnist_loop.bench.suite", "--strict-markers"], {"step-missing"}),
     ],
 )
 def test_laws_are_chosen_as_tests_are(project, verdicts, arguments, ran):

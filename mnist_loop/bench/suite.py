@@ -1,6 +1,6 @@
-"""The pytest plugin of the benchmark suite: options, fixtures, and the sweep with its progress and results.
+"""The pytest plugin of the benchmark suite: options, fixtures, and the choice of what is measured.
 
-It extends pytest-benchmark through its hooks. The project's conftest.py loads it, and so does ``mnist-loop bench``.
+The project's conftest.py loads it, and so does ``mnist-loop bench``. It extends pytest-benchmark through its hooks.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mnist_loop.bench.sweep import Sweep
-from mnist_loop.engines import CUDA_ONLY, IN_ONE_PROCESS
+from mnist_loop.engines import CUDA_ONLY
 from mnist_loop.engines.options import engines
 from mnist_loop.errors import UserError
 from mnist_loop.support.options import batch_sizes, positive_int
@@ -20,11 +19,14 @@ from mnist_loop.support.options import batch_sizes, positive_int
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    from mnist_loop.bench.workloads import Workload
+    from mnist_loop.bench.workloads import TimedWorkload
     from mnist_loop.data import Data
 
 BATCH_SIZES = [16, 64, 256, 1024, 4096]
 ASKS_FOR_TIMING = ("only", "enable", "save", "autosave", "json", "compare")  # options --benchmark-...
+FOLDER = "benchmarks"
+SWEEP = "mnist_loop-sweep"  # the plugin that a timed run registers
+OTHER_ENGINES = "engines are measured where they are asked for: --engines all, or --engines native,compiled"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--batch-sizes", type=batch_sizes, default=BATCH_SIZES, metavar="LIST", help="default 16,64,256,1024,4096")
     add(
-        "--engines", type=engines, default=list(IN_ONE_PROCESS), metavar="LIST", help="default: all that the device has"
+        "--engines",
+        type=engines,
+        default=[],
+        metavar="LIST",
+        help="measure epochs of these engines too, e.g. native,compiled, or all (default: none)",
     )
     add(
         "--threads",
@@ -51,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark reads these options in its own
 def pytest_configure(config: pytest.Config) -> None:
-    """Time the benchmarks where that was asked for; in a plain ``pytest`` run each once, untimed."""
+    """Time the benchmarks where that was asked for; run each once, untimed, in a plain ``pytest`` run."""
     config.addinivalue_line("markers", "slow: takes more than ten seconds; run with -m slow")
     option = config.option
     if not any(getattr(option, f"benchmark_{name}", None) for name in ASKS_FOR_TIMING):
@@ -59,11 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     option.benchmark_disable_gc = True
     option.benchmark_quiet = True  # its table is in seconds a block; the sweep's is in images a second
-    config.pluginmanager.register(Sweep(config), "mnist_loop-sweep")
+    if option.benchmark_only and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        config.args = [FOLDER]  # no test is even imported
+    from mnist_loop.bench.sweep_hooks import SweepHooks  # imports torch
+
+    config.pluginmanager.register(SweepHooks(config), SWEEP)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a benchmark each device, and each batch size if it asks for one."""
+    """Give a benchmark each device, and each batch size and engine if it asks for one."""
     if "benchmark" not in metafunc.fixturenames:
         return
     devices = metafunc.config.getoption("device") or _devices_here()
@@ -77,9 +87,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("batch_size", metafunc.config.getoption("batch_sizes"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the benchmark of engines out where no engine was asked for."""
+    if not config.getoption("engines"):
+        left_out = [item for item in items if {"benchmark", "engine"} <= {*getattr(item, "fixturenames", ())}]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str:
+    """Say how engines are asked for, in a timed run without any."""
+    return OTHER_ENGINES if config.pluginmanager.has_plugin(SWEEP) and not config.getoption("engines") else ""
+
+
 @pytest.fixture(scope="session")
 def data(request: pytest.FixtureRequest) -> Data:
-    """The data that the benchmarks use: MNIST if it is there or, when timing, can be downloaded; else Digits."""
+    """The data of the benchmarks: MNIST if it is there or, when timing, can be downloaded; else Digits."""
     from mnist_loop.data import load_data
 
     config = request.config
@@ -87,7 +110,7 @@ def data(request: pytest.FixtureRequest) -> Data:
         found = load_data(config.getoption("data"), download=not config.option.benchmark_disable)
     except UserError as error:
         pytest.exit(f"mnist_loop: {error}", returncode=2)
-    sweep = config.pluginmanager.get_plugin("mnist_loop-sweep")
+    sweep = config.pluginmanager.get_plugin(SWEEP)
     if sweep is not None:
         sweep.line(found.note)
     return found
@@ -118,9 +141,9 @@ def measure(
     from mnist_loop.bench import clock
     from mnist_loop.engines.contract import Unsuitable
 
-    def measure(kind: type[Workload], batch_size: int, device: str, engine: str = "reference") -> None:
+    def measure(kind: type[TimedWorkload], batch_size: int, device: str, engine: str = "reference") -> None:
         try:
-            clock.measure(kind(data, batch_size, torch.device(device), engine=engine), benchmark)
+            clock.measure_workload(kind(data, batch_size, torch.device(device), engine=engine), benchmark)
         except Unsuitable as error:
             pytest.skip(str(error))
 
