@@ -3,6 +3,7 @@
 import pytest
 
 from mnist_loop.cli import bench, main
+from mnist_loop.engines import IN_ONE_PROCESS
 
 
 @pytest.fixture
@@ -23,31 +24,21 @@ def test_options_reach_pytest(handed_over):
     """Each option is pytest's of the same name; the benchmark files are found; what was not given is not handed on."""
     calls, _ = handed_over
     assert main(["bench"]) == 0
-    assert (
-        main(
-            [
-                "bench",
-                "--batch-sizes",
-                "64,16",
-                "--device",
-                "cpu",
-                "--data",
-                "digits",
-                "--threads",
-                "1",
-                "--engines",
-                "resident",
-            ]
-        )
-        == 0
-    )
+    options = "--batch-sizes 64,16 --device cpu --data digits --threads 1 --engines all"
+    assert main(["bench", *options.split()]) == 0
     for arguments in calls:
         assert "--benchmark-only" in arguments
         assert arguments[-1].endswith("benchmarks")
         assert arguments[arguments.index("-m") + 1] == "not slow"
     assert not {"--batch-sizes", "--device", "--data", "--threads", "--engines"} & set(calls[0])
     text = " ".join(calls[1])
-    for option in ("--batch-sizes 16,64", "--device cpu", "--data digits", "--threads 1", "--engines resident"):
+    for option in (
+        "--batch-sizes 16,64",
+        "--device cpu",
+        "--data digits",
+        "--threads 1",
+        "--engines " + ",".join(IN_ONE_PROCESS),
+    ):
         assert option in text
 
 
