@@ -29,7 +29,7 @@ COMPILATION_S = {"compiled epoch": 25.0, "native epoch": 1.0}  # a batch size, o
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchmarkCell:
     """A benchmark of a sweep: one part, or the epoch of an engine, at one batch size on one device."""
 
     part: str
@@ -55,7 +55,7 @@ class Cost:
     step_s: float | None = None
 
 
-Costs = Mapping[Cell, Cost]
+Costs = Mapping[BenchmarkCell, Cost]
 
 
 class Forecast:
@@ -66,10 +66,10 @@ class Forecast:
         stored: costs of an earlier sweep on this machine.
     """
 
-    def __init__(self, cells: Sequence[Cell], stored: Costs | None = None) -> None:
+    def __init__(self, cells: Sequence[BenchmarkCell], stored: Costs | None = None) -> None:
         self.waiting = list(cells)
         self.stored = stored or {}
-        self.found: dict[Cell, Cost] = {}
+        self.found: dict[BenchmarkCell, Cost] = {}
 
     def add(self, cost: Cost) -> None:
         """Note what the first of the waiting benchmarks took."""
@@ -79,17 +79,19 @@ class Forecast:
         """Return the seconds that the waiting benchmarks will take."""
         return sum(map(self.estimate, self.waiting))
 
-    def estimate(self, cell: Cell) -> float:
+    def estimate(self, cell: BenchmarkCell) -> float:
         """Return the seconds that a benchmark will take."""
         if cell.part == TIME_TO_ACCURACY:
-            return STEPS_TO_ACCURACY * self._step_s(Cell(END_TO_END, cell.device, LESSON_BATCH_SIZE), LESSON_BATCH_SIZE)
+            return STEPS_TO_ACCURACY * self._step_s(
+                BenchmarkCell(END_TO_END, cell.device, LESSON_BATCH_SIZE), LESSON_BATCH_SIZE
+            )
         if cell.batch_size is None:
             known = [cost.beside_s for other, cost in self.found.items() if other.batch_size is None]
             return mean(known or [BESIDE_S])
         block_s = max(BLOCK_S, self._step_s(cell, cell.batch_size))
         return rounds_for(block_s) * block_s + self._beside_s(cell, block_s)
 
-    def _step_s(self, cell: Cell, batch_size: int) -> float:
+    def _step_s(self, cell: BenchmarkCell, batch_size: int) -> float:
         for costs in (self.found, self.stored):
             same = {one: cost for one, cost in costs.items() if one.series == cell.series}
             known = [(one.batch_size or 1, _step(cost)) for one, cost in same.items()]
@@ -103,7 +105,7 @@ class Forecast:
                 return self._extrapolated(cell, known[-2:])
         return batch_size * (self._image_s(cell.device) or IMAGE_S) if cell.part in BY_THE_IMAGE else 0.0
 
-    def _beside_s(self, cell: Cell, block_s: float) -> float:
+    def _beside_s(self, cell: BenchmarkCell, block_s: float) -> float:
         series = [other for other in self.found if other.series == cell.series]
         if cell in self.stored:
             both = [other for other in series if other in self.stored]
@@ -116,7 +118,7 @@ class Forecast:
             preparation_s = BESIDE_S + COMPILATION_S.get(cell.part, 0.0)
         return preparation_s + BLOCKS_BESIDE * (block_s - BLOCK_S)
 
-    def _extrapolated(self, cell: Cell, known: Sequence[tuple[int, float]]) -> float:
+    def _extrapolated(self, cell: BenchmarkCell, known: Sequence[tuple[int, float]]) -> float:
         """Return the seconds of a step, from those at the last batch size or two; they grow at most in proportion."""
         assert cell.batch_size is not None, "it has steps"
         *before, (last, step_s) = known
@@ -160,9 +162,9 @@ def cost_of(info: Mapping[str, Any], seconds: float | None = None) -> Cost:
     return Cost(max(0.0, seconds - in_rounds_s), in_rounds_s / len(rounds) / info["steps"])
 
 
-def stored_costs(folder: Path, machine: str, torch: str) -> dict[Cell, Cost]:
+def stored_costs(folder: Path, machine: str, torch: str) -> dict[BenchmarkCell, Cost]:
     """Return the costs in the sweeps in ``folder`` of the machine with this hash and this torch, the newest ones."""
-    costs: dict[Cell, Cost] = {}
+    costs: dict[BenchmarkCell, Cost] = {}
     for path in sorted(folder.glob(f"*_torch-{torch}_*.json"), key=lambda path: path.stat().st_mtime):
         try:
             document = json.loads(path.read_bytes())
@@ -174,8 +176,8 @@ def stored_costs(folder: Path, machine: str, torch: str) -> dict[Cell, Cost]:
     return costs
 
 
-def _costs(benchmarks: Iterable[Any]) -> Iterable[tuple[Cell, Cost]]:
+def _costs(benchmarks: Iterable[Any]) -> Iterable[tuple[BenchmarkCell, Cost]]:
     for benchmark in benchmarks:
         info = benchmark["extra_info"]
         if "steps" in info:
-            yield Cell(info["part"], info["device"], info["batch_size"]), cost_of(info)
+            yield BenchmarkCell(info["part"], info["device"], info["batch_size"]), cost_of(info)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mnist_loop.bench import machine
-from mnist_loop.bench.forecast import Cell, Forecast, cost_of, stored_costs
+from mnist_loop.bench.forecast import BenchmarkCell, Forecast, cost_of, stored_costs
 from mnist_loop.bench.result_file import ResultFile, per_image
 from mnist_loop.bench.ruler import measure_ruler
 from mnist_loop.bench.workloads import KINDS
@@ -181,12 +181,12 @@ def _place(item: pytest.Item) -> tuple[bool, str, float, int, str]:
     )
 
 
-def _cell(item: pytest.Item) -> Cell:
+def _cell(item: pytest.Item) -> BenchmarkCell:
     """Return the cell of an item; its part is the name of the test, after that of the engine if it has one."""
     parameters = _parameters(item)
     name = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
     part = f"{parameters['engine']} {name}" if "engine" in parameters else name
-    return Cell(part, parameters.get("device", ""), parameters.get("batch_size"))
+    return BenchmarkCell(part, parameters.get("device", ""), parameters.get("batch_size"))
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnist_loop.bench.clock import WARM_UP_S, rounds_for
-from mnist_loop.bench.forecast import BESIDE_S, TIME_TO_ACCURACY, Cell, Cost, Forecast, cost_of, stored_costs
+from mnist_loop.bench.forecast import BESIDE_S, TIME_TO_ACCURACY, BenchmarkCell, Cost, Forecast, cost_of, stored_costs
 
 PARTS = ("input pipeline", "step", "end to end", "evaluation")
 ENGINES = ("compiled", "handwritten", "native", "reference", "resident")
@@ -52,7 +52,7 @@ class Machine:
 def plan(engines=()):
     """Return the cells in the order of a sweep."""
     parts = (*PARTS, *(f"{engine} epoch" for engine in engines))
-    return [Cell(part, "cpu", size) for size in BATCH_SIZES for part in parts]
+    return [BenchmarkCell(part, "cpu", size) for size in BATCH_SIZES for part in parts]
 
 
 def worst(cells, costs, in_rounds_s, stored=None):
@@ -89,7 +89,7 @@ ENGINE_MACHINES = {
 
 
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.parametrize("last", [(), (Cell(TIME_TO_ACCURACY, "cpu"),)])
+@pytest.mark.parametrize("last", [(), (BenchmarkCell(TIME_TO_ACCURACY, "cpu"),)])
 def test_the_remaining_time_is_honest(name, last):
     """On any machine, from nothing but what was measured so far."""
     low, high = sweep_on(MACHINES[name], [*plan(), *last])
@@ -117,7 +117,7 @@ def test_a_stored_sweep_helps_and_does_not_mislead(now):
 def recorded(file):
     """Return the cells of a stored sweep in their order, their costs, and the seconds of rounds of today's plan."""
     infos = [benchmark["extra_info"] for benchmark in json.loads(file.read_bytes())["benchmarks"]]
-    cells = [Cell(info["part"], info["device"], info["batch_size"]) for info in infos]
+    cells = [BenchmarkCell(info["part"], info["device"], info["batch_size"]) for info in infos]
     costs = [cost_of(info) for info in infos]
     blocks_s = [max(0.05, cost.step_s) for cost in costs]
     return cells, costs, [rounds_for(block_s) * block_s for block_s in blocks_s]
