@@ -522,16 +522,20 @@ def test_what_runs_nothing_does_not_wait_for_torch(options):
     assert ran.stdout
 
 
+def hanging(pid):
+    """Return the processes of a verification, once one of them has written that it hangs, where it works."""
+    children = psutil.Process(pid).children(recursive=True)
+    return children if any(Path(child.cwd(), "hanging").exists() for child in children) else []
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 def test_ctrl_c_ends_a_run_and_its_child(folder):
     """Exit code 130, one word, no traceback, and the process in which the loop hung is gone."""
     command = [sys.executable, "-m", "mnist_loop", "verify", "my_train.py:hangs", "--timeout", "600"]
     with running(command) as process:
-        while not (folder / "hanging").exists():
+        while not (children := hanging(process.pid)):
             assert process.poll() is None
             time.sleep(0.05)
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert children
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
