@@ -11,28 +11,21 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mnist_loop.bench import clock, machine, ruler
 from mnist_loop.bench.result_file import ResultFile
 from mnist_loop.bench.workloads import StepWorkload
 from mnist_loop.cli.bench import ISOLATED, PLUGINS, benchmarks_folder
-from mnist_loop.data import idx
 from mnist_loop.errors import UserError
+from tests import small_mnist
 
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
-    """A folder in MNIST's place with random images: enough for the benchmarks to run on."""
+    """A folder with a small MNIST: enough for the benchmarks to run on."""
     root = tmp_path_factory.mktemp("tiny")
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.RandomState(0)
-    for split, size in (("train", 96), ("test", 16)):
-        images_file, labels_file = idx.file_names(split)
-        (raw / images_file).write_bytes(idx.encode(random.randint(0, 256, (size, 28, 28)).astype(np.uint8)))
-        (raw / labels_file).write_bytes(idx.encode(random.randint(0, 10, size).astype(np.uint8)))
+    small_mnist.write(root / "MNIST" / "raw", small_mnist.contents())
     return root
 
 
