@@ -1,21 +1,29 @@
 """The scratch folder: after `verify`, the user's files are what they were, however the loop writes and ends."""
 
-import fcntl
+import ctypes
+import multiprocessing
 import os
+import posix
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import configuration
 
 import mnist_loop.verification.verify as verifying
 from mnist_loop.cli import main
+from mnist_loop.errors import UserError
+from mnist_loop.verification.binding.resolve import import_file
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.sandbox import landlock, scratch
 from mnist_loop.verification.sandbox.isolation import Ended, Sandbox
 from mnist_loop.verification.verify import verify
-from tests.verification.ways_to_write import ALWAYS_REFUSED, TOLD, WAYS, lay_out, state
+from tests.verification.ways_to_write import OPEN, TOLD, UNTOLD, WAYS, lay_out, native, state
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 LONG_S = 100
@@ -23,12 +31,11 @@ QUICK = Options(fixed_cases=1, random_cases=0)
 LOOP = """
 import json
 import os
-import posix
 from pathlib import Path
 
 import torch
 
-from tests.verification.ways_to_write import WAYS
+from tests.verification.ways_to_write import TOLD, UNTOLD
 
 OWN = Path(__file__).parent
 assert json.loads(open("config.json").read()) == {"lr": 0.1}
@@ -47,16 +54,12 @@ def write(phase):
     for path in (Path("../x"), Path("../beside.txt")):
         path.write_text(phase)
         assert path.read_text() == phase
-    for way in WAYS.values():
-        way(f"{phase}/{way_name(way)}")
+    for way, do in (TOLD | UNTOLD).items():
+        do(f"{phase}/{way}")
     Path("data/words.txt").write_text(phase)
     os.chdir(OWN)
     Path("chdir.txt").write_text(phase)
     assert not (OWN / "chdir.txt").exists()
-
-
-def way_name(way):
-    return next(name for name in WAYS if WAYS[name] is way)
 
 
 write("import")
@@ -77,11 +80,58 @@ def train(model, train_loader, loss_fn, optimizer):
 """
 
 
+REFUSED = """
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+
+
+def train(model, train_loader, loss_fn, optimizer):
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(images), labels).backward()
+        optimizer.step()
+
+
+def writes(model, train_loader, loss_fn, optimizer):
+    (HERE / "notes.txt").write_text("no")
+
+
+def saves(model, train_loader, loss_fn, optimizer):
+    train(model, train_loader, loss_fn, optimizer)
+    torch.save(model.state_dict(), HERE / "weights.pt")
+
+
+def gives_up(model, train_loader, loss_fn, optimizer):
+    try:
+        (HERE / "runs").mkdir()
+    except OSError:
+        sys.exit("no place for runs")
+
+
+def wraps(model, train_loader, loss_fn, optimizer):
+    try:
+        os.makedirs(HERE / "runs" / "today")
+    except PermissionError as error:
+        raise RuntimeError("no place for runs") from error
+
+
+def goes_on(model, train_loader, loss_fn, optimizer):
+    try:
+        saves(model, train_loader, loss_fn, optimizer)
+    except PermissionError:
+        pass
+"""
+
+
 @pytest.fixture
 def outer(tmp_path, monkeypatch):
-    """A folder with a project in it, which is the working folder. Large files are those over 100 bytes."""
-    import torch
-
+    """A folder with a project in it, which is the working folder. Large files are those of over 100 bytes."""
     project = tmp_path / "outer" / "project"
     (project / "data" / "deep").mkdir(parents=True)
     (project / "config.json").write_text('{"lr": 0.1}')
@@ -89,39 +139,55 @@ def outer(tmp_path, monkeypatch):
     (project / "data" / "deep" / "leaf.txt").write_text("leaf")
     (project.parent / "beside.txt").write_text("beside")
     torch.save({"w": torch.zeros(1000)}, project / "weights.pt")
+    (project / "my_train.py").write_text(LOOP)
+    (project / "refused.py").write_text(REFUSED)
     for phase in ("import", "run"):
         lay_out(project / phase)
     monkeypatch.setattr(scratch, "SMALL_FILE", 100)
-    monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.chdir(project)
     return project.parent
 
 
-@pytest.fixture(autouse=True)
-def no_scratch_left(tmp_path, monkeypatch):
-    """No scratch folder outlives a test."""
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Where scratch folders are made."""
     place = tmp_path / "temporary"
     place.mkdir()
-    monkeypatch.setattr(scratch.tempfile, "tempdir", str(place))
-    yield place
-    assert list(place.glob(f"{scratch.PREFIX}*")) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
 
 
-def in_scratch(function, **options):
+@pytest.fixture(autouse=True)
+def no_scratch_left(place):
+    """No scratch folder outlives a test."""
+    yield
+    assert left_in(place) == []
+
+
+def left_in(place):
+    """Return the scratch folders that there are."""
+    return list(place.glob(f"{scratch.PREFIX}*"))
+
+
+def in_scratch(function):
     """Run a function in a sandbox; return its result."""
-    with Sandbox(lambda: lambda _: function(), timeout=LONG_S, start_method="fork", **options) as worker:
-        return worker.ask(None)
+    with Sandbox(lambda: lambda _: function(), timeout=LONG_S, start_method="fork") as sandbox:
+        return sandbox.ask(None)
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_verify_changes_nothing(outer, start_method, monkeypatch):
     """A loop writes in each way by relative paths, at its import and while it runs; it works, and no file changes."""
     monkeypatch.setattr(verifying, "start_method", lambda _: start_method)
-    if start_method == "spawn":  # the limit is not patched there, but it is this process that makes the folder
-        monkeypatch.setattr(verifying, "can_isolate", lambda *_: None)
-    Path("my_train.py").write_text(LOOP)
+    kept = configuration.storage_directory(intent_to_write=False).path
     before = state(outer)
-    verdict = verify("my_train.py:train", options=QUICK)
+    configuration.set_hypothesis_home_dir(Path.cwd() / ".hypothesis")
+    try:
+        verdict = verify("my_train.py:train", options=Options(fixed_cases=1, random_cases=1))
+        assert configuration.storage_directory(intent_to_write=False).path == Path.cwd() / ".hypothesis"
+    finally:
+        configuration.set_hypothesis_home_dir(kept)
     assert not verdict.failed
     assert verdict.held
     assert state(outer) == before
@@ -129,90 +195,190 @@ def test_verify_changes_nothing(outer, start_method, monkeypatch):
 
 def test_each_way_writes(tmp_path):
     """Without protection each way changes a file, so that the tests here can fail."""
-    for way, write in (WAYS | ALWAYS_REFUSED).items():
+    for way, write in WAYS.items():
         lay_out(tmp_path / way)
         before = state(tmp_path / way)
         write(str(tmp_path / way / way))
         assert state(tmp_path / way) != before, way
 
 
-def test_absolute_paths_are_refused(outer):
-    """And by name, also after another chdir than that of `os`; the folder is as it was."""
+@pytest.mark.parametrize("kernel", [True, False], ids=["with Landlock", "without"])
+def test_absolute_paths_are_refused(outer, kernel, monkeypatch):
+    """And relative ones after a chdir that Python does not tell of. No file changes."""
+    if not kernel:
+        monkeypatch.setattr(landlock, "restrict", lambda _: False)
     folder = Path.cwd() / "run"
 
     def attempts():
-        import posix
-
+        ways = WAYS if landlock._active else TOLD | OPEN
         posix.chdir(folder)
-        refused = {}
-        for base in ("", f"{folder}/", f"{folder}/../run/"):
-            for way, write in (WAYS | ALWAYS_REFUSED).items():
-                try:
-                    write(base + way)
-                except Exception as error:  # noqa: BLE001  # C++ and other programs have their own
-                    refused[base, way] = type(error).__name__, scratch.refusal(error) is not None
-        return refused
+        bases = ("", f"{folder}/", f"{folder}/../run/")
+        return [(base, way, *attempt(write, base + way)) for base in bases for way, write in ways.items()]
+
+    def attempt(write, path):
+        try:
+            write(path)
+        except Exception as error:  # noqa: BLE001  # C++ and other programs have their own
+            return type(error).__name__, scratch.refusal(error) is not None
+        return "nothing raised", False
 
     before = state(outer)
-    refused = in_scratch(attempts)
-    for base in ("", f"{folder}/", f"{folder}/../run/"):
-        for way in TOLD | ALWAYS_REFUSED:
-            assert refused[base, way] == ("WriteRefused", True), (base, way)
-    if landlocked():
-        assert {way for _, way in refused} == set(WAYS | ALWAYS_REFUSED)
-        assert state(outer) == before
+    tried = in_scratch(attempts)
+    assert state(outer) == before
+    assert len(tried) >= 3 * len(TOLD)
+    for base, way, error, is_refusal in tried:
+        assert error != "nothing raised", (base, way)
+        assert error == "WriteRefused" or way in UNTOLD, (base, way, error)
+        assert is_refusal or way == "os.mkfifo", (base, way, error)  # the word of the kernel to Python is an OSError
 
 
-def landlocked():
-    """Return whether the kernel refuses what Python does not tell of. It is tried in a process of its own."""
-    return in_scratch(lambda: landlock._active)
+def test_links_are_not_written_through_by_cpp(outer):
+    """A large file is a link until Python opens it: the kernel refuses that another writes to it."""
+    before = state(outer)
+
+    def attempt():
+        if not landlock._active:
+            pytest.skip("needs Landlock")
+        with pytest.raises(RuntimeError, match="ermission denied"):
+            native("run/C++/file.bin")
+        Path("run/C++/file.bin").open("ab").close()
+        native("run/C++/file.bin")
+
+    in_scratch(attempt)
+    assert state(outer) == before
 
 
-def test_a_refused_write_is_one_sentence(outer, capsys):
-    """Not a bug of the loop: exit code 2, with the line that writes, the file, and what to do."""
-    Path("my_train.py").write_text(
-        f"def train(model, train_loader, loss_fn, optimizer):\n    open({str(outer / 'beside.txt')!r}, 'w').close()\n"
+@pytest.mark.parametrize("name", ["writes", "saves", "gives_up", "wraps"])
+def test_a_refused_write_is_misuse_and_no_bug(outer, name, capsys):
+    """One sentence names the line and the path; exit code 2."""
+    before = state(outer)
+    assert main(["verify", f"refused.py:{name}", "--cases", "0"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("mnist-loop: refused.py:")
+    assert f" changes {Path.cwd()}/" in told
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
+    assert state(outer) == before
+
+
+def test_a_refused_write_at_import_is_told_so(outer):
+    """And so is one in a library, whose lines are not the author's."""
+    Path("at_import.py").write_text(f"from pathlib import Path\nPath({str(outer)!r}, 'x').touch()\n{REFUSED}")
+    with pytest.raises(UserError, match=rf"^at_import.py:2 changes {outer}/x: verify lets a loop write by relative"):
+        verify("at_import.py:train", options=QUICK)
+
+
+def test_a_loop_that_copes_with_a_refusal_is_judged(outer):
+    """It goes on without its file."""
+    verdict = verify("refused.py:goes_on", options=QUICK)
+    assert verdict.held
+    assert not verdict.failed
+
+
+def test_temporary_folders_and_devices_may_be_written(outer):
+    """tempfile, the null device, and the memory that processes share, of the project in a temporary folder too."""
+
+    def use():
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("x")
+        Path(os.devnull).write_text("x")
+        multiprocessing.get_context("spawn").Lock()
+        torch.ones(2).share_memory_()
+
+    in_scratch(use)
+
+
+def remove_all():
+    shutil.rmtree(os.getcwd())  # noqa: PTH109
+
+
+def lock_up():
+    os.mkdir("locked", 0o700)  # noqa: PTH102
+    os.symlink(original_file(), "locked/link")  # noqa: PTH211
+    os.chmod("locked", 0)  # noqa: PTH101
+
+
+def original_file():
+    return scratch.original(Path.cwd()) / "config.json"
+
+
+ENDS = {
+    "hang": lambda: time.sleep(LONG_S),
+    "exit": lambda: os._exit(3),
+    "crash": lambda: ctypes.string_at(0),
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SystemExit": lambda: sys.exit(1),
+    "Ctrl-C": lambda: os.kill(os.getppid(), signal.SIGINT) or time.sleep(LONG_S),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_scratch_folder_ends_with_the_child(outer, end, place):
+    """Whatever ends it, and whatever it did in the folder. The user's files stay."""
+    before = state(outer)
+
+    def run():
+        lock_up()
+        ENDS[end]()
+
+    timeout = 0.5 if end == "hang" else LONG_S
+    with Sandbox(lambda: lambda _: run(), timeout=timeout, start_method="fork") as sandbox:
+        with pytest.raises(KeyboardInterrupt if end == "Ctrl-C" else Ended):
+            sandbox.ask(None)
+        assert left_in(place) == []
+    assert state(outer) == before
+
+
+def test_a_loop_may_remove_its_working_folder(outer):
+    """Of the user's folder, nothing goes."""
+    before = state(outer)
+    in_scratch(remove_all)
+    assert state(outer) == before
+
+
+def test_what_a_killed_verifier_left_is_removed_at_the_next_start(place):
+    """But for what is in use, or so new that it may be."""
+
+    def die():
+        inner = Sandbox(lambda: os.getpid, timeout=LONG_S, start_method="fork")
+        inner._start()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with Sandbox(lambda: lambda _: die(), timeout=LONG_S, start_method="fork") as outside, pytest.raises(Ended):
+        outside.ask(None)
+    (stale,) = left_in(place)
+    with Sandbox(lambda: lambda _: None, timeout=LONG_S, start_method="fork") as alive:
+        alive.ask(None)
+        used = next(folder for folder in left_in(place) if folder != stale)
+        assert stale.exists()
+        for folder in (stale, used):
+            os.utime(folder, (0, 0))
+        in_scratch(lambda: None)
+        assert left_in(place) == [used]
+
+
+def test_an_import_leaves_no_compiled_form(outer):
+    """In this process too; where compiled forms go is as before."""
+    assert import_file(Path("refused.py")).train
+    assert not list(outer.rglob("__pycache__"))
+    assert sys.dont_write_bytecode is False
+
+
+def test_pytest_changes_nothing_either(outer, pytester, monkeypatch):
+    """With --loop, the loop is bound and verified in a scratch folder."""
+    monkeypatch.chdir(outer / "project")
+    before = state(outer)
+    result = pytester.runpytest_inprocess(
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:benchmark",
+        "--rootdir",
+        ".",
+        "--loop",
+        "my_train.py:train",
+        "--loop-cases",
+        "0",
     )
-    before = state(outer)
-    assert main(["verify", "my_train.py:train"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"mnist-loop: my_train.py:2 changes {outer / 'beside.txt'}: ")
-    assert error.count("\n") == 1
+    assert result.ret == 0
     assert state(outer) == before
-
-
-def test_random_cases_leave_nothing(outer):
-    """Hypothesis, too, keeps what it keeps elsewhere."""
-    Path("my_train.py").write_text("import torch\n\nwrote = True\n\n\n" + LOOP[LOOP.index("def train(") :])
-    before = state(outer)
-    assert verify("my_train.py:train", options=Options(fixed_cases=1, random_cases=2)).random_cases == 2
-    assert state(outer) == before
-
-
-@pytest.mark.parametrize("end", ["hangs", "exits", "is killed"])
-def test_the_scratch_folder_goes_with_the_process(outer, end):
-    """However the loop ends; the fixture looks for what is left."""
-    ends = {
-        "hangs": lambda: time.sleep(LONG_S),
-        "exits": lambda: os._exit(3),
-        "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    }
-    with Sandbox(lambda: lambda _: ends[end](), timeout=0.5, start_method="fork") as sandbox, pytest.raises(Ended):
-        sandbox.ask(None)
-
-
-def test_what_a_killed_verifier_left_is_swept(outer, no_scratch_left):
-    """By the next one, once it is old enough and nobody holds it."""
-    left = no_scratch_left / f"{scratch.PREFIX}left"
-    (left / "files").mkdir(parents=True)
-    held = no_scratch_left / f"{scratch.PREFIX}held"
-    held.mkdir()
-    lock = os.open(held, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    for folder in (left, held):
-        os.utime(folder, (1, 1))
-    assert in_scratch(lambda: True)
-    assert not left.exists()
-    assert held.exists()
-    os.close(lock)
-    held.rmdir()

@@ -1,4 +1,4 @@
-"""Ways in which a loop changes files, each in a folder of its own: what the loops of test_scratch.py do.
+"""Ways in which a loop changes files, each in a folder of its own; the loops of test_scratch.py import them.
 
 A folder has file.bin, which is large enough to be a link in the scratch folder, small.bin, sub/inner.txt and empty/.
 """
@@ -61,6 +61,10 @@ def shell(command, folder):
     subprocess.run(["/bin/sh", "-c", command], cwd=folder, check=True, capture_output=True)
 
 
+def native(name):
+    torch.from_file(name, shared=True, size=2).fill_(1)
+
+
 # Ways that Python tells of before they happen.
 TOLD = {
     "open to write": lambda folder: Path(folder, "file.bin").open("wb").close(),
@@ -90,20 +94,20 @@ TOLD = {
     "shutil.move": lambda folder: shutil.move(f"{folder}/sub", f"{folder}/moved"),
     "shutil.copy": lambda folder: shutil.copy(f"{folder}/small.bin", f"{folder}/file.bin"),
 }
+# Ways that are refused by a relative path too: a file that is open to be read is the user's own.
+OPEN = {"os.utime of an open file": lambda folder: touch_open_file(f"{folder}/file.bin")}
 # Ways that only the kernel sees.
 UNTOLD = {
     "another program": lambda folder: shell("echo new >> small.bin && mkdir new && rm -r sub && mv empty new/", folder),
-    "C++": lambda folder: torch.from_file(f"{folder}/small.bin", shared=True, size=2).fill_(1),
+    "C++": lambda folder: native(f"{folder}/small.bin"),
     "os.mkfifo": lambda folder: os.mkfifo(f"{folder}/new"),
 }
-WAYS = TOLD | UNTOLD
-# What is open already is the user's own file, even by a relative path.
-ALWAYS_REFUSED = {"os.utime of an open file": lambda folder: touch_open_file(f"{folder}/file.bin")}
+WAYS = TOLD | OPEN | UNTOLD
 
 
 def lay_out(root):
     """Make a folder for each way."""
-    for way in WAYS | ALWAYS_REFUSED:
+    for way in WAYS:
         for name in ("sub", "empty"):
             (root / way / name).mkdir(parents=True)
         (root / way / "file.bin").write_bytes(bytes(200))
