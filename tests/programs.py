@@ -1,11 +1,13 @@
-"""Programs that the tests start and interrupt: none outlives its test, whatever becomes of it."""
+"""Programs and processes that the tests start: none outlives its test, whatever becomes of it."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import psutil
 
 
 @contextmanager
@@ -18,3 +20,16 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def children() -> set[psutil.Process]:
+    """Return what this process has started and still runs, and what that has started.
+
+    The processes that find verdicts beside the tests (tests/verdicts.py) are left out: they have a lower priority.
+    """
+    own, found = psutil.Process(), set()
+    for child in own.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if child.nice() <= own.nice():
+                found.add(child)
+    return found

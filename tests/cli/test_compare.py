@@ -12,7 +12,7 @@ import pytest
 
 from mnist_loop.cli import main
 from mnist_loop.compare.journal import blocks, read_journal
-from tests.programs import running
+from tests.programs import children, running
 
 QUICK = ["--data", "digits", "--device", "cpu", "--threads", "1", "--budget", "3s"]
 
@@ -21,10 +21,10 @@ QUICK = ["--data", "digits", "--device", "cpu", "--threads", "1", "--budget", "3
 def compared(tmp_path_factory):
     """A comparison of a loop with itself and with itself slowed down to a tenth; the exit code, output and file."""
     folder = tmp_path_factory.mktemp("compared")
-    before = set(psutil.Process().children(recursive=True))
+    before = children()
     command = [sys.executable, "-m", "mnist_loop", "compare", ".", ".:slowdown=1", *QUICK, "-o", "run.jsonl"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert set(psutil.Process().children(recursive=True)) == before
+    assert children() == before
     return done, folder / "run.jsonl"
 
 

@@ -29,7 +29,7 @@ from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.options import Options
 from tests.loops.mutants import MUTANTS
-from tests.programs import running
+from tests.programs import children, running
 
 LOOPS = '''
 import os
@@ -120,9 +120,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_train.py").write_text(LOOPS, encoding="utf-8")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = set(psutil.Process().children(recursive=True))
+    before = children()
     yield tmp_path
-    assert set(psutil.Process().children(recursive=True)) <= before
+    assert children() <= before
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from mnist_loop.verification.sandbox.isolation import (
     can_isolate,
     start_method,
 )
+from tests.programs import children
 
 LONG_S = 100  # for what returns: a loaded machine must not make a test fail
 SHORT_S = 0.3  # for what does not
@@ -51,9 +52,9 @@ def open_files():
 @pytest.fixture(autouse=True)
 def nothing_left():
     """No process and no file descriptor outlives a test; none is waited for either."""
-    before = set(psutil.Process().children(recursive=True)), len(open_files())
+    before = children(), len(open_files())
     yield
-    assert set(psutil.Process().children(recursive=True)) <= before[0]
+    assert children() <= before[0]
     assert len(open_files()) == before[1]
 
 
