@@ -1,1 +1,1 @@
-"""The benchmark suite: one file a part of training. `mnist_loop.bench` says how they are measured."""
+"""The benchmark suite: one file a part of training; `mnist_loop.bench` measures them."""

@@ -1,4 +1,4 @@
-"""A median and its quartiles, as the benchmarks store them that are not images per second."""
+"""A median and its quartiles, as the benchmarks store them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Evaluation alone: forward, loss and accuracy, on batches that wait on the device."""
+"""Evaluation alone: forward, loss and accuracy, on batches in the device's memory."""
 
 from mnist_loop.bench.workloads import EvaluationWorkload
 
 
 def test_evaluation(measure, batch_size, device):
-    """Images per second of `evaluate` when the data cost nothing."""
+    """Images per second of `evaluate` without the cost of the data."""
     measure(EvaluationWorkload, batch_size, device)

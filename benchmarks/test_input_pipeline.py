@@ -4,5 +4,5 @@ from mnist_loop.bench.workloads import InputPipeline
 
 
 def test_input_pipeline(measure, batch_size, device):
-    """Images per second that the lesson's DataLoader brings to the device, with nothing done to them there."""
+    """Images per second that the lesson's DataLoader brings to the device, without any work on them."""
     measure(InputPipeline, batch_size, device)

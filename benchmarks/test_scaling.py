@@ -1,7 +1,7 @@
 """Scaling: an epoch of the engine ``distributed`` in one process and in two, beside ``resident`` in one.
 
-On the CPU, each process with one thread; they talk through gloo. Torchrun starts them afresh for each turn, and they
-time whole epochs, after a few steps that do not count. This file is also the program that they run.
+On the CPU, with one thread a process and gloo between them. Torchrun starts the processes for each turn; they time
+whole epochs after a few untimed steps. This file is also their program.
 """
 
 import json
@@ -22,9 +22,9 @@ from mnist_loop.bench import machine
 from mnist_loop.bench.workloads import EpochWorkload
 from mnist_loop.data import load_data
 
-from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
+from .quartiles import quartiles
 
-# No part of the sweep: it has batch sizes of its own and no device, and is run by itself, with -m slow.
+# Not in the default sweep: run it with -m slow.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -37,7 +37,7 @@ BASE = "resident"
 ARMS = {BASE: 1, "distributed 1": 1, "distributed 2": 2}  # an engine, and in how many processes
 BATCH_SIZES = (64, 1024)
 CPU = torch.device("cpu")
-ROUNDS = 5  # in each the arms take turns forwards and backwards, so that what grows or falls evenly cancels
+ROUNDS = 5  # in each the arms take turns forwards and backwards, so that a drift cancels
 EPOCHS = 3  # in a turn
 WARM_UP_STEPS = 10
 UNTIMED_IMAGES = 4096
@@ -45,7 +45,7 @@ LIMIT_S = 300  # of a turn, which takes about ten
 
 
 def test_scaling(benchmark, data):
-    """Images per second of each arm, and how many times as fast as the base it is, round by round.
+    """Images per second of each arm, and its ratio to the base, round by round.
 
     The loss of every epoch is within `loss_tolerance` of that of the same batches trained in float64, and those of any
     two arms within twice that of each other.
@@ -119,7 +119,7 @@ def _turn(arm, asked):
 
 
 def train(engine, asked):
-    """Train, as one of the processes of an arm; the first of them writes what it measured."""
+    """Train as one of the processes of an arm; the first process writes the result."""
     torch.set_num_threads(1)
     data = load_data(asked["where"], download=False)
     found = []
@@ -134,7 +134,7 @@ def train(engine, asked):
 
 def _timed(epoch):
     if processes.is_initialized():
-        processes.barrier()  # no one waits, in the time that counts, for another to be ready
+        processes.barrier()  # so that no process waits for another in the timed part
     begun = time.perf_counter()
     loss = epoch()
     return time.perf_counter() - begun, loss

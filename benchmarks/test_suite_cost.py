@@ -1,7 +1,6 @@
 """What the suite itself costs: its imports beside torch's, its pytest plugin, its own tests.
 
-They are not images per second: the numbers are in each benchmark's ``extra_info``. All of them are seconds of processes
-that are started afresh; ``cpu_s`` is without the time that a process waits, for a disk or for others on its CPU.
+The numbers are in each benchmark's ``extra_info``: seconds of newly started processes, ``cpu_s`` in CPU time.
 """
 
 import json
@@ -21,9 +20,9 @@ import pytest
 import mnist_loop
 from mnist_loop.bench import machine
 
-from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
+from .quartiles import quartiles
 
-# No part of the sweep: it has no batch size and no device, and is run by itself, with -m slow.
+# Not in the default sweep: run it with -m slow.
 pytestmark = pytest.mark.slow
 
 PACKAGES = Path(mnist_loop.__file__).parents[1]  # where a new process finds the same mnist_loop
@@ -35,7 +34,7 @@ SMALL = "tests/properties/test_metrics.py"  # stands for all tests where nothing
 SLOWEST = 10  # files that are named
 LIMIT_S = 7200  # several times what all tests take on a small machine
 
-# What is imported, and what is there before and does not count.
+# The imports that are timed, after those that are not.
 TORCH = ("torch", "torchvision")
 IMPORTS = {
     "package": (TORCH, "import mnist_loop"),
@@ -67,14 +66,14 @@ KINDS = ("seconds", "cpu_s", "before_s")
 
 @pytest.fixture
 def facts():
-    """What is noted of every benchmark here."""
+    """The facts that each benchmark stores."""
     return {"device": "cpu", "data": "none", "state": machine.current_state()}
 
 
 def test_import(benchmark, facts):
-    """Seconds of importing mnist_loop where torch is there already, with those of torch in the same process."""
+    """Seconds of importing mnist_loop after torch, and those of torch in the same process."""
     if not benchmark.disabled:
-        _import_all(IMPORTS)  # what Python compiles it keeps for the next
+        _import_all(IMPORTS)  # so that the bytecode is there
     rounds = []
 
     def run():
@@ -90,7 +89,7 @@ def test_import(benchmark, facts):
 
 
 def test_plugin(benchmark, facts, tmp_path):
-    """What the plugin adds to the start of a pytest that has no loop to judge: starts with and without it by turns."""
+    """Seconds that the plugin adds to a start of pytest without a loop: starts with and without it by turns."""
     if not entry_points(group="pytest11", name="mnist_loop"):
         pytest.skip("mnist_loop is not installed here, so that pytest finds no plugin of it")
     if not benchmark.disabled:
@@ -159,7 +158,7 @@ def _import(before, statement):
 
 
 def _start_pytest(folder, plugin):
-    """Let pytest collect an empty folder; return the CPU seconds: what the plugin adds is lost in those of waiting."""
+    """Let pytest collect an empty folder; return its CPU seconds."""
     options = ("--collect-only", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder, "--noconftest")
     without = () if plugin else ("-p", "no:mnist_loop")
     done, _ = _python("-c", START, *options, *without, folder, cwd=PACKAGES)
@@ -172,7 +171,7 @@ def _start_pytest(folder, plugin):
 
 def _python(*arguments, cwd):
     """Run Python; return the ended process and its seconds."""
-    # What a person has set for pytest is not for this one, and what Python compiles it keeps for the next.
+    # Without the person's settings of pytest, and with the bytecode kept.
     unset = ("PYTEST_", "HYPOTHESIS_", "PYTHONDONTWRITEBYTECODE")
     env = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
     command = [sys.executable, *map(str, arguments)]

@@ -1,6 +1,6 @@
-"""Verification: how long one of the reference takes, and what the recorder adds to a step.
+"""Verification: seconds of verifying the reference, and seconds that the recorder adds to a step.
 
-They are not images per second: the numbers are in each benchmark's ``extra_info``, seconds of wall time.
+The numbers are in each benchmark's ``extra_info``, in wall time.
 """
 
 import importlib
@@ -22,9 +22,9 @@ from mnist_loop.verification.recording import global_state as state_of_process
 from mnist_loop.verification.recording.recorder import record
 from mnist_loop.verification.verify import verify
 
-from .quartiles import quartiles  # relative: in a wheel the benchmarks lie inside the package
+from .quartiles import quartiles
 
-# No part of the sweep: it has no batch size and no device, and is run by itself, with -m slow.
+# Not in the default sweep: run it with -m slow.
 pytestmark = pytest.mark.slow
 
 SPEC = "mnist_loop.loop:train_one_epoch"
@@ -41,7 +41,7 @@ def compiler():
 
 @pytest.fixture
 def facts(threads):
-    """What is noted of every benchmark here."""
+    """The facts that each benchmark stores."""
     return {"device": "cpu", "threads": threads, "data": "made up for each case", "state": machine.current_state()}
 
 
@@ -71,7 +71,7 @@ def test_verification(benchmark, facts):
 
 
 def test_recording(benchmark, facts):
-    """What the recorder adds to a step: blocks with and without it by turns, compared pair by pair."""
+    """Seconds that the recorder adds to a step: blocks with and without it by turns, compared in pairs."""
     steps = 4 if benchmark.disabled else STEPS
     case = Case(model="probe", samples=4 * steps, epochs=1, seed=3)
     warm_up_s = _seconds(lambda: [_block(case, recorded) for recorded in (False, True)])

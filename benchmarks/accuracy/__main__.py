@@ -1,7 +1,7 @@
 """``python -m benchmarks.accuracy``: how long it takes a CPU to 97, 98 and 99 % of MNIST's test images.
 
-What is trained stands in recipes.py. Each training is one line of the result, written as soon as it
-ends, so that a run can be interrupted and goes on when it is started again.
+The models and settings are in recipes.py. Each training is one line of the result, written when it ends: an interrupted
+run continues when it is started again.
 """
 
 from __future__ import annotations

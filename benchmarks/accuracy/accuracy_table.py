@@ -1,4 +1,4 @@
-"""What the lines say, as one table: of each target, the accuracy and the seconds over the seeds."""
+"""The table of a file: accuracy and seconds of each target, over the seeds."""
 
 from __future__ import annotations
 

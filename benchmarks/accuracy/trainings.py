@@ -1,4 +1,4 @@
-"""The recipes at work: each target and seed trained once, each a line of the file."""
+"""One training for each target and seed, each a line of the file."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Training:
     """One training.
 
     Attributes:
-        target: test accuracy that the recipe is for, in per cent.
+        target: test accuracy that the recipe aims at, in per cent.
         seed: of the weights and of the order of the images.
-        engine: that trained it.
-        epochs: how many.
-        accuracy: share of the held-out images (0 to 1) that it labels rightly, after the last epoch.
-        train_s: seconds of all epochs, from the bytes of the images on.
-        prepare_s: seconds before, in which the engine compiled.
-        evaluate_s: seconds after, in which the accuracy was counted.
-        first: whether it is the first of its target in this process, when nothing had been compiled before.
+        engine: name of the engine.
+        epochs: number of epochs.
+        accuracy: share of the held-out images (0 to 1) that are labelled right after the last epoch.
+        train_s: seconds of all epochs, normalisation of the images included.
+        prepare_s: seconds of the engine's preparation before.
+        evaluate_s: seconds of the evaluation after.
+        first: whether it is the first of its target in this process, with nothing compiled before.
     """
 
     target: int
@@ -66,9 +66,9 @@ class AccuracyBenchmark:
 
     Args:
         recipes: one for each target.
-        seeds: how many, from 0.
-        data: what is trained and tested on.
-        engine: that trains; by default each recipe's own.
+        seeds: number of seeds, from 0.
+        data: training and test images.
+        engine: name of the engine; by default each recipe's own.
         validation: whether the last images of the training set are held out, and the test set is left alone.
     """
 
@@ -93,12 +93,12 @@ class AccuracyBenchmark:
         }
 
     def run(self, path: Path, say: Say) -> None:
-        """Train what ``path`` does not hold yet; write each result as soon as it is there.
+        """Train what ``path`` does not hold yet; write each result at once.
 
-        Seed by seed, so that what is done to the machine meanwhile is done to all targets.
+        All targets of a seed are trained before the next seed, so that a load on the machine hits them alike.
 
         Raises:
-            UserError: the file cannot be written, or holds results that must not stand beside these.
+            UserError: the file cannot be written, or holds results of another setting.
         """
         head = self.head()
         known = _go_on(path, head) if path.exists() else None
@@ -123,7 +123,7 @@ class AccuracyBenchmark:
 
 
 class _Trainer:
-    """Trains one recipe with one seed after the other, by another engine if the one asked for cannot."""
+    """Trains one recipe with each seed, by another engine if its own cannot."""
 
     def __init__(self, recipe: Recipe, engine: str, data: Data, say: Say) -> None:
         self.recipe, self.engine, self.data, self.say = recipe, engine, data, say
@@ -153,11 +153,11 @@ def train_recipe(recipe: Recipe, seed: int, engine_name: str, data: Data, *, fir
         torch.manual_seed(seed)
         model, loss_fn = recipe.model(), nn.CrossEntropyLoss()
         optimizer = recipe.optimizer(model.parameters(), lr=recipe.rates[0], **recipe.options)
-        # The training split in the place of the test split too, so that no test image is even there.
+        # With the training split as test split too: no test image is read.
         loader, _ = engine.make_loaders(replace(data, test=data.train), recipe.batch_size, device=DEVICE)
 
         began = time.perf_counter()
-        for rate in dict.fromkeys(recipe.rates):  # the compiler takes a learning rate for a constant
+        for rate in dict.fromkeys(recipe.rates):  # the compiler treats a learning rate as a constant
             _set_rate(optimizer, rate)
             engine.prepare(model, loader, loss_fn, optimizer, DEVICE)
         prepared = time.perf_counter()
@@ -206,7 +206,7 @@ def _part(split: MNIST, which: slice) -> MNIST:
 
 @contextmanager
 def nothing_compiled_yet() -> Iterator[None]:
-    """Let the compiler keep its files in a new folder, so that none are found that an earlier run left."""
+    """Let the compiler use a new folder for its cache."""
     before = os.environ.get(CACHE)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ[CACHE] = folder
@@ -241,7 +241,7 @@ def _go_on(path: Path, head: dict[str, Any]) -> list[Training]:
     """Return the results in ``path``, to which more can then be added.
 
     Raises:
-        UserError: it cannot be read, or something differs that decides what is measured.
+        UserError: it cannot be read, or holds results of another setting.
     """
     stored, results = read_trainings(path)
     for name in ("data", "validation", "threads", "engine", "recipes", "machine", "software"):

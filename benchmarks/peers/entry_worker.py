@@ -22,7 +22,7 @@ from . import entries, task
 
 
 class EntryWorker:
-    """Does one entry's work.
+    """Trains one entry at the requests of the run.
 
     Args:
         folder: where the task is.
@@ -35,12 +35,12 @@ class EntryWorker:
         self.idle_since = 0.0
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what is asked for; return what came out."""
+        """Answer a request."""
         do = {"start": self.start, "prepare": self.prepare, "epoch": self.epoch, "ruler": self.ruler}
         return do[request["do"]]()
 
     def start(self) -> dict[str, Any]:
-        """Import the framework and build what is trained; the data are read before, and not timed."""
+        """Import the framework and build the model; reading the data is not timed."""
         found = task.load_task(self.folder)
         started = time.perf_counter()
         entry = entries.load_entry(self.name)
@@ -50,7 +50,7 @@ class EntryWorker:
         return {"seconds": seconds, "versions": versions, "used": entry.USED}
 
     def prepare(self) -> dict[str, Any]:
-        """Do what the entry does once, before training, where it does anything."""
+        """Prepare the entry, where it has a preparation."""
         started = time.perf_counter()
         note = getattr(self.epoch_of, "prepare", str)()
         seconds = time.perf_counter() - started
@@ -58,7 +58,7 @@ class EntryWorker:
         return {"seconds": seconds if note else 0.0, "note": note}
 
     def epoch(self) -> dict[str, Any]:
-        """Train an epoch; ``idle_cpu_s`` is the CPU time that was taken since the last, with nothing to do."""
+        """Train an epoch; ``idle_cpu_s`` is the CPU time that the process took since the last one."""
         assert self.epoch_of is not None, "start comes first"
         cpu, started = time.process_time(), time.perf_counter()
         loss = self.epoch_of()
@@ -77,9 +77,9 @@ class EntryWorker:
 
 
 def hold_to(threads: int) -> None:
-    """Hold this process, and what it starts, to as many CPUs as there are threads, where the system can.
+    """Bind this process and its children to as many CPUs as there are threads, where the system can.
 
-    JAX takes as many threads as it has CPUs, and has no option for another number.
+    JAX takes as many threads as it has CPUs, without an option for another number.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
@@ -88,8 +88,8 @@ def hold_to(threads: int) -> None:
 def main(descriptor: str, folder: str, name: str, threads: str) -> None:
     """Answer until the run closes the pipe."""
     hold_to(int(threads))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to answer
-    os.set_inheritable(int(descriptor), False)  # or what an entry starts would keep the pipe open after its end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run handles Ctrl-C
+    os.set_inheritable(int(descriptor), False)  # or a child would keep the pipe open
     warnings.simplefilter("ignore")  # frameworks advise on hardware, loggers and workers
     answer_requests(Connection(int(descriptor)), EntryWorker(Path(folder), name).handle)
 

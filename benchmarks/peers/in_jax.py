@@ -1,4 +1,4 @@
-"""What the entries on JAX share: the parameters, and one step of SGD."""
+"""Shared by the entries on JAX: the parameters, and one step of SGD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keras as its first example has it: Sequential, compile, fit on arrays. The backend is chosen before the import."""
+"""Keras as in its first example: Sequential, compile, fit on arrays. The backend is chosen before the import."""
 
 from __future__ import annotations
 

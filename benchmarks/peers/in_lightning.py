@@ -1,4 +1,4 @@
-"""Lightning's Trainer, as its first example has it: a LightningModule around the model, and fit."""
+"""Lightning's Trainer as in its first example: a LightningModule around the model, and fit."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Whether two entries train the same: their losses, epoch by epoch.
+"""Whether two entries train the same model the same way, by their losses, epoch by epoch.
 
-All begin with the same weights and differ in the order of the images alone, so the losses of an epoch differ by what
-another order makes. Standard deviation between orders of the lesson's loss on MNIST, in per cent of it, from one set of
-initial weights (engine handwritten, 4 to 60 seeds of the order each, the largest of the first 12 epochs, 6 with * and
-30 with **):
+All start with the same weights and differ in the order of the images alone. Standard deviation between orders of the
+lesson's loss on MNIST, in per cent of it, from one set of initial weights (engine handwritten, 4 to 60 seeds of the
+order each, the largest of the first 12 epochs, 6 with * and 30 with **):
 
 | images | batch size 16 | 64 | 256 |
 |---|---|---|---|
@@ -25,7 +24,7 @@ import math
 from collections.abc import Mapping
 
 TOLERANCE = 0.03
-BATCH_SIZE, IMAGES = 64, 1000  # from which on it holds; below them an order matters more
+BATCH_SIZE, IMAGES = 64, 1000  # the smallest for which it holds; below them an order matters more
 
 
 def tolerance(batch_size: int, images: int) -> float:
@@ -36,7 +35,7 @@ def tolerance(batch_size: int, images: int) -> float:
 def first_apart(found: Mapping[int, float], expected: Mapping[int, float], limit: float) -> int | None:
     """Return the first round in which the losses are further apart than ``limit`` allows; None where there is none.
 
-    Rounds that only one of the two has are passed over. A loss that is no number is apart from every other.
+    Rounds that only one of the two has are left out. NaN differs from every loss.
     """
     for number in sorted(found.keys() & expected.keys()):
         if not abs(found[number] / expected[number] - 1) <= limit:

@@ -27,14 +27,14 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class PeersPlan:
-    """What is asked for.
+    """The plan of a run.
 
     Attributes:
         names: of the entries.
         rounds: epochs of each entry, besides the first.
         threads: of each entry.
         seed: of the order in a round.
-        limit_s: seconds that a start or an epoch may take.
+        limit_s: limit of a start and of an epoch, in seconds.
     """
 
     names: tuple[str, ...]
@@ -45,14 +45,14 @@ class PeersPlan:
 
 
 class PeersRun:
-    """A run at work. Whatever ends it, what was measured is in ``lines``, as it was given to ``write``.
+    """A run. However it ends, ``lines`` has all that was measured, as it was given to ``write``.
 
     Args:
-        plan: what is asked for.
+        plan: entries, rounds, threads, limits.
         task: what is trained.
-        folder: for the task and the logs; the run's own.
-        write: called with each line of the result as it is there.
-        say: called with a sentence for the user.
+        folder: for the task and the logs; used by this run alone.
+        write: called with each line of the result.
+        say: called with each sentence for the user.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PeersRun:
         self.workers: dict[str, entry_process.EntryProcess] = {}
 
     def run(self) -> None:
-        """Measure all that the plan asks for; end what was started, however it ends."""
+        """Measure all of the plan; end all processes, however it ends."""
         why = "interrupted"
         try:
             self.task.save(self.folder)
@@ -82,16 +82,16 @@ class PeersRun:
         finally:
             for worker in self.workers.values():
                 worker.close()
-            with suppress(UserError):  # where nothing can be written, the first line that could not be said so
+            with suppress(UserError):  # the first line that could not be written has raised it
                 self.write({"event": "end", "why": why, "time": machine.current_state()["time"]})
 
     def write(self, line: Line) -> None:
-        """Keep a line of the result, and hand it on."""
+        """Keep a line of the result, and write it."""
         self.lines.append(line)
         self.write_line(line)
 
     def head(self) -> Line:
-        """Say what is compared, and on what."""
+        """Return the first line: plan, task, machine, software."""
         return {
             KIND: SCHEMA,
             "plan": asdict(self.plan),
@@ -102,7 +102,7 @@ class PeersRun:
         }
 
     def ruler(self) -> None:
-        """Measure the machine itself, in a process that ends before the entries go on."""
+        """Measure the machine itself, in a process that ends before the entries continue."""
         worker = entry_process.start_process(entries.REFERENCE, self.folder, self.plan.threads)
         try:
             self.write({"event": "ruler", **worker.peer.ask("ruler", self.plan.limit_s)})
@@ -112,7 +112,7 @@ class PeersRun:
             worker.close()
 
     def start(self, name: str) -> None:
-        """Start an entry and train its first epoch; one that fails is written down with its reason."""
+        """Start an entry and train its first epoch; a failure is recorded with its reason."""
         absent = missing(entries.load_entry(name).NEEDS)
         if absent:
             self.fail(name, FIRST, f"not installed: {', '.join(absent)}")
@@ -150,10 +150,10 @@ class PeersRun:
             self.say(f"{f'round {number}/{self.plan.rounds}' if number else 'first epoch'}: {'; '.join(told)}")
 
     def fail(self, name: str, number: int, why: str) -> None:
-        """Write down why an entry goes no further."""
+        """Record why an entry stops."""
         reason = why.removeprefix(f"{name}: ")
         self.write({"event": "failed", "entry": name, "round": number, "reason": reason})
-        self.say(f"{name} goes no further: {reason}")
+        self.say(f"{name} stops: {reason}")
 
 
 def missing(needs: Iterable[str]) -> list[str]:

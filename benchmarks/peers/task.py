@@ -1,4 +1,4 @@
-"""The task: what every entry trains, as arrays, so that no framework is needed to read it."""
+"""The task that every entry trains, as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What decides what is computed, besides the arrays.
+    """The settings of the training.
 
     Attributes:
-        images: that an epoch has; the first ones of the data set.
+        images: number of images in an epoch, the first ones of the data set.
         batch_size: images in a batch; the last one may be smaller.
         lr: learning rate.
         seed: of the initial weights and of the order of the images.
         data: name of the data set.
-        where: what `mnist_loop.data.load_data` finds it by.
+        where: the argument of `mnist_loop.data.load_data`.
     """
 
     images: int
@@ -46,10 +46,10 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class Task:
-    """What every entry trains.
+    """The training of every entry.
 
     Attributes:
-        settings: see there.
+        settings: of the training.
         images: of uint8, (N, 28, 28).
         labels: of int64, (N,).
         w1, b1, w2, b2: initial weights of the two layers, as torch lays them out: (outputs, inputs) and (outputs,).
@@ -72,7 +72,7 @@ class Task:
         return images
 
     def save(self, folder: Path) -> None:
-        """Write it into ``folder``, for other processes."""
+        """Write the task into ``folder``, for other processes."""
         for name, value in vars(self).items():
             if name != "settings":
                 np.save(folder / f"{name}.npy", value)
@@ -80,13 +80,13 @@ class Task:
 
 
 def load_task(folder: Path) -> Task:
-    """Read what `Task.save` has written."""
+    """Read a task that `Task.save` wrote."""
     arrays: dict[str, Any] = {file.stem: np.load(file) for file in folder.glob("*.npy")}
     return Task(TaskSettings(**json.loads((folder / SETTINGS).read_text())), **arrays)
 
 
 def make_task(data: Data, images: int | None = None, batch_size: int = 64, seed: int = 0) -> Task:
-    """Make the task from ``data``, with the weights that ``mnist-loop train`` begins with at that seed.
+    """Make the task from ``data``, with the initial weights of ``mnist-loop train`` at that seed.
 
     Raises:
         UserError: more images are asked for than there are.

@@ -1,7 +1,7 @@
 """``python -m benchmarks.studies``: many comparisons whose truth is known, and how often the verdict was right.
 
-The second arm is the first one with a busy wait in each step, or, at 0 %, the same again. Each comparison is one line
-of the result, written as soon as it ends, so that a study can be interrupted and go on.
+The second arm is the first one with a busy wait in each step, or, at 0 %, the same. Each comparison is one line of the
+result, written when it ends: an interrupted study continues when it is started again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A background load that comes and goes: one core busy, for seconds at a time."""
+"""A background load: one core busy, for seconds at a time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SECONDS = (0.2, 4.0)  # that it lasts, and that it is away: as long as a compiler, a test, a page being loaded
+SECONDS = (0.2, 4.0)  # of load, and of pause
 SEED = 0
 
 
 @contextmanager
 def background_load(wanted: bool) -> Iterator[None]:
-    """Keep one core busy now and then, while what runs within goes on, if that is ``wanted``."""
+    """Keep one core busy now and then during the block, if ``wanted``."""
     if not wanted:
         yield
         return

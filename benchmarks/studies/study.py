@@ -1,4 +1,4 @@
-"""A study at work: one comparison after the other, each a line of its file."""
+"""A study: many comparisons of one kind, each a line of its file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Study:
 
     Attributes:
         slowdown: of the second arm: 0.03 for 3 %; 0 for identical code.
-        comparisons: how many, in all.
+        comparisons: number of comparisons.
         budget_s: of each.
         margin: of each.
         threads: of each arm.
-        loaded: whether a load in the background comes and goes.
+        loaded: whether there is a load in the background now and then.
         restart_every: comparisons after which new hosts are started.
-        apart: whether the arms are as two environments are, and not as two settings of one.
+        apart: whether the arms share no process, as two environments do not.
     """
 
     slowdown: float

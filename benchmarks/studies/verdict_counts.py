@@ -1,4 +1,4 @@
-"""What the stored studies say, as one table: of each kind, how often each verdict was given, and how sure that is."""
+"""The table of the stored studies: how often each verdict was given, with its interval."""
 
 from __future__ import annotations
 

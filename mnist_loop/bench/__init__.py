@@ -1,1 +1,1 @@
-"""The benchmark suite at work: workloads, clock, memory, machine, ruler, and the hooks of pytest-benchmark."""
+"""How fast the training is: workloads, clock, memory, machine, ruler, and the hooks of pytest-benchmark."""

@@ -1,13 +1,11 @@
-"""The peak memory of a block: how much it added to what was in use when it began.
+"""The peak memory of a block of code, above the memory in use when it begins.
 
-On the CPU it is the resident memory of the process, in pages. What the process freed but its C library kept
-is resident still, and is used again without a trace. With glibc it is therefore given back to the system first;
-elsewhere a block of small tensors that follows a like one may seem to need nothing. The first use of a library
-adds its code and its buffers: warm up first. What other threads allocate meanwhile is counted; what other
-processes do, the workers of a DataLoader, is not.
+On the CPU it is the resident memory of the process, in pages. Memory that the process freed may stay resident in its C
+library, and is then used again unseen. With glibc it is returned to the system first; elsewhere a block of small
+tensors after another such block may seem to need nothing. The first use of a library adds its code and buffers: warm up
+first. Other threads of the process are counted; other processes, such as the workers of a DataLoader, are not.
 
-On CUDA it is the memory of tensors, and each is seen. What the caching allocator holds besides, the context
-and the libraries are not in it: the card is fuller than this says.
+On CUDA it is the memory of tensors, without the context, the libraries and the unused part of the caching allocator.
 """
 
 from __future__ import annotations
@@ -42,8 +40,7 @@ class Peak:
     """What :func:`peak_memory` yields; the fields are set when the block ends.
 
     Attributes:
-        mib: the most that the block had in use at once, in MiB above what was in use before it; None where
-            that is not known.
+        mib: the peak, in MiB above the memory in use before the block; None where it is not known.
         how: ``"VmHWM"``, ``"ru_maxrss"`` or ``"peak_wset"`` for the resident memory of the process,
             ``"torch.cuda"`` for the memory of tensors on the device, None without a figure.
     """
@@ -56,15 +53,13 @@ class Peak:
 def peak_memory(device: str | torch.device = "cpu") -> Iterator[Peak]:
     """Measure the peak memory of the block on ``device``: ``cpu``, ``cuda`` or ``cuda:1``; on others, None.
 
-    The high-water mark of the process or of the device is reset and cannot be put back. Where the system
-    cannot reset it (macOS, Windows), the peak is known only of a block that went above all that came before;
-    of any other, ``mib`` is None. Linux counts resident pages in batches: VmHWM may be off by
-    ``max(32, 2 * CPUs)`` pages for each CPU that the process ran on and each kind of page (of files, of
-    memory of its own, shared). CUDA counts in blocks of 512 bytes.
+    The high-water mark of the process or of the device is reset and stays so. Where the system cannot reset it (macOS,
+    Windows), ``mib`` is None unless the block exceeds the highest mark before it. Linux counts resident pages in
+    batches: VmHWM may be off by ``max(32, 2 * CPUs)`` pages for each CPU that the process ran on and each kind of page
+    (file, anonymous, shared). CUDA counts in blocks of 512 bytes.
 
     Raises:
-        RuntimeError: another block on the same device is being measured, whose mark would be lost; or CUDA is
-            asked for and not there.
+        RuntimeError: a block on the same device is being measured already; or CUDA is asked for and not there.
     """
     key, start = _meter(str(device))
     if key in _measured:
@@ -87,7 +82,7 @@ Start = Callable[[], tuple[str, Callable[[], "int | None"]]]
 
 
 def _meter(device: str) -> tuple[str, Start]:
-    """Return the device with its index, and what starts measuring it."""
+    """Return the device with its index, and the function that starts measuring it."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return kind, _start_status if sys.platform == "linux" else _start_lifetime
@@ -95,7 +90,7 @@ def _meter(device: str) -> tuple[str, Start]:
         return device, lambda: ("", lambda: None)
     import torch
 
-    current = torch.cuda.current_device()  # starts CUDA: its allocator has no statistics before
+    current = torch.cuda.current_device()  # starts CUDA, before which the allocator has no statistics
     number = int(index) if index else current
     return f"cuda:{number}", lambda: _start_cuda(number)
 
@@ -135,7 +130,7 @@ def _give_back_free_heap() -> None:
 
 
 def _resident() -> tuple[int | None, int | None]:
-    """Return the highest and the present resident memory of the process in bytes; None where not told."""
+    """Return the highest and the present resident memory of the process in bytes; None where unknown."""
     try:
         status = STATUS.read_text()
     except OSError:
@@ -150,7 +145,7 @@ def _start_lifetime() -> tuple[str, Callable[[], int | None]]:
 
     def read_added() -> int | None:
         _, highest = _lifetime()
-        # An unchanged mark says only that the block stayed below it.
+        # Where the mark is unchanged, the block stayed below it.
         return highest - before if highest > highest_ever else None
 
     return how, read_added

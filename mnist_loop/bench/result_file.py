@@ -1,6 +1,6 @@
-"""Stored results: one file a sweep, written anew after each benchmark, so that a kill loses none that was finished.
+"""The file of a sweep, written after each benchmark, so that a kill loses no finished one.
 
-The file is pytest-benchmark's JSON, which its own tools read, with a section ``mnist_loop`` of our own.
+It is pytest-benchmark's JSON, which its tools read, with a section ``mnist_loop``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class ResultFile:
     """The file of one sweep.
 
     Args:
-        folder: where it goes; made when the first result is there.
-        stem: its name, without time stamp and ending: machine, device and torch version.
-        facts: the section ``mnist_loop``: what all benchmarks of the sweep share.
-        planned: names of the benchmarks that are to run.
+        folder: of the file; made with the first result.
+        stem: start of its name: machine, device and torch version; a time stamp follows.
+        facts: the section ``mnist_loop``, which all benchmarks of the sweep share.
+        planned: names of the benchmarks of the sweep.
     """
 
     def __init__(self, folder: Path, stem: str, facts: dict[str, Any], planned: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class ResultFile:
         }
 
     def add(self, document: dict[str, Any]) -> None:
-        """Append the benchmarks of ``document``, pytest-benchmark's for what was just measured, and write the file.
+        """Append the benchmarks of ``document``, which pytest-benchmark made, and write the file.
 
         Raises:
             UserError: the file cannot be written.
@@ -49,21 +49,21 @@ class ResultFile:
         self.write()
 
     def write(self) -> None:
-        """Write the document as it is."""
+        """Write the document."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, json.dumps(self.document, indent=1).encode())
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); what was stored there before is untouched"
+                f"{self.path}: cannot be written ({error.strerror}); the results stored there before are untouched"
             ) from error
 
 
 def per_image(document: dict[str, Any]) -> dict[str, Any]:
-    """Turn the statistics of each block, which are in seconds, into seconds per image; return ``document``.
+    """Turn the statistics from seconds per block into seconds per image; return ``document``.
 
-    The number of steps in a block differs from run to run. Per image the numbers of two runs can be compared, and what
-    pytest-benchmark shows as OPS is images per second.
+    The number of steps in a block differs between runs; numbers per image can be compared, and pytest-benchmark's OPS
+    are images per second.
     """
     for benchmark in document["benchmarks"]:
         images = benchmark["extra_info"].get("images", 1)

@@ -1,7 +1,6 @@
-"""What is measured: the input pipeline, the training step, both together, and evaluation.
+"""Workloads: the input pipeline, the training step, both together, evaluation, and an engine's epoch.
 
-A workload makes fresh state outside the clock, hands back the callable that is timed, and knows what
-must come out of it: a number counts only after the result behind it was checked.
+A workload prepares fresh state outside the clock, returns the callable that is timed, and checks its result.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 SEED = 0
 LEARNING_RATE = 0.01
-IMAGES_IN_MEMORY = 16384  # as float32 49 MiB: beyond most caches, little beside any memory
+IMAGES_IN_MEMORY = 16384  # 49 MiB in float32, more than most caches
 LONGEST_SUM = 28 * 28  # terms in the longest dot product of the forward pass
 ROUNDING_CONFIDENCE = 4.0  # Higham and Mary (2019): exceeded with probability 2 exp(-4**2 / 2) = 0.0007 at most
 STEPS_IN_MEMORY = 4096
@@ -39,7 +38,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class WrongResult(AssertionError):
-    """What was timed did not compute what it had to."""
+    """The result of the timed work is wrong."""
 
 
 def loss_tolerance(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
@@ -64,8 +63,8 @@ class TimedWorkload(ABC):
         device: where the work is done.
         dtype: of the model and the images.
         engine: how it is trained.
-        prepare_s: seconds that the engine took to prepare, the longest of all times that it did; 0.0 before.
-        part: what is measured, in words.
+        prepare_s: the longest time that the engine took to prepare, in seconds; 0.0 before.
+        part: name of the part in results.
         most_steps: the largest number of batches that one timed block can have.
     """
 
@@ -79,12 +78,12 @@ class TimedWorkload(ABC):
 
     @property
     def name(self) -> str:
-        """What is measured, as a result names it."""
+        """Name of the part in results, with that of the engine where it matters."""
         return self.part
 
     @property
     def at_once(self) -> int:
-        """Steps that are made together of batches that come one by one: a block has a multiple of them."""
+        """How many steps the engine makes at a time; a block has a multiple of them."""
         return 1 if self.engine == REFERENCE else self.loaded.AT_ONCE
 
     def block(self, steps: int) -> int:
@@ -96,23 +95,23 @@ class TimedWorkload(ABC):
         return max(1, len(self.data.train) // self.batch_size)
 
     def prepare(self, steps: int) -> Callable[[], Any]:
-        """Make fresh state for ``steps`` batches; return the callable to be timed."""
+        """Prepare fresh state for ``steps`` batches; return the callable to be timed."""
         return self.work_on(self.batches(steps))
 
     @abstractmethod
     def batches(self, steps: int) -> Iterator[Batch]:
-        """Return the batches of ``steps`` steps, as the part gets them."""
+        """Return the batches of ``steps`` steps."""
 
     @abstractmethod
     def work_on(self, batches: Iterator[Batch]) -> Callable[[], Any]:
-        """Make fresh state; return the callable that does the part's work on ``batches``."""
+        """Prepare fresh state; return the callable that does the work on ``batches``."""
 
     @abstractmethod
     def expected(self, steps: int) -> Any:
-        """Compute what the callable must return, by other means or in float64, outside the clock."""
+        """Compute the result that the callable must return, in another way or in float64."""
 
     def check(self, found: Any, expected: Any) -> None:
-        """Compare what was timed with what it must return.
+        """Compare the result with the expected one.
 
         Raises:
             WrongResult: the two differ by more than rounding explains.
@@ -132,13 +131,13 @@ class TimedWorkload(ABC):
 
     @cached_property
     def loaded(self) -> Engine:
-        """The engine's module; one of the arms of a comparison may have a package without any."""
+        """The engine's module; the package of an arm of a comparison may have none."""
         from mnist_loop.engines.contract import load
 
         return load(self.engine)
 
     def positions(self, steps: int) -> list[Tensor]:
-        """Return the positions in the data set of each of the first batches that `loader` yields."""
+        """Return the positions in the data set of the first batches of `loader`."""
         generator = torch.Generator().manual_seed(SEED)
         positions: DataLoader[Tensor] = DataLoader(
             range(len(self.data.train)),  # type: ignore[arg-type]  # any sequence serves as a data set
@@ -149,7 +148,7 @@ class TimedWorkload(ABC):
         return list(islice(positions, steps))
 
     def in_memory(self, steps: int) -> list[Batch]:
-        """Return the first batches that `loader` yields, made without it, on the device."""
+        """Return the first batches of `loader`, made without it, on the device."""
         at = torch.cat(self.positions(steps))
         images = normalise(self.data.train.data[at]).to(self.device, self.dtype)
         labels = self.data.train.targets[at].to(self.device)
@@ -158,7 +157,7 @@ class TimedWorkload(ABC):
     def train(self, batches: Iterator[Batch], dtype: torch.dtype | None = None) -> Callable[[], float]:
         """Return a callable that trains the lesson's model, from its first weights, on ``batches``.
 
-        With a ``dtype``, as the lesson does; without one, as the engine does.
+        With a ``dtype`` the lesson's loop trains it, without one the engine.
         """
         if self.engine != REFERENCE and dtype is None:
             return self.train_by_engine(batches)
@@ -169,7 +168,7 @@ class TimedWorkload(ABC):
     def train_by_engine(self, batches: Loader) -> Callable[[], float]:
         """Return a callable that lets the engine train on ``batches``.
 
-        The model is always the same one, with its first weights again: what was compiled belongs to it.
+        The model stays the same object, with its first weights: compiled code belongs to it.
         """
         model, loss_fn, optimizer = self._trained
         model.load_state_dict(lesson_model(self.device, self.dtype).state_dict())
@@ -211,7 +210,7 @@ class InputPipeline(TimedWorkload):
 
 
 class StepWorkload(TimedWorkload):
-    """The training step alone: the batches wait in memory, on the device."""
+    """The training step alone, on batches in the device's memory."""
 
     part = "step"
     most_steps = STEPS_IN_MEMORY
@@ -231,7 +230,7 @@ class StepWorkload(TimedWorkload):
 
 
 class EndToEnd(TimedWorkload):
-    """A slice of a training epoch as the lesson writes it: DataLoader and step in turn."""
+    """A part of a training epoch of the lesson: DataLoader and step by turns."""
 
     part = "end to end"
 
@@ -246,7 +245,7 @@ class EndToEnd(TimedWorkload):
 
 
 class EpochWorkload(EndToEnd):
-    """A short epoch with the engine's own loader and loop: as many images as a block has, shuffled from the seed."""
+    """A short epoch with the engine's own loader and loop, on as many images as a block has."""
 
     part = "epoch"
 
@@ -255,7 +254,7 @@ class EpochWorkload(EndToEnd):
         return f"{self.engine} epoch"
 
     def block(self, steps: int) -> int:
-        """Return so many that no other number of steps has to be compiled for each length of a block."""
+        """Return about as many, such that the engine compiles the same number of steps for every length of a block."""
         if steps == 1:
             return steps
         return min(self.most_steps, 1 + self.at_once * math.ceil((steps - 1) / self.at_once))
@@ -277,7 +276,7 @@ class EpochWorkload(EndToEnd):
         return EndToEnd(self._first(steps), self.batch_size, self.device, self.dtype).expected(steps)
 
     def _first(self, steps: int) -> Data:
-        """Return the data set with no more images than ``steps`` batches have."""
+        """Return the data set with the images of ``steps`` batches alone."""
         train = copy.copy(self.data.train)
         images = steps * self.batch_size
         train.data, train.targets = train.data[:images], train.targets[:images]
@@ -285,7 +284,7 @@ class EpochWorkload(EndToEnd):
 
 
 class EvaluationWorkload(StepWorkload):
-    """Evaluation alone: the same batches, forward and loss in eval mode."""
+    """Evaluation alone: forward and loss in eval mode, on the batches of the step."""
 
     part = "evaluation"
 
@@ -303,7 +302,7 @@ KINDS: tuple[type[TimedWorkload], ...] = (InputPipeline, StepWorkload, EndToEnd,
 
 
 def lesson_model(device: torch.device, dtype: torch.dtype = torch.float32) -> MLP:
-    """Make the lesson's MLP, the same weights at each call; the global generator stays as it was."""
+    """Make the lesson's MLP with the same weights at each call, without drawing from the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return MLP().to(device, dtype)

@@ -15,7 +15,7 @@ from benchmarks.accuracy import trainings
 from benchmarks.accuracy.accuracy_table import accuracy_markdown, t_interval
 from benchmarks.accuracy.recipes import RECIPES, Recipe
 from benchmarks.accuracy.trainings import AccuracyBenchmark, Training, held_out, read_trainings
-from mnist_loop.engines import NAMES, resident
+from mnist_loop.engines import resident
 from mnist_loop.engines.contract import Unsuitable
 from mnist_loop.errors import UserError
 from mnist_loop.loop import shape_input
@@ -135,16 +135,6 @@ def test_a_recipe_trains(few, target):
     assert torch.equal(model(shape_input(images.flatten(1), model)), logits)
 
 
-def test_each_target_has_a_recipe_of_its_name():
-    """With an engine that there is, and at least one epoch."""
-    assert list(RECIPES) == [97, 98, 99]
-    for target, recipe in RECIPES.items():
-        assert recipe.target == target
-        assert recipe.engine in NAMES
-        assert recipe.rates
-        assert json.loads(json.dumps(recipe.facts())) == recipe.facts()
-
-
 # Training
 
 
@@ -234,13 +224,6 @@ def test_what_an_engine_cannot_train_another_does(few, monkeypatch, tmp_path):
     assert len(tried) == 1
     _, results = read_trainings(tmp_path / "results")
     assert [(result.engine, result.first) for result in results] == [("resident", True), ("resident", False)]
-
-
-def test_what_the_last_engine_cannot_train_is_an_error(few, monkeypatch, tmp_path):
-    """There is no other to go on with."""
-    monkeypatch.setattr(resident, "prepare", lambda *_: (_ for _ in ()).throw(Unsuitable("not this")))
-    with pytest.raises(Unsuitable, match="not this"):
-        AccuracyBenchmark([PLAIN], 1, few).run(tmp_path / "results", lambda _: None)
 
 
 @pytest.mark.parametrize("before", [None, "/somewhere"])
@@ -376,23 +359,3 @@ def test_misuse_is_one_sentence(call, options, says):
     assert err.startswith("python -m benchmarks.accuracy: ")
     assert err.count("\n") == 1
     assert says in err
-
-
-def test_a_file_of_another_kind_is_told(tmp_path, call):
-    """No table is made of it, and nothing is added to it."""
-    path = tmp_path / "other.jsonl"
-    path.write_text('{"mnist_loop_comparison": 1}\n')
-    for options in (["--show", path], ["-o", path]):
-        code, _, err = call(*options)
-        assert code == 2
-        assert err == (
-            f"python -m benchmarks.accuracy: {path}: not of this kind and version, "
-            "expected what python -m benchmarks.accuracy stored\n"
-        )
-    assert path.read_text() == '{"mnist_loop_comparison": 1}\n'
-
-
-def test_targets_are_a_list():
-    """In any order, with or without the sign."""
-    assert command.targets("99,97") == (97, 99)
-    assert command.targets("98%") == (98,)

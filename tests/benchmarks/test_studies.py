@@ -82,20 +82,6 @@ def test_a_study_can_be_made_in_parts(study, tmp_path):
     assert [json.loads(line)["number"] for line in file.read_text().splitlines()] == [10, 11]
 
 
-def test_studies_of_different_kinds_have_files_of_their_own():
-    """By slowdown, budget, margin, threads and load: no comparison is counted among others."""
-    changes = [
-        {},
-        {"slowdown": 0.03},
-        {"budget_s": 60.0},
-        {"margin": 0.03},
-        {"threads": 2},
-        {"loaded": True},
-        {"apart": True},
-    ]
-    assert len({Study(**{**PLAIN, "restart_every": 1, **change}).name for change in changes}) == len(changes)
-
-
 def test_arms_are_as_two_environments_are_or_as_two_settings():
     """With hosts of their own, or one; and with the slowdown in either."""
     together = parse_arms(Study(**{**PLAIN, "slowdown": 0.03}, restart_every=1).arms, [])
