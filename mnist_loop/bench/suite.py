@@ -95,9 +95,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> str:
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say how engines are asked for, in a timed run without any."""
-    return OTHER_ENGINES if config.pluginmanager.has_plugin(SWEEP) and not config.getoption("engines") else ""
+    asked = config.getoption("engines") or not config.pluginmanager.has_plugin(SWEEP)
+    return [] if asked else [OTHER_ENGINES]
 
 
 @pytest.fixture(scope="session")
