@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +20,10 @@ from mnist_loop.bugs import BUGS
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
-from mnist_loop.verification.verify import verify
 from tests.loops.correct import CORRECT, Correct
+from tests.verdicts import TIMEOUT_S, quietly
 
 PAGE = Path(__file__).parents[1] / "docs" / "frameworks.md"
-TIMEOUT = 300.0  # seconds; in the first case a framework is imported
 CASES = 30
 LOOPS = [loop for loop in CORRECT if loop.name.startswith("frameworks.")]
 
@@ -95,11 +93,8 @@ def verified(loop: Correct, cases: int, seed: int) -> str:
     known = [id_ for id_ in LAWS if any(id_ == broken or id_ in BUGS[broken].explains for broken in loop.breaks)]
     # A law that is known to be broken would end the search at the first random case.
     laws = tuple(id_ for id_ in LAWS if id_ not in known)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fixed = verify(loop.loop, options=Options(random_cases=0, timeout=TIMEOUT))
-        options = Options(fixed_cases=0, random_cases=cases, seed=seed, timeout=TIMEOUT, laws=laws)
-        drawn = verify(loop.loop, options=options)
+    fixed = quietly(loop, Options(random_cases=0, timeout=TIMEOUT_S))
+    drawn = quietly(loop, Options(fixed_cases=0, random_cases=cases, seed=seed, timeout=TIMEOUT_S, laws=laws))
     return row(loop, fixed, drawn)
 
 

@@ -15,7 +15,7 @@ from mnist_loop.bench.machine import available_cpus
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import verify
-from tests.loops.correct import CORRECT
+from tests.loops.correct import CORRECT, Correct
 from tests.loops.mutants import MUTANTS, Mutant
 
 SHORT = 6  # experiments of the battery, its first: what most bugs show in
@@ -46,13 +46,13 @@ def on_correct(name: str) -> Verdict:
     return _verdict(("correct", name))
 
 
-def quietly(mutant: Mutant, options: Options) -> Verdict:
-    """Verify a mutant. What it warns of is its own affair, and a loop that hangs is not waited for long."""
-    if mutant.bug == "loop-hangs":
+def quietly(loop: Mutant | Correct, options: Options) -> Verdict:
+    """Verify a loop. What it warns of is its own affair, and one that hangs on purpose is not waited for long."""
+    if isinstance(loop, Mutant) and loop.bug == "loop-hangs":
         options = Options(**{**vars(options), "timeout": HANG_S})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return verify(mutant.loop, options=options)
+        return verify(loop.loop, options=options)
 
 
 @contextmanager
@@ -86,9 +86,7 @@ def _find(kind: str, name: str) -> Verdict:
         found = quietly(_mutant(name), Options(fixed_cases=SHORT, random_cases=0))
         return found if found.primary else quietly(_mutant(name), Options(random_cases=0))
     loop = next(loop for loop in CORRECT if loop.name == name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return verify(loop.loop, options=Options(fixed_cases=SHORT, random_cases=0, timeout=TIMEOUT_S))
+    return quietly(loop, Options(fixed_cases=SHORT, random_cases=0, timeout=TIMEOUT_S))
 
 
 def _mutant(name: str) -> Mutant:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import random
-import warnings
 
 import pytest
 from hypothesis import settings
@@ -15,9 +14,8 @@ from mnist_loop.verdict.finding import ENDED
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
-from mnist_loop.verification.verify import verify
 from tests.loops.correct import CORRECT, Correct
-from tests.verdicts import SHORT, TIMEOUT_S, on_correct
+from tests.verdicts import SHORT, TIMEOUT_S, on_correct, quietly
 
 DRAWN = 30  # random cases
 BY_NIGHT = 1000  # with HYPOTHESIS_PROFILE=thorough
@@ -36,19 +34,6 @@ def installed(loop: Correct) -> bool:
 def each(*, slow: bool = False):
     loops = [parameter(loop, slow=slow or loop.name.startswith(COMPILED)) for loop in CORRECT]
     return pytest.mark.parametrize("loop", loops)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """Torch imports its compiler with the first optimizer, and that sets a variable of the environment."""
-    importlib.import_module("torch._dynamo")
-
-
-def quietly(loop: Correct, options: Options) -> Verdict:
-    """Verify a loop. What it warns of is its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return verify(loop.loop, options=options)
 
 
 def alarms(loop: Correct, verdict: Verdict) -> str:

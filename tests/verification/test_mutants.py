@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 
 import hypothesis
@@ -45,12 +44,6 @@ TOLD_APART_BY_THE_BATTERY: dict[str, str] = {}
 def parameter(mutant: Mutant):
     """One coding of each bug by default; the others are slow, all together."""
     return pytest.param(mutant, id=mutant.name, marks=() if FIRST[mutant.bug] is mutant else pytest.mark.slow)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """Torch imports its compiler with the first optimizer, and that sets a variable of the environment."""
-    importlib.import_module("torch._dynamo")
 
 
 def told(diagnoses: list[Diagnosis]) -> str:

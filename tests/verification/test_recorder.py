@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import importlib
 import io
 import math
 import pickle
@@ -41,12 +40,6 @@ cases = st.builds(
     batch_size=st.integers(3, 5).filter(lambda size: size != 4),  # no batch of one, which BatchNorm refuses
     seed=st.integers(0, 2**20),
 ).filter(lambda case: case.samples % case.batch_size != 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """Torch imports its compiler with the first optimizer, and that sets a variable of the environment."""
-    importlib.import_module("torch._dynamo")
 
 
 def recorded(loop, case=Case(), **declared):  # noqa: B008  # a Case is frozen

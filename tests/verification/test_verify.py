@@ -1,7 +1,6 @@
 """Verifying a loop, from Python: what may be handed in, what comes back, and what a loop cannot do to its judge."""
 
 import functools
-import importlib
 import os
 import re
 import threading
@@ -25,12 +24,6 @@ from tests import global_state
 
 QUICK = Options(cases=(Case(), Case(model="probe", epochs=2)))
 DEBUG = Options(cases=QUICK.cases, in_process=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """Torch imports its compiler with the first optimizer, and that sets a variable of the environment."""
-    importlib.import_module("torch._dynamo")
 
 
 def train(model, train_loader, loss_fn, optimizer):
