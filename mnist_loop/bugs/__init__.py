@@ -30,10 +30,10 @@ from mnist_loop.bugs import (
     schedules,
     state,
 )
-from mnist_loop.bugs.bug import Bug
+from mnist_loop.bugs.bug import Bug, Severity, Tool
 from mnist_loop.errors import UserError
 
-__all__ = ["BUGS", "SUBJECTS", "Bug", "get"]
+__all__ = ["BUGS", "SUBJECTS", "Bug", "Severity", "Tool", "get"]
 
 # In the order in which the page and the list show them.
 MODULES = (

@@ -11,6 +11,9 @@ BACKWARD = r"\.backward\("
 ZERO_GRAD = r"\.zero_grad\b"
 OVER_BATCHES = r"load|batch|data|\bdl\b"  # what a loop over the batches runs over
 
+Tool = Literal["verify", "check"]
+Severity = Literal["bug", "cost", "info"]
+
 
 @dataclass(frozen=True)
 class Bug:
@@ -28,6 +31,7 @@ class Bug:
         needs: what a loop has to offer or declare for this to be decided; empty where nothing is needed.
         undecided: why no run of the loop on one machine can decide it; empty where one can.
         explains: ids of the bugs whose laws a loop with this bug breaks as well, as a consequence.
+        decided_by: the commands that decide it: "verify" by replaying each step, "check" by watching a training.
         catch_all: the law says what differs and not why, so that a finding that names the reason goes before it.
         ends: the ways in which a loop with this bug ends its process; empty where the process goes on.
         lines: regular expressions of the line in which the bug is seen. The first that matches any line decides. Where
@@ -45,9 +49,10 @@ class Bug:
     fixed: str
     symptom: str
     law: str = ""
-    severity: Literal["bug", "cost", "info"] = "bug"
+    severity: Severity = "bug"
     needs: str = ""
     undecided: str = ""
+    decided_by: tuple[Tool, ...] = ("verify",)
     explains: tuple[str, ...] = ()
     catch_all: bool = False
     ends: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ class Laws(pytest.Collector):
 
     def collect(self) -> Iterable[pytest.Item]:
         """Return an item for each law, in the order of the catalogue."""
-        for id_ in BUGS:
+        for id_ in (bug.id for bug in BUGS.values() if "verify" in bug.decided_by):
             item = LawItem.from_parent(self, name=id_)
             item.extra_keyword_matches.add(ROOT)
             if id_ in self.loop.expected:

@@ -30,7 +30,7 @@ def outcomes(verdict: Verdict) -> dict[str, Outcome]:
     """Return the outcome of each law, by id, in the order of the catalogue."""
     diagnosed = {
         diagnosis.id: Outcome(
-            _broken(diagnosis.bug.severity),
+            _broken(diagnosis.severity),
             plain_text(diagnosis_page(verdict, diagnosis)).strip(),
         )
         for diagnosis in verdict.diagnoses

@@ -33,6 +33,11 @@ class Diagnosis:
         """The catalogue's entry."""
         return self.finding.bug
 
+    @property
+    def severity(self) -> str:
+        """That of its finding: one of "bug", "cost" and "info"."""
+        return self.finding.severity
+
 
 def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
     """Gather the findings of all cases into bugs with their consequences, the primary bug first."""
@@ -50,7 +55,7 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
             diagnoses.append(Diagnosis(causes[0], len(findings), consequences))
     return sorted(
         diagnoses,
-        key=lambda d: (SEVERITIES.index(d.bug.severity), d.id not in ENDED, d.bug.catch_all, -d.count),
+        key=lambda d: (SEVERITIES.index(d.severity), d.id not in ENDED, d.bug.catch_all, -d.count),
     )
 
 

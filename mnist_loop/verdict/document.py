@@ -59,7 +59,7 @@ def _diagnosis(verdict: Verdict, diagnosis: Diagnosis) -> dict[str, Any]:
     bug, finding, line = diagnosis.bug, diagnosis.finding, verdict.likely_line(diagnosis)
     return {
         "id": bug.id,
-        "severity": bug.severity,
+        "severity": diagnosis.severity,
         "title": bug.title,
         "text": finding.text,
         "hint": bug.hint,

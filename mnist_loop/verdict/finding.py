@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mnist_loop.bugs import BUGS, Bug
+from mnist_loop.bugs import BUGS, Bug, Severity
+from mnist_loop.verdict.location import SourceLine
 
 if TYPE_CHECKING:
     from mnist_loop.verification.cases.case import Case
@@ -28,6 +29,8 @@ class Finding:
         text: the evidence.
         case: where it showed; None for a training that was watched as it is.
         consequence_of: the id of the finding in the same case that explains this one; None if there is none.
+        line: where it happened, in the author's files; None where only the bug's patterns can tell.
+        level: the severity, where it is less certain here than the catalogue says; None for that of the bug.
     """
 
     id: str
@@ -35,6 +38,8 @@ class Finding:
     text: str
     case: Case | None = None
     consequence_of: str | None = None
+    line: SourceLine | None = None
+    level: Severity | None = None
 
     @property
     def bug(self) -> Bug:
@@ -44,7 +49,7 @@ class Finding:
     @property
     def severity(self) -> str:
         """One of `SEVERITIES`."""
-        return self.bug.severity
+        return self.level or self.bug.severity
 
     def is_cause_of(self, id: str) -> bool:  # noqa: A002  # the catalogue's word
         """Say whether a loop with this bug breaks the law ``id`` because of it."""

@@ -51,10 +51,10 @@ def header(verdict: Verdict) -> str:
 def diagnosis(verdict: Verdict, found: Diagnosis) -> Iterator[Paragraph]:
     """Yield the lines of one diagnosis: evidence, fix, place, consequences, case."""
     bug, finding, expected = found.bug, found.finding, verdict.expected.get(found.id)
-    kind = "" if bug.severity == "bug" else f" ({bug.severity})"
+    kind = "" if found.severity == "bug" else f" ({found.severity})"
     if expected is not None:
         kind = f" (expected: {expected.reason})"
-    yield Paragraph(f"{bug.id}: {bug.title}{kind}", SEVERITY_STYLES[bug.severity] if expected is None else "warn")
+    yield Paragraph(f"{bug.id}: {bug.title}{kind}", SEVERITY_STYLES[found.severity] if expected is None else "warn")
     yield from paragraphs(finding.text, indent=2)
     yield Paragraph(f"Most likely: {bug.hint}.", indent=2)
     line = verdict.likely_line(found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mnist_loop.bugs import BUGS, Bug
+from mnist_loop.bugs import BUGS, Bug, Tool
 from mnist_loop.support.console import plain_text
 from mnist_loop.verdict import text
 from mnist_loop.verdict.diagnosis import Diagnosis, diagnose
@@ -63,6 +63,8 @@ class Verdict:
         not_isolated: why the loop ran in this process; "" if it had a process of its own.
         skipped: the cases that the loop need not be able to do and could not, with the reason.
         expected: the bugs that are known, by id.
+        tool: the command that judged: "verify" replayed a loop, "check" watched a training.
+        watched: what was watched, in a sentence; "" for a loop that was verified.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Verdict:
     not_isolated: str = ""
     skipped: dict[Case, str] = field(default_factory=dict)
     expected: Mapping[str, Expected] = field(default_factory=dict)
+    tool: Tool = "verify"
+    watched: str = ""
 
     def __str__(self) -> str:
         """Return what ``mnist-loop verify`` shows, without colour."""
@@ -103,15 +107,15 @@ class Verdict:
     @property
     def bugs(self) -> list[Diagnosis]:
         """The diagnoses of severity "bug"."""
-        return [diagnosis for diagnosis in self.diagnoses if diagnosis.bug.severity == "bug"]
+        return [diagnosis for diagnosis in self.diagnoses if diagnosis.severity == "bug"]
 
     def unexpected(self, severity: str = "bug") -> list[Diagnosis]:
         """Return the diagnoses of this severity that are not expected."""
-        return [d for d in self.diagnoses if d.bug.severity == severity and d.id not in self.expected]
+        return [d for d in self.diagnoses if d.severity == severity and d.id not in self.expected]
 
     def likely_line(self, diagnosis: Diagnosis) -> SourceLine | None:
         """Return the line in which a bug most likely is; None if that cannot be told."""
-        return likely_line(diagnosis.bug, self.file, self.lines)
+        return diagnosis.finding.line or likely_line(diagnosis.bug, self.file, self.lines)
 
     def snippet(self, diagnosis: Diagnosis) -> str:
         """Return code that shows a bug again; "" without a case."""
@@ -138,7 +142,8 @@ class Verdict:
     @property
     def not_run(self) -> dict[str, str]:
         """The laws that no case could decide, and the bugs that no run decides at all, with the reason."""
-        reasons = {bug.id: bug.undecided for bug in BUGS.values() if bug.undecided}
+        ours = [bug for bug in BUGS.values() if self.tool in bug.decided_by]
+        reasons = {bug.id: bug.undecided for bug in ours if bug.undecided}
         decided = {*self.held, *self.failed}
         for judgement in self.judgements:
             for id_, reason in judgement.not_run.items():
@@ -148,7 +153,7 @@ class Verdict:
 
     @property
     def laws(self) -> list[LawResult]:
-        """What became of each law, in the order of the catalogue."""
+        """What became of each law that `tool` decides, in the order of the catalogue."""
         return list(self._law_results())
 
     def laws_that(self, status: Status) -> list[LawResult]:
@@ -167,6 +172,8 @@ class Verdict:
         causes = {finding.id: diagnosis.id for diagnosis in self.diagnoses for finding in diagnosis.consequences}
         ended = next((id_ for id_ in found if id_ in ENDED), None)
         for id_, bug in BUGS.items():
+            if self.tool not in bug.decided_by:
+                continue
             if id_ in found:
                 yield LawResult(bug, "broken", len(found[id_]), causes.get(id_, ""))
             elif self.asked.only is not None and id_ not in self.asked.only:

@@ -50,6 +50,8 @@ def place(module):
 def missing(bugs, laws, mutants):
     """Yield what is missing or in the wrong place, given the subject of each entry, each law and each mutant."""
     for id_, subject in bugs.items():
+        if "verify" not in BUGS[id_].decided_by:
+            continue
         if BUGS[id_].undecided:
             if id_ in laws or mutants.get(id_):
                 yield f"{id_} is undecided and has a law or a mutant: remove either"
