@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mnist_loop.verification.cases.case import Case
     from mnist_loop.verification.options import Options
     from mnist_loop.verification.verify import verify
+    from mnist_loop.watching.watch import watch
 
 __version__ = "0.2.0"
 
@@ -38,6 +39,7 @@ _HOME = {
     "Options": "verification.options",
     "Verdict": "verdict.verdict",
     "verify": "verification.verify",
+    "watch": "watching.watch",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "make_loaders",
     "train_one_epoch",
     "verify",
+    "watch",
 ]
 
 

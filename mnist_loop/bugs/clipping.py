@@ -40,6 +40,7 @@ BUGS = (
     ),
     Bug(
         id="clip-after-step",
+        decided_by=("verify", "check"),
         title="gradients are clipped after the step that has used them",
         law="A step applies the clipped gradient; to clip it afterwards changes nothing.",
         hint="move clip_grad_norm_ between loss.backward() and optimizer.step()",
@@ -65,6 +66,59 @@ BUGS = (
         reported=(
             "https://github.com/awslabs/graphstorm/issues/1366",
             "https://github.com/VGraphRNN/VGRNN/issues/4",
+        ),
+    ),
+    Bug(
+        id="clip-before-backward",
+        decided_by=("check",),
+        title="gradients are clipped before the backward pass has brought them",
+        law="Clipping comes after the backward pass whose gradients it is for.",
+        hint="call clip_grad_norm_() between loss.backward() and optimizer.step()",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                loss.backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+        """),
+        symptom="Nothing is there to be clipped, and the gradients are applied as they come, however long they are.",
+    ),
+    Bug(
+        id="clip-of-nothing",
+        decided_by=("check",),
+        title="the parameters to clip are an iterator that was used up before",
+        law="Clipping is given the parameters whose gradients it is to clip.",
+        hint="call model.parameters() anew each time, or keep list(model.parameters())",
+        broken=code("""
+            parameters = model.parameters()
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+        """),
+        fixed=code("""
+            parameters = list(model.parameters())
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+        """),
+        symptom=(
+            "model.parameters() can be gone through once. The optimizer has done so, clip_grad_norm_ finds nothing, "
+            "returns 0 and clips nothing."
         ),
     ),
     Bug(
@@ -100,6 +154,7 @@ BUGS = (
     ),
     Bug(
         id="clip-before-unscale",
+        decided_by=("verify", "check"),
         title="gradients are clipped while a GradScaler still has them scaled up",
         law="With a GradScaler, gradients are unscaled before they are clipped.",
         hint="call scaler.unscale_(optimizer) before clip_grad_norm_",

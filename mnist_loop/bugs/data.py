@@ -9,6 +9,7 @@ SUBJECT = "data"
 BUGS = (
     Bug(
         id="not-shuffled",
+        decided_by=("verify", "check"),
         title="the training data come in the order of the data set in every epoch",
         law="Training sees the samples in random order: the handed loader shuffles, and the loop must not undo it.",
         hint="shuffle the training data in each epoch: DataLoader(..., shuffle=True)",
@@ -36,6 +37,7 @@ BUGS = (
     ),
     Bug(
         id="same-order-each-epoch",
+        decided_by=("verify", "check"),
         title="the data are shuffled into the same order in each epoch",
         law="Two epochs see the samples in different orders.",
         hint="seed once, before the first epoch, and call sampler.set_epoch(epoch) where there is a DistributedSampler",
@@ -259,6 +261,7 @@ BUGS = (
     ),
     Bug(
         id="split-leak",
+        decided_by=("verify", "check"),
         title="test data have an influence on the training",
         law="With other test images the training sees the same inputs: no statistics are fitted on them.",
         hint="split first, and take statistics, vocabularies and samples for training from the training data alone",
@@ -290,6 +293,52 @@ BUGS = (
             "https://github.com/aikunyi/FourierGNN/issues/10",
             "https://github.com/cornellius-gp/gpytorch/issues/819",
         ),
+    ),
+    Bug(
+        id="validates-on-train",
+        decided_by=("check",),
+        severity="info",
+        title="all that is evaluated is the data that is trained on",
+        law="What is evaluated holds something that is not trained on.",
+        hint="evaluate a part of the data that is held out of the training",
+        broken=code("""
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                accuracy = evaluate(model, train_loader, loss_fn, device)
+        """),
+        fixed=code("""
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                accuracy = evaluate(model, val_loader, loss_fn, device)
+        """),
+        symptom=(
+            "The accuracy that is reported is that of samples that the model has learned by heart. It rises while the "
+            "model overfits."
+        ),
+        needs="an evaluation",
+    ),
+    Bug(
+        id="evaluation-incomplete",
+        decided_by=("check",),
+        severity="info",
+        title="an evaluation leaves out a part of its data",
+        law="An evaluation goes over all samples of its data.",
+        hint="build the loader of the evaluation without drop_last, and go through it to its end",
+        broken=code("""
+            test_loader = DataLoader(test_data, batch_size=64, drop_last=True)
+            for images, labels in test_loader:
+                correct += (model(images).argmax(dim=1) == labels).sum().item()
+        """),
+        fixed=code("""
+            test_loader = DataLoader(test_data, batch_size=64)
+            for images, labels in test_loader:
+                correct += (model(images).argmax(dim=1) == labels).sum().item()
+        """),
+        symptom=(
+            "The samples that do not fill a batch, or those after the point at which it stops, have no influence on "
+            "the result. It depends on the batch size, and cannot be compared with that of others."
+        ),
+        needs="an evaluation",
     ),
     Bug(
         id="selects-on-test",

@@ -12,6 +12,7 @@ DIFFERS = ("gradient-differs", "update-differs", "metric-differs")
 BUGS = (
     Bug(
         id="zero-grad-missing",
+        decided_by=("verify", "check"),
         title="gradients of earlier batches are applied again",
         law="The gradient that a step applies is that of the batches since the last step, and of no other.",
         hint="call optimizer.zero_grad() once per batch, before loss.backward()",
@@ -43,6 +44,7 @@ BUGS = (
     ),
     Bug(
         id="zero-grad-per-epoch",
+        decided_by=("verify", "check"),
         title="gradients are cleared once an epoch, and pile up within it",
         law="Within an epoch, too, a step applies the gradient of the batches since the last step alone.",
         hint="move optimizer.zero_grad() into the loop over the batches, before loss.backward()",
@@ -77,6 +79,7 @@ BUGS = (
     ),
     Bug(
         id="zero-grad-after-backward",
+        decided_by=("verify", "check"),
         title="gradients are cleared between backward and step, so that the steps apply nothing",
         law="What a backward pass brought is still there when the step begins.",
         hint="call optimizer.zero_grad() before loss.backward() or after optimizer.step(), not between the two",
@@ -103,6 +106,7 @@ BUGS = (
     ),
     Bug(
         id="step-missing",
+        decided_by=("verify", "check"),
         title="gradients are computed, and never applied",
         law="Once gradients have arrived, a step is taken and the parameters move.",
         hint="call optimizer.step() after loss.backward()",
@@ -133,6 +137,7 @@ BUGS = (
     ),
     Bug(
         id="step-double",
+        decided_by=("verify", "check"),
         title="each batch is stepped twice",
         law="A gradient is applied by one step of its optimizer, not by two.",
         hint="call optimizer.step() once per batch",
@@ -163,7 +168,35 @@ BUGS = (
         reported=("https://github.com/mzolfaghari/ECO-pytorch/pull/1",),
     ),
     Bug(
+        id="last-gradient-dropped",
+        decided_by=("check",),
+        title="the step stands before the backward pass, so that the last gradient is never applied",
+        law="A step applies the gradient of the batch before the next batch goes through the model.",
+        hint="call optimizer.step() after loss.backward(), in the same turn of the loop",
+        broken=code("""
+            for images, labels in train_loader:
+                loss = loss_fn(model(images), labels)
+                optimizer.step()
+                optimizer.zero_grad()
+                loss.backward()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                loss = loss_fn(model(images), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "The first step finds no gradient and does nothing. Each later step applies the gradient of the batch "
+            "before, to a model whose output for the present batch is already computed. The last batch is paid for and "
+            "never learned from."
+        ),
+        explains=("zero-grad-after-backward",),
+    ),
+    Bug(
         id="optimizer-misses-parameters",
+        decided_by=("verify", "check"),
         title="parameters get a gradient, but no optimizer has them",
         law="Each parameter that is to be trained and gets a gradient is held by an optimizer that steps.",
         hint="build the optimizer last, from all parameters of the model as it is trained",
@@ -192,6 +225,7 @@ BUGS = (
     ),
     Bug(
         id="optimizer-recreated",
+        decided_by=("verify", "check"),
         title="the optimizer is built anew in each epoch, and its momentum is lost",
         law="What the optimizer carries from step to step, such as momentum, lasts for the whole training.",
         hint="build the optimizer once, before the loop over the epochs",
@@ -284,6 +318,7 @@ BUGS = (
     ),
     Bug(
         id="graph-detached",
+        decided_by=("verify", "check"),
         title="the loss is cut off from the model, so that no gradient reaches it",
         law="The loss carries the graph of the forward that it was computed from, so that gradients arrive.",
         hint="compute the loss from the model's outputs themselves, without .data, .detach() or torch.tensor()",

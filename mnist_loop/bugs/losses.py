@@ -11,6 +11,7 @@ EXPLAINS = ("loss-differs", "gradient-differs", "metric-differs")
 BUGS = (
     Bug(
         id="softmax-before-cross-entropy",
+        decided_by=("verify", "check"),
         title="softmax is applied twice: before the cross-entropy, and in it",
         law="Cross-entropy takes the model's logits, not their softmax.",
         hint="give cross_entropy the logits, and apply softmax only where probabilities are shown",
@@ -44,7 +45,33 @@ BUGS = (
         ),
     ),
     Bug(
+        id="sigmoid-before-bce-with-logits",
+        decided_by=("check",),
+        title="the sigmoid is applied twice: before the binary cross-entropy with logits, and in it",
+        law="The binary cross-entropy with logits is given logits, not the output of a sigmoid.",
+        hint="hand the logits to binary_cross_entropy_with_logits, and take the sigmoid for predictions alone",
+        broken=code("""
+            loss_fn = torch.nn.BCEWithLogitsLoss()
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(torch.sigmoid(model(images)), labels).backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            loss_fn = torch.nn.BCEWithLogitsLoss()
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "What the loss takes for logits lies between 0 and 1, so that each prediction lies between 0.5 and 0.73 "
+            "and the loss cannot come near 0. The training is slow and stops early, and nothing raises."
+        ),
+    ),
+    Bug(
         id="log-softmax-missing-for-nll",
+        decided_by=("verify", "check"),
         title="nll_loss is given logits or probabilities instead of log-probabilities",
         law="The negative log-likelihood takes log-probabilities, not logits.",
         hint="apply log_softmax before nll_loss, or use cross_entropy on the logits",
@@ -74,6 +101,7 @@ BUGS = (
     ),
     Bug(
         id="loss-broadcast",
+        decided_by=("verify", "check"),
         title="predictions and targets of different shapes are broadcast against each other",
         law="Where the loss compares number with number, outputs and targets have the same shape.",
         hint="give predictions and targets the same shape, with squeeze(1) or unsqueeze(1)",
@@ -177,6 +205,32 @@ BUGS = (
             "https://github.com/d2l-ai/d2l-en/pull/2274",
             "https://github.com/zhouhaoyi/Informer2020/issues/59",
         ),
+    ),
+    Bug(
+        id="loss-not-finite",
+        decided_by=("check",),
+        title="a loss that is nan or infinite is trained on",
+        law="A loss that is not finite leaves the parameters as they are.",
+        hint="look at what the evidence names: a logarithm of 0, a division by 0, or a learning rate that is too large",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = -torch.log(model(images).softmax(dim=1)).gather(1, labels[:, None]).mean()
+                loss.backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = -model(images).log_softmax(dim=1).gather(1, labels[:, None]).mean()
+                loss.backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "After one such step every parameter that it reached is nan, and so is every loss from there on. Nothing "
+            "raises: the training goes on to its end, and saves a model that gives nan."
+        ),
+        reported=("https://github.com/pytorch/pytorch/issues/160016",),
     ),
     Bug(
         id="loss-differs",

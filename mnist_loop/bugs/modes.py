@@ -11,6 +11,7 @@ GRADIENTS = ("gradient-differs", "update-differs")
 BUGS = (
     Bug(
         id="trains-in-eval-mode",
+        decided_by=("verify", "check"),
         title="the model is in eval mode from the first training batch on",
         law="Every module is in train mode from the first training forward on, unless it is declared otherwise.",
         hint="call model.train() before training, or declare trains_in_eval_mode=True",
@@ -44,6 +45,7 @@ BUGS = (
     ),
     Bug(
         id="train-mode-not-restored",
+        decided_by=("verify", "check"),
         title="after the first validation the model stays in eval mode",
         law="After an evaluation every module is in train mode again when training goes on.",
         hint="call model.train() at the start of each epoch, not once before the first",
@@ -112,6 +114,7 @@ BUGS = (
     ),
     Bug(
         id="evaluates-in-train-mode",
+        decided_by=("verify", "check"),
         title="test samples are evaluated in train mode",
         law="Each evaluation forward has every module in eval mode, so that it moves no statistics and drops nothing.",
         hint="call model.eval() before evaluating, and model.train() before training goes on",
@@ -174,6 +177,7 @@ BUGS = (
     ),
     Bug(
         id="evaluates-with-grad",
+        decided_by=("verify", "check"),
         severity="cost",
         title="the evaluation records a graph that no one uses",
         law="Evaluation runs with gradients off: a graph that nobody uses costs memory and time.",

@@ -44,6 +44,7 @@ BUGS = (
     ),
     Bug(
         id="scaler-bypassed",
+        decided_by=("verify", "check"),
         title="the loss is scaled by a GradScaler, but the step is not taken through it",
         law="With a GradScaler, the step applies the gradient of the loss, not of the scaled loss.",
         hint="call scaler.step(optimizer) and scaler.update() instead of optimizer.step()",
@@ -66,5 +67,30 @@ BUGS = (
         explains=("gradient-differs", "update-differs", "clip-missing", "loss-differs", "loss-sum"),
         lines=(r"\bopt\w*\.step\(",),
         reported=("https://github.com/IAHispano/Applio/pull/860",),
+    ),
+    Bug(
+        id="scaler-update-missing",
+        decided_by=("check",),
+        title="a GradScaler steps and is never updated",
+        law="A GradScaler that steps is updated after the step.",
+        hint="call scaler.update() once per step, after scaler.step(optimizer)",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                scaler.scale(loss_fn(model(images), labels)).backward()
+                scaler.step(optimizer)
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                scaler.scale(loss_fn(model(images), labels)).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        """),
+        symptom=(
+            "The scale stays as it began: it does not fall after an overflow, and the state that step() left behind "
+            "is that of the step before. Torch raises at the second step of one optimizer."
+        ),
+        needs="a GradScaler",
     ),
 )

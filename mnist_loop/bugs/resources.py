@@ -9,6 +9,7 @@ SUBJECT = "resources"
 BUGS = (
     Bug(
         id="graph-leak",
+        decided_by=("verify", "check"),
         title="the graphs of earlier batches are kept alive",
         law="The graph of a forward is gone two steps later: what is kept of a loss is its value.",
         hint="keep numbers, not graphs: loss.item() or loss.detach()",
@@ -44,6 +45,7 @@ BUGS = (
     ),
     Bug(
         id="retain-graph",
+        decided_by=("verify", "check"),
         severity="cost",
         title="backward() is told to keep a graph that no one goes through again",
         law="A backward pass frees the tensors that it needed: a graph is kept for a second pass only.",

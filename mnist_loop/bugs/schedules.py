@@ -11,6 +11,7 @@ SCHEDULER_STEP = r"\w*sched\w*\.step\("
 BUGS = (
     Bug(
         id="scheduler-before-optimizer",
+        decided_by=("verify", "check"),
         title="the schedule is stepped before the first optimizer step, and its first value is skipped",
         law="The schedule moves on after the optimizer's steps, so that the first step has the initial learning rate.",
         hint="call scheduler.step() after the optimizer's steps, at the end of the epoch",
@@ -35,6 +36,51 @@ BUGS = (
             "https://github.com/lincc-frameworks/hyrax/issues/983",
             "https://github.com/lufficc/SSD/pull/98",
         ),
+    ),
+    Bug(
+        id="scheduler-not-stepped",
+        decided_by=("check",),
+        title="a learning-rate schedule is built and never stepped",
+        law="A schedule of an optimizer that steps is stepped too.",
+        hint="call scheduler.step() once an epoch, or once a batch where the schedule counts batches",
+        broken=code("""
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10)
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        """),
+        fixed=code("""
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10)
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                scheduler.step()
+        """),
+        symptom="The learning rate stays as it was at the start, for the whole training.",
+        needs="a learning-rate schedule",
+    ),
+    Bug(
+        id="scheduler-horizon",
+        decided_by=("check",),
+        severity="info",
+        title="a schedule ends much later, or earlier, than the training",
+        law="A schedule that has an end comes to it with the training.",
+        hint="give the schedule the number of its steps: epochs, or epochs times the number of batches",
+        broken=code("""
+            scheduler = CosineAnnealingLR(optimizer, T_max=epochs * len(train_loader))
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                scheduler.step()
+        """),
+        fixed=code("""
+            scheduler = CosineAnnealingLR(optimizer, T_max=epochs)
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                scheduler.step()
+        """),
+        symptom=(
+            "A horizon in batches that is stepped by epochs leaves the learning rate almost where it began. One in "
+            "epochs that is stepped by batches goes through its course in the first epoch, and up again."
+        ),
+        needs="a learning-rate schedule with an end",
     ),
     Bug(
         id="scheduler-per-batch",

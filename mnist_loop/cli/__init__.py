@@ -1,4 +1,4 @@
-"""The command line: ``mnist-loop train``, ``verify``, ``bench``, ``compare`` and ``report``. One module a command."""
+"""The command line, one module a command: ``train``, ``check``, ``verify``, ``bench``, ``compare``, ``report``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from mnist_loop import __version__
-from mnist_loop.cli import bench, compare, report, train, verify
+from mnist_loop.cli import bench, check, compare, report, train, verify
 from mnist_loop.cli.signals import sigterm_as_ctrl_c
 from mnist_loop.errors import UserError
 
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"mnist-loop {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train.add_parser(commands)
+    check.add_parser(commands)
     verify.add_parser(commands)
     bench.add_parser(commands)
     compare.add_parser(commands)

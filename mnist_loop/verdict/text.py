@@ -35,6 +35,14 @@ def page(verdict: Verdict) -> Iterator[Block]:
     yield Paragraph(REMINDER, "faint")
 
 
+def watched_page(verdict: Verdict) -> Iterator[Block]:
+    """Yield what is shown of a training that was watched: the diagnoses, then what was watched."""
+    for found in verdict.diagnoses:
+        yield from diagnosis(verdict, found)
+    yield from _held_though_expected(verdict)
+    yield Paragraph(f"watched: {verdict.watched}", "good" if verdict.exit_code == 0 else "bad")
+
+
 def header(verdict: Verdict) -> str:
     """Return the line that says what was judged, and where."""
     facts = (

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, configuration, settings
 
 from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
+from mnist_loop.support.authored import is_authored
 from mnist_loop.support.device import resolve_device
 from mnist_loop.verdict.finding import ENDED, Finding, Judgement
 from mnist_loop.verdict.snippet import Asked
@@ -30,7 +31,6 @@ from mnist_loop.verification.cases.battery import Experiment, all_runs, basis, b
 from mnist_loop.verification.child import answer_for, judge_recordings
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
-from mnist_loop.verification.recording.authored import is_authored
 from mnist_loop.verification.recording.packing import unpack
 from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Sandbox, can_isolate, start_method
 

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "bugs": FOR_ALL,
     "verdict": FOR_ALL | {"bugs"},
     "verification": FOR_ALL | {"bugs", "verdict"},
-    "pytest_plugin": FOR_ALL | {"bugs", "verdict", "verification"},
+    "watching": FOR_ALL | {"bugs", "verdict"},
+    "pytest_plugin": FOR_ALL | {"bugs", "verdict", "verification", "watching"},
     # the wing of speed
     "statistics": FOR_ALL,
     "bench": FOR_ALL | LESSON | {"statistics"},

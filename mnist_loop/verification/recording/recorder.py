@@ -24,11 +24,11 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mnist_loop.support.authored import is_authored
 from mnist_loop.verification.binding.contract import Contract, Trainee
 from mnist_loop.verification.cases import world
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.recording import global_state
-from mnist_loop.verification.recording.authored import is_authored
 from mnist_loop.verification.recording.events import (
     Arrival,
     Call,

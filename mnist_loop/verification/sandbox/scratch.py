@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from mnist_loop.errors import WriteRefused
-from mnist_loop.verification.recording.authored import is_authored
+from mnist_loop.support.authored import is_authored
 from mnist_loop.verification.sandbox import landlock
 
 PREFIX = "mnist-loop-scratch-"

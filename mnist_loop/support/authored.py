@@ -5,7 +5,7 @@ from __future__ import annotations
 import sysconfig
 from pathlib import Path
 
-OTHERS = (str(Path(__file__).parents[2]), sysconfig.get_path("stdlib"))
+OTHERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 
 
 def is_authored(file: str) -> bool:

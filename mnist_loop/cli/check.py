@@ -1,0 +1,148 @@
+"""``mnist-loop check``: run a training as it is, watch it, and name its bugs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from mnist_loop.support.options import positive_int
+from mnist_loop.watching.on_import import once_torch_is_imported
+from mnist_loop.watching.program import Program, Stopped, module, run, script
+
+if TYPE_CHECKING:
+    from mnist_loop.verdict.verdict import Verdict
+    from mnist_loop.watching.watcher import Watcher
+
+INTERRUPTED = 130
+ENDED_BY = 128  # + the number of the signal
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``check`` to the command line."""
+    parser = commands.add_parser(
+        "check",
+        help="run a training script of yours as it is, and name its bugs",
+        description=(
+            "Run a script that trains, unmodified, watch what happens to which tensor in which order, and name the "
+            "bug: mnist-loop check train.py --epochs 3. What follows the script's name is the script's."
+        ),
+        epilog=(
+            "Exit codes: that of the script, if it fails; else 0 no bug, 1 a bug, or nothing that trains; 2 misuse; "
+            "130 Ctrl-C."
+        ),
+    )
+    add = parser.add_argument
+    add("-m", dest="module", action="store_true", help="the program is a module, as for python -m")
+    add("--stop-after", type=positive_int, metavar="N", help="end the training after N optimizer steps")
+    add("--fail-fast", action="store_true", help="end the training at the first bug that is certain")
+    add("program", metavar="SCRIPT", help="the script, notebook (.ipynb) or module")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="what the script is given")
+    parser.set_defaults(run=run_check)
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Run a program, watch its training and tell the verdict; return the exit code."""
+    program = _program(arguments)
+    check = _Check(program, arguments.stop_after, arguments.fail_fast)
+    once_torch_is_imported(check.begin)
+    check.catch_endings()
+    try:
+        code = run(program)
+    except KeyboardInterrupt:
+        check.tell(complete=False)
+        return INTERRUPTED
+    verdict = check.tell(complete=code == 0 and not check.stopped)
+    return code or (1 if verdict is None else verdict.exit_code)
+
+
+def _program(arguments: argparse.Namespace) -> Program:
+    if arguments.module:
+        return module(arguments.program, arguments.arguments)
+    if arguments.program.endswith(".ipynb"):
+        from mnist_loop.watching.notebook import notebook
+
+        return notebook(arguments.program, arguments.arguments)
+    return script(arguments.program, arguments.arguments)
+
+
+class _Check:
+    """One program under watch."""
+
+    def __init__(self, program: Program, stop_after: int | None, fail_fast: bool) -> None:
+        self.program, self.stop_after, self.fail_fast = program, stop_after, fail_fast
+        self.watcher: Watcher | None = None
+        self.hooks: Any = None
+        self.stopped = False
+        self.process = os.getpid()
+        self.folder = Path.cwd()
+
+    def begin(self) -> None:
+        """Put the hooks in, now that torch is there."""
+        from mnist_loop.watching.hooks import Hooks
+        from mnist_loop.watching.watcher import Watcher
+
+        self.watcher, self.hooks = Watcher(), Hooks()
+        self.hooks.put_in()
+        self.hooks.watch(self.watcher)
+        if self.stop_after is not None or self.fail_fast:
+            self.watcher.after_step = self.after_step
+
+    def after_step(self, steps: int) -> None:
+        """End the training where it has gone on for long enough."""
+        if self.stop_after is not None and steps >= self.stop_after:
+            self.stopped = True
+        elif self.fail_fast and self.watcher is not None and self.watcher.closely:
+            from mnist_loop.watching.judge import judge
+
+            self.stopped = any(finding.severity == "bug" for finding in judge(self.watcher.log).findings)
+        if self.stopped:
+            raise Stopped
+
+    def catch_endings(self) -> None:
+        """Tell the verdict before SIGTERM or ``os._exit`` ends this process, which is not asked again."""
+        leave = os._exit
+
+        def tell_and_leave(code: int) -> None:
+            if os.getpid() == self.process:
+                self.tell(complete=False)
+                for stream in (sys.stdout, sys.stderr):
+                    if stream is not None and stream is not sys.__stdout__:
+                        stream.flush()
+            leave(code)
+
+        def terminated(number: int, _: FrameType | None) -> None:
+            if os.getpid() == self.process:
+                self.tell(complete=False)
+            leave(ENDED_BY + number)
+
+        os._exit = tell_and_leave  # type: ignore[assignment]
+        signal.signal(signal.SIGTERM, terminated)
+
+    def tell(self, *, complete: bool) -> Verdict | None:
+        """Take the hooks out and show the verdict; None where torch was never imported."""
+        if self.watcher is None:
+            _show([f"{self.program.name} did not import torch: nothing was watched"])
+            return None
+        self.hooks.watch(None)
+        self.hooks.take_out()
+        from mnist_loop.watching.summary import verdict_on
+
+        watcher, self.watcher = self.watcher, None
+        watcher.log.complete = complete
+        os.chdir(self.folder)  # the script may have gone elsewhere; places are told from here
+        verdict = verdict_on(watcher, self.program.name)
+        from mnist_loop.support import console
+        from mnist_loop.verdict import text
+
+        console.write(text.watched_page(verdict), sys.__stderr__)
+        return verdict
+
+
+def _show(lines: list[str]) -> None:
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write("".join(f"mnist-loop: {line}\n" for line in lines))

@@ -1,0 +1,61 @@
+"""Learning-rate schedules: whether they are stepped, when, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mnist_loop.watching.laws.registry import Evidence, law, must
+from mnist_loop.watching.log import SeenScheduler, WatchLog
+
+FEW = 0.9  # of the horizon; a schedule that ends a little early is no surprise
+
+
+def _schedules(log: WatchLog) -> list[tuple[SeenScheduler, int]]:
+    """Return the schedules of optimizers that were stepped, each with the number of these steps."""
+    found = [
+        (one, log.optimizers[one.optimizer].steps)
+        for one in log.schedulers
+        if one.optimizer is not None and log.optimizers[one.optimizer].steps and not one.inner
+    ]
+    must(found, "there is no learning-rate schedule")
+    return found
+
+
+@law("scheduler-before-optimizer")
+def a_schedule_follows_its_optimizer(log: WatchLog) -> Iterator[Evidence]:
+    schedules = _schedules(log)
+    must(not log.scaler_steps, "a GradScaler may skip the first step")
+    for one, steps in schedules:
+        # Several steps before the first of the optimizer wind a schedule forward, for a training that is resumed.
+        if one.before == 1 and one.steps > 1 and steps > 1 and not one.loaded:
+            yield Evidence(
+                0,
+                f"{one.name} was stepped before the first step of its optimizer, so that its first learning rate was "
+                "never used",
+                one.first_step,
+            )
+
+
+@law("scheduler-not-stepped")
+def a_schedule_is_stepped(log: WatchLog) -> Iterator[Evidence]:
+    schedules = _schedules(log)
+    must(log.complete, "the training was not watched to its end")
+    passes = sum(bool(one.optimizers) and one.finished for one in log.passes)
+    for one, steps in schedules:
+        if not one.steps and (passes > 1 or steps > 1):
+            yield Evidence(
+                0,
+                f"{one.name} was built, and not stepped once in {steps} steps of its optimizer",
+                one.site,
+                level=None if passes > 1 else "info",
+            )
+
+
+@law("scheduler-horizon")
+def a_schedule_ends_with_the_training(log: WatchLog) -> Iterator[Evidence]:
+    schedules = [(one, steps) for one, steps in _schedules(log) if one.horizon and one.steps]
+    must(schedules, "there is no schedule with an end")
+    must(log.complete, "the training was not watched to its end")
+    for one, _ in schedules:
+        if one.horizon and (one.steps < FEW * one.horizon or one.steps > one.horizon):
+            yield Evidence(0, f"{one.name} is to end after {one.horizon} of its steps, and took {one.steps}", one.site)

@@ -1,0 +1,105 @@
+"""The verdict on a training that was watched, and the sentence that says what was watched."""
+
+from __future__ import annotations
+
+import textwrap
+
+from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.watching.judge import judge
+from mnist_loop.watching.laws.modes import evaluations
+from mnist_loop.watching.log import SeenForward, WatchLog
+from mnist_loop.watching.watcher import Watcher
+
+
+def verdict_on(watcher: Watcher, name: str) -> Verdict:
+    """Judge what a watcher has seen; ``name`` says of what."""
+    judgement = judge(watcher.log)
+    verdict = Verdict(name=name, tool="check")
+    if watcher.log.backwards or watcher.log.steps:
+        verdict.judgements.append(judgement)
+    verdict.watched = watched(watcher, len(judgement.held) + len(judgement.findings), len(judgement.not_run))
+    return verdict
+
+
+def watched(watcher: Watcher, decided: int, left: int) -> str:
+    """Say what was watched: silence proves nothing of what was not."""
+    log = watcher.log
+    if not log.backwards and not log.steps:
+        return "nothing that trains was seen: no backward pass and no optimizer step"
+    parts = [f"{_count(log.steps, 'step')}{_closely(log)} of {_optimizers(log)}{_on_models(log)}{_data(log)}"]
+    parts += [_training(log), _evaluation(log), _losses(log)]
+    parts.append(f"decided {_count(decided, 'bug')}, {left} had nothing to judge")
+    parts += [f"{what} not watched: {why}" for what, why in {**log.unwatched, **watcher.broken}.items()]
+    if log.processes:
+        parts.append(f"{_count(log.processes, 'child process', 'child processes')} not watched")
+    return "; ".join(part for part in parts if part)
+
+
+def _closely(log: WatchLog) -> str:
+    return "" if log.closely >= log.steps else f" ({log.closely} watched closely)"
+
+
+def _optimizers(log: WatchLog) -> str:
+    names = list(dict.fromkeys(one.name for one in log.optimizers if one.steps))
+    return " and ".join(names) if names else "no optimizer"
+
+
+def _on_models(log: WatchLog) -> str:
+    trained = [model for model in log.models if model.number in log.trained_models]
+    if not trained:
+        return ""
+    told = [f"{model.name} ({_count(len(model.parameters), 'parameter')})" for model in trained[:3]]
+    return f" on {', '.join(told)}" + (f" and {len(trained) - 3} more" if len(trained) > 3 else "")
+
+
+def _data(log: WatchLog) -> str:
+    passes = [one for one in log.passes if one.loader in log.trained_loaders]
+    if not passes:
+        return ", without a DataLoader"
+    loader = log.loaders[passes[0].loader]
+    size = "" if loader.batch_size is None else f", {loader.batch_size}"
+    order = {"random": ", shuffled", "sequential": ", in order"}.get(loader.kind, "")
+    return f" in {_count(len(passes), 'pass', 'passes')} over DataLoader({loader.name}{size}{order})"
+
+
+def _training(log: WatchLog) -> str:
+    modes = [
+        (training, awake) for event in log.events if hasattr(event, "models") for _, training, awake in event.models
+    ]
+    if not modes:
+        return ""
+    train = sum(training for training, _ in modes)
+    if train in (0, len(modes)):
+        return f"{'train' if train else 'eval'} mode in {_count(len(modes), 'training forward')}"
+    return f"train mode in {train} of {_count(len(modes), 'training forward')}"
+
+
+def _evaluation(log: WatchLog) -> str:
+    numbers = {one.number for one in evaluations(log)}
+    forwards: list[SeenForward] = [event for event in log.of(SeenForward) if event.pass_ in numbers]
+    if not forwards:
+        return "no evaluation"
+    mode = (
+        "train mode"
+        if all(e.training for e in forwards)
+        else "eval mode"
+        if not any(e.training for e in forwards)
+        else "either mode"
+    )
+    graph = " under no_grad" if not any(e.recorded for e in forwards) else ""
+    return f"{_count(len(forwards), 'evaluation forward')} in {mode}{graph}"
+
+
+def _losses(log: WatchLog) -> str:
+    if not log.losses:
+        return ""
+    return f"loss {log.losses[0]:.3g} to {log.losses[-1]:.3g}"
+
+
+def _count(number: int, name: str, plural: str = "") -> str:
+    return f"{number} {name if number == 1 else plural or name + 's'}"
+
+
+def wrapped(verdict: Verdict, width: int = 120) -> list[str]:
+    """Return the sentence as lines."""
+    return textwrap.wrap(f"watched: {verdict.watched}", width)
