@@ -10,7 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from mnist_loop import bugs as catalogue
+from mnist_loop.errors import UserError
+from mnist_loop.support import console
 from mnist_loop.support.options import positive_int
+from mnist_loop.verdict import explain
+from mnist_loop.watching.children import Children
 from mnist_loop.watching.on_import import once_torch_is_imported
 from mnist_loop.watching.program import Program, Stopped, module, run, script
 
@@ -40,13 +45,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("-m", dest="module", action="store_true", help="the program is a module, as for python -m")
     add("--stop-after", type=positive_int, metavar="N", help="end the training after N optimizer steps")
     add("--fail-fast", action="store_true", help="end the training at the first bug that is certain")
-    add("program", metavar="SCRIPT", help="the script, notebook (.ipynb) or module")
+    add("--list", action="store_true", help="run nothing: list all bugs")
+    add("--explain", metavar="ID", help="run nothing: explain one bug")
+    add("program", nargs="?", metavar="SCRIPT", help="the script, notebook (.ipynb) or module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="what the script is given")
     parser.set_defaults(run=run_check)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Run a program, watch its training and tell the verdict; return the exit code."""
+    if arguments.list or arguments.explain is not None:
+        console.write(
+            explain.listing() if arguments.list else explain.explanation(catalogue.get(arguments.explain)), sys.stdout
+        )
+        return 0
+    if arguments.program is None:
+        raise UserError("no script found, expected where one is: mnist-loop check train.py")
     program = _program(arguments)
     check = _Check(program, arguments.stop_after, arguments.fail_fast)
     once_torch_is_imported(check.begin)
@@ -78,6 +92,7 @@ class _Check:
         self.watcher: Watcher | None = None
         self.hooks: Any = None
         self.stopped = False
+        self.children = Children()
         self.process = os.getpid()
         self.folder = Path.cwd()
 
@@ -122,9 +137,11 @@ class _Check:
 
         os._exit = tell_and_leave  # type: ignore[assignment]
         signal.signal(signal.SIGTERM, terminated)
+        self.children.put_in()
 
     def tell(self, *, complete: bool) -> Verdict | None:
         """Take the hooks out and show the verdict; None where torch was never imported."""
+        children = self.children.take_out()
         if self.watcher is None:
             _show([f"{self.program.name} did not import torch: nothing was watched"])
             return None
@@ -134,12 +151,16 @@ class _Check:
 
         watcher, self.watcher = self.watcher, None
         watcher.log.complete = complete
+        watcher.log.processes = self.children.unwatched
         os.chdir(self.folder)  # the script may have gone elsewhere; places are told from here
-        verdict = verdict_on(watcher, self.program.name)
-        from mnist_loop.support import console
+        verdict = verdict_on(watcher, self.program.name, children)
         from mnist_loop.verdict import text
 
-        console.write(text.watched_page(verdict), sys.__stderr__)
+        rank = os.environ.get("RANK", "0")  # torchrun runs this in several processes
+        if rank == "0" or verdict.diagnoses:
+            if rank != "0":
+                _show([f"in the process of rank {rank}:"])
+            console.write(text.watched_page(verdict), sys.__stderr__)
         return verdict
 
 

@@ -1,7 +1,8 @@
-"""The pytest plugin: ``pytest --loop my_pkg.training:train`` holds a training loop to the laws, one item a law.
+"""The pytest plugin.
 
-pytest loads it wherever mnist_loop is installed. Until a loop is named it does nothing, and imports neither torch nor
-the rest of the package.
+``pytest --loop my_pkg.training:train`` holds a training loop to the laws, one item a law; ``pytest --watch`` watches
+every test that trains. pytest loads it wherever mnist_loop is installed. Until it is asked to it does nothing, and
+imports neither torch nor the rest of the package.
 """
 
 from __future__ import annotations
@@ -41,13 +42,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--loop-cases", type=_count, metavar="N", help="random cases after the fixed ones (default 10)")
     add("--loop-device", default="cpu", metavar="NAME", help="where the loop trains (default cpu)")
     add("--loop-timeout", type=_seconds, metavar="S", help="seconds that one case may take (default 60)")
+    add("--watch", action="store_true", help="watch every test that trains, and fail it where its training has a bug")
     parser.addini("loop", "training loop to hold to the laws where pytest is given no path; as --loop", default="")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the header, and before xdist starts its workers: a bad spec is one line
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Bind the loop that the options name, or refuse it."""
+    """Begin to watch, and bind the loop that the options name, or refuse it."""
     config = session.config
+    if config.getoption("--watch"):
+        from mnist_loop.pytest_plugin.watched_tests import WatchedTests
+
+        config.pluginmanager.register(WatchedTests(), "mnist_loop_watch")
     if config.getoption("--loop") or config.getini("loop"):
         from mnist_loop.pytest_plugin.loop_under_test import bind_loop
 

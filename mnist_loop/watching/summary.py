@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections import Counter
+from collections.abc import Sequence
 
+from mnist_loop.verdict.finding import Judgement
 from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.watching.children import Told
 from mnist_loop.watching.judge import judge
 from mnist_loop.watching.laws.modes import evaluations
 from mnist_loop.watching.log import SeenForward, WatchLog
 from mnist_loop.watching.watcher import Watcher
 
+NOTHING = "nothing that trains was seen: no backward pass and no optimizer step"
 
-def verdict_on(watcher: Watcher, name: str) -> Verdict:
-    """Judge what a watcher has seen; ``name`` says of what."""
-    judgement = judge(watcher.log)
+
+def verdict_on(watcher: Watcher, name: str, children: Sequence[Told] = ()) -> Verdict:
+    """Judge what a watcher has seen, and what processes have told; ``name`` says of what."""
     verdict = Verdict(name=name, tool="check")
+    sentences = []
     if watcher.log.backwards or watcher.log.steps:
+        judgement = judge(watcher.log)
         verdict.judgements.append(judgement)
-    verdict.watched = watched(watcher, len(judgement.held) + len(judgement.findings), len(judgement.not_run))
+        sentences.append(watched(watcher, judgement))
+    verdict.judgements += [told.judgement for told in children]
+    by_sentence = Counter(told.watched for told in children)
+    sentences += [f"in {_count(number, 'process', 'processes')}, {told}" for told, number in by_sentence.items()]
+    if watcher.log.processes:
+        sentences.append(f"{_count(watcher.log.processes, 'process', 'processes')} not watched")
+    verdict.watched = "; ".join(sentences) or NOTHING
     return verdict
 
 
-def watched(watcher: Watcher, decided: int, left: int) -> str:
+def watched(watcher: Watcher, judgement: Judgement) -> str:
     """Say what was watched: silence proves nothing of what was not."""
     log = watcher.log
-    if not log.backwards and not log.steps:
-        return "nothing that trains was seen: no backward pass and no optimizer step"
     parts = [f"{_count(log.steps, 'step')}{_closely(log)} of {_optimizers(log)}{_on_models(log)}{_data(log)}"]
     parts += [_training(log), _evaluation(log), _losses(log)]
-    parts.append(f"decided {_count(decided, 'bug')}, {left} had nothing to judge")
+    decided = len(judgement.held) + len(judgement.findings)
+    parts.append(f"decided {_count(decided, 'bug')}, {len(judgement.not_run)} had nothing to judge")
     parts += [f"{what} not watched: {why}" for what, why in {**log.unwatched, **watcher.broken}.items()]
-    if log.processes:
-        parts.append(f"{_count(log.processes, 'child process', 'child processes')} not watched")
     return "; ".join(part for part in parts if part)
 
 
@@ -98,8 +107,3 @@ def _losses(log: WatchLog) -> str:
 
 def _count(number: int, name: str, plural: str = "") -> str:
     return f"{number} {name if number == 1 else plural or name + 's'}"
-
-
-def wrapped(verdict: Verdict, width: int = 120) -> list[str]:
-    """Return the sentence as lines."""
-    return textwrap.wrap(f"watched: {verdict.watched}", width)
