@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_loop import bugs as catalogue
+from mnist_loop.cli.output import STDOUT, add_output_options, outputs_of
 from mnist_loop.cli.signals import held_back
 from mnist_loop.errors import UserError
 from mnist_loop.support import console
-from mnist_loop.support.files import check_output, write_atomically
 from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
-from mnist_loop.verdict import document, explain
+from mnist_loop.verdict import explain
 from mnist_loop.verdict.expected import read_expected
 from mnist_loop.verification.binding.intentions import read_declarations
 
 if TYPE_CHECKING:
     from mnist_loop.verdict.verdict import Verdict
 
-STDOUT = "-"
 OnCase = Callable[[int, int], None]
 
 
@@ -48,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME=VALUE",
         help="an intention of the loop, e.g. clip=1.0 or keeps_best; may be repeated",
     )
-    add("--json", nargs="?", const=STDOUT, metavar="FILE", help="write the verdict as JSON to FILE, or to stdout alone")
+    add_output_options(parser)
     add("--timeout", type=positive_float, metavar="S", help="seconds that one case may take (default 60)")
     add("--cases", type=case_count, metavar="N", help="random cases after the fixed ones (default 10)")
     add("--seed", type=seed, default=0, metavar="N", help="seed of the random cases (default 0)")
@@ -80,22 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
     declared = read_declarations(arguments.declare)
     if arguments.evaluate is not None and "evaluate" in declared:
         raise UserError("the evaluation found twice, expected it once: give --evaluate or --declare evaluate=")
-    to_stdout = arguments.json == STDOUT
-    file = None if arguments.json is None or to_stdout else _output(Path(arguments.json), arguments)
-
-    verdict = _verify(arguments, declared, quiet=to_stdout)
+    outputs = outputs_of(arguments, _inputs(arguments))
+    verdict = _verify(arguments, declared, quiet=not outputs.is_text)
     verdict.expected = expected
-    from mnist_loop.verdict import text
-
-    if to_stdout:
-        if sys.stdout is not None:
-            sys.stdout.write(document.as_json(verdict))
-            sys.stdout.flush()
-        console.write([console.Paragraph(text.summary(verdict))], sys.stderr)
-        return verdict.exit_code
-    console.write(text.page(verdict), sys.stdout)
-    if file is not None:
-        _write(file, document.as_json(verdict))
+    outputs.write(verdict)
     return verdict.exit_code
 
 
@@ -168,20 +155,8 @@ def _bar() -> Iterator[tuple[Callable[[str], None], OnCase]]:
         yield (lambda text: bar.update(task, description=text, refresh=True)), on_case
 
 
-def _output(file: Path, arguments: argparse.Namespace) -> Path:
-    """Return the file for the JSON, once it is known that it may be written."""
+def _inputs(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files that are read, and some that may not be there."""
     specs = [arguments.loop, arguments.evaluate, *(given.partition("=")[2] for given in arguments.declare)]
     inputs = [Path(spec.partition(":")[0]) for spec in specs if spec]
-    check_output(file, [*inputs, *filter(None, [arguments.expect_failures])], document.is_document)
-    if not file.parent.is_dir():
-        raise UserError(f"{file}: there is no folder {file.parent}, expected one for the JSON: make it")
-    return file
-
-
-def _write(file: Path, content: str) -> None:
-    try:
-        write_atomically(file, content.encode())
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be written ({error.strerror}), expected room for the JSON: write it elsewhere"
-        ) from None
+    return [*inputs, *filter(None, [arguments.expect_failures])]

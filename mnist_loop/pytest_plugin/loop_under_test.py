@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from mnist_loop.errors import UserError
-from mnist_loop.pytest_plugin.outcomes import Outcome, outcomes
 from mnist_loop.support.device import resolve_device
 from mnist_loop.verdict.expected import Expected, read_expected
+from mnist_loop.verdict.outcomes import Outcome, outcomes
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
 from mnist_loop.verification.binding.intentions import read_declarations

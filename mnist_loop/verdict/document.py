@@ -19,6 +19,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as texts, numbers, lists and dicts. docs/verify.md says what the keys mean."""
     return {
         "schema": SCHEMA,
+        "tool": verdict.tool,
         "loop": verdict.name,
         "file": verdict.file,
         "evaluation": {
@@ -27,6 +28,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
         },
         "verdict": verdict.result,
         "exit_code": verdict.exit_code,
+        "watched": verdict.watched or None,
         "primary": verdict.primary,
         "diagnoses": [_diagnosis(verdict, diagnosis) for diagnosis in verdict.diagnoses],
         "laws": [_law(law) for law in verdict.laws],

@@ -1,4 +1,4 @@
-"""A verdict as text: a header, a line for each law, the diagnoses, and the count at the end."""
+"""A verdict as text: a header, the diagnoses, the count, and a line for each law where that is asked for."""
 
 from __future__ import annotations
 
@@ -18,21 +18,35 @@ SEVERITY_STYLES = {"bug": "bad", "cost": "warn", "info": "warn"}
 LAST_OUTPUT = 5  # lines, of a loop that did not come back
 
 
-def page(verdict: Verdict) -> Iterator[Block]:
-    """Yield what is shown of a verdict, from the header to the last line."""
-    yield Paragraph(header(verdict), "strong")
+def page(verdict: Verdict, *, every_law: bool = False) -> Iterator[Block]:
+    """Yield what is shown of a verdict.
+
+    The laws have a line each with ``every_law``, for a verification of chosen laws, and where none could be decided.
+    """
+    if verdict.tool == "verify":
+        yield Paragraph(header(verdict), "strong")
     if verdict.not_isolated:
         yield Paragraph(f"run in this process: {verdict.not_isolated}", "warn")
     for case, reason in verdict.skipped.items():
         yield Paragraph(f"left out: {case!r}: {reason}", "faint")
-    yield Paragraph()
-    yield from _laws(verdict)
+    if verdict.tool == "verify":
+        yield Paragraph()
     for found in verdict.diagnoses:
         yield from diagnosis(verdict, found)
     yield from _last_output(verdict)
     yield from _held_though_expected(verdict)
+    if verdict.watched:
+        yield Paragraph(f"watched: {verdict.watched}")
     yield Paragraph(summary(verdict), "good" if verdict.exit_code == 0 else "bad")
     yield Paragraph(REMINDER, "faint")
+    if every_law or verdict.asked.only is not None or verdict.result == "nothing-run":
+        yield Paragraph()
+        yield from _laws(verdict)
+
+
+def is_page(content: bytes) -> bool:
+    """Tell whether a file with this content holds a verdict as text."""
+    return f"\n{REMINDER}\n" in content.decode(errors="replace")
 
 
 def watched_page(verdict: Verdict) -> Iterator[Block]:
@@ -121,7 +135,6 @@ def _laws(verdict: Verdict) -> Iterator[Block]:
         if laws:
             yield Paragraph(subject, "strong")
             yield TextTable([_cells(law, width) for law in laws], indent=2)
-    yield Paragraph()
 
 
 def _cells(law: LawResult, width: int) -> tuple[Styled, str, str]:

@@ -185,8 +185,8 @@ def test_a_right_loop_is_clean(verify):
     assert result.code == 0
     lines = result.out.splitlines()
     assert lines[0].startswith("loop: my_train.py:train · evaluation: none · torch ")
-    assert lines[-2].startswith("no bug, 3 laws hold")
-    assert lines[-1] == REMINDER
+    assert lines[2].startswith("no bug, 3 laws hold")
+    assert lines[3] == REMINDER
     assert result.err == ""
 
 
@@ -283,6 +283,11 @@ def test_a_loop_behind_json_is_the_loop(verify, pretend):
     ("options", "says"),
     [
         ([], "no loop found"),
+        (["a:b", "-o", "x.pdf"], "x.pdf: its ending names no format"),
+        (["a:b", "-o", "no/such.json"], "no/such.json: there is no folder no"),
+        (["a:b", "--format", "yaml"], "invalid choice: 'yaml'"),
+        (["a:b", "--format", "text", "--json"], "--json and --format text found"),
+        (["a:b", "-o", "x.json", "--json", "./x.json"], "x.json: found as two outputs"),
         (["--json"], "no loop found"),
         (["a:b", "--declare", "clop=1"], "did you mean clip?"),
         (["a:b", "--declare", "clip=x"], "clip='x'"),
@@ -439,6 +444,26 @@ def test_json_in_a_file_leaves_the_text_on_stdout(verify, pretend, folder):
     assert json.loads((folder / "out.json").read_text())["primary"] == "loss-sum"
 
 
+def test_the_ending_or_the_option_says_the_format(verify, pretend, folder):
+    """Of the file: what is printed beside it is text. Without a file, it is that of stdout."""
+    pretend("loss-sum")
+    result = verify("my_train.py:train", "-o", "out.json")
+    assert json.loads((folder / "out.json").read_text())["primary"] == "loss-sum"
+    assert "\nloss-sum: " in result.out
+    verify("my_train.py:train", "--format", "text", "-o", "out.json", "--json", "other.json")
+    assert (folder / "out.json").read_text() == result.out
+    assert json.loads((folder / "other.json").read_text())["primary"] == "loss-sum"
+    assert json.loads(verify("my_train.py:train", "--format", "json").out)["primary"] == "loss-sum"
+
+
+def test_all_laws_are_listed_on_demand(verify, pretend):
+    """After the count."""
+    pretend("loss-sum")
+    assert "graph-leak" not in verify("my_train.py:train").out
+    result = verify("my_train.py:train", "--all").out
+    assert result.index(REMINDER) < result.index("graph-leak")
+
+
 def test_a_full_disk_loses_no_text(verify, pretend, folder, monkeypatch):
     """The JSON cannot be written: exit code 2, the text is there, the old file too, and no part of a new one."""
     pretend()
@@ -525,7 +550,11 @@ def test_what_runs_nothing_does_not_wait_for_torch(options):
 def hanging(pid):
     """Return the processes of a verification, once one of them has written that it hangs, where it works."""
     children = psutil.Process(pid).children(recursive=True)
-    return children if any(Path(child.cwd(), "hanging").exists() for child in children) else []
+    for child in children:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if Path(child.cwd(), "hanging").exists():
+                return children
+    return []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")

@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "pictures"
 COMMAND = "mnist-loop verify my_train.py:train_one_epoch"
 WIDTH = 106  # columns: the longest line that verify prints fits
-LAWS = 6  # lines of the list of laws that are shown
 
 
 def readme() -> str:
@@ -50,7 +49,7 @@ def finding(folder: Path) -> str:
     (folder / "my_train.py").write_text(loop[1], encoding="utf-8")
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text(f"$ {COMMAND}", style="bold"))
-    console.print(Text.from_ansi("\n".join(_shortened(_shown(COMMAND, folder)))))
+    console.print(Text.from_ansi("\n".join(_shown(COMMAND, folder))))
     svg = console.export_svg(title="mnist-loop verify", unique_id="finding")
     return re.sub(r" *@font-face \{.*?\}\n", "", svg, flags=re.DOTALL)  # nothing is loaded from the network
 
@@ -81,12 +80,6 @@ def _working_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-def _shortened(lines: list[str]) -> list[str]:
-    """Leave out most of the list of laws, which stands between the first empty line and the second."""
-    first, second = [number for number, line in enumerate(lines) if not Text.from_ansi(line).plain.strip()][:2]
-    return [*lines[: first + 1 + LAWS], "  ...", *lines[second:]]
 
 
 def main() -> None:

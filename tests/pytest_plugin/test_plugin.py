@@ -10,9 +10,9 @@ import pytest
 
 from mnist_loop.bugs import BUGS
 from mnist_loop.pytest_plugin import items, loop_under_test, summary
-from mnist_loop.pytest_plugin.outcomes import outcomes
 from mnist_loop.verdict.diagnosis import Diagnosis
 from mnist_loop.verdict.finding import Finding, Judgement
+from mnist_loop.verdict.outcomes import outcomes
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.cases.case import Case

@@ -36,14 +36,15 @@ def verdict(*findings, held=("graph-leak", "step-missing"), not_run=None, expect
     return Verdict("my_train.py:train", asked=asked, seconds=2.44, expected=known, **attributes)
 
 
-def shown(made):
+def shown(made, **options):
     """Return the text of a verdict, as lines."""
-    return str(made).splitlines()
+    return plain_text(text.page(made, **options)).splitlines()
 
 
 def told(made):
-    """Return status and detail of each law that has a line, by id."""
-    rows = (re.match(r"  (held|broken|not run) +([\w-]+)(?: +(.*))?$", line) for line in shown(made))
+    """Return status and detail of each law that has a line where each has one, by id."""
+    lines = shown(made, every_law=True)
+    rows = (re.match(r"  (held|broken|not run) +([\w-]+)(?: +(.*))?$", line) for line in lines)
     return {row[2]: (row[1], row[3]) for row in rows if row}
 
 
@@ -80,7 +81,9 @@ def test_each_law_has_a_line_under_its_subject():
     made = verdict(MISSING, DIFFERS)
     laws = told(made)
     assert set(laws) == set(BUGS)
-    assert [line for line in shown(made) if line in SUBJECTS] == list(SUBJECTS)
+    lines = shown(made, every_law=True)
+    assert [line for line in lines if line in SUBJECTS] == list(SUBJECTS)
+    assert lines[: len(shown(made))] == shown(made)  # the rest goes first
     for id_, status, detail in (
         ("zero-grad-missing", "broken", "1 case"),
         ("gradient-differs", "broken", "consequence of zero-grad-missing"),
@@ -91,6 +94,21 @@ def test_each_law_has_a_line_under_its_subject():
     ):
         assert laws[id_][0] == status
         assert detail in laws[id_][1]
+
+
+def test_the_laws_are_listed_where_they_are_asked_for():
+    """By an option, by choosing some, and where none could be decided: else only what is broken is told."""
+    assert not set(SUBJECTS) & set(shown(verdict(MISSING)))
+    for made in (verdict(held=()), verdict(only=("graph-leak",))):
+        assert set(SUBJECTS) & set(shown(made))
+
+
+def test_a_training_that_was_watched_has_no_loop_and_no_cases():
+    """What was watched stands before the count."""
+    seen = Judgement(None, [finding("zero-grad-missing", case=None)], ["graph-leak"])
+    lines = shown(verdict(judgements=[seen], tool="check", watched="3 steps of SGD on MLP"))
+    assert lines[0].startswith("zero-grad-missing: ")
+    assert "watched: 3 steps of SGD on MLP" in lines
 
 
 def test_a_diagnosis_has_all_that_is_known(tmp_path, monkeypatch):
@@ -196,7 +214,7 @@ def test_laws_that_were_not_asked_for_have_no_line():
     made = verdict(held=("graph-leak",), not_run={}, only=("graph-leak",), expected=["step-missing"])
     assert set(told(made)) == {"graph-leak"}
     assert made.exit_code == 0
-    assert shown(made)[-2] == f"no bug, 1 law holds, 0 not run, {len(BUGS) - 1} not asked for"
+    assert f"no bug, 1 law holds, 0 not run, {len(BUGS) - 1} not asked for" in shown(made)
 
 
 def test_expected_failures_are_marked_with_their_reason():
@@ -252,8 +270,8 @@ def test_the_document_has_the_keys_that_are_promised():
     found = json.loads(as_json(verdict(MISSING, DIFFERS, expected=["loss-sum"])))
     assert found["schema"] == SCHEMA == 1
     assert set(found) == {
-        *("schema", "loop", "file", "evaluation", "verdict", "exit_code", "primary", "diagnoses", "laws", "expected"),
-        *("skipped", "not_isolated", "output", "environment"),
+        *("schema", "tool", "loop", "file", "evaluation", "verdict", "exit_code", "watched", "primary", "diagnoses"),
+        *("laws", "expected", "skipped", "not_isolated", "output", "environment"),
     }
     assert (found["loop"], found["verdict"], found["primary"]) == ("my_train.py:train", "bugs", "zero-grad-missing")
     assert found["evaluation"] == {"found": None, "name": None}

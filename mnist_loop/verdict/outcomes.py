@@ -1,13 +1,15 @@
-"""The outcome of each law, as its test item shows it."""
+"""The outcome of each law, as a test item and JUnit show it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from mnist_loop.support.console import plain_text
 from mnist_loop.verdict.text import diagnosis as diagnosis_page
-from mnist_loop.verdict.verdict import LawResult, Verdict
+
+if TYPE_CHECKING:
+    from mnist_loop.verdict.verdict import LawResult, Verdict
 
 State = Literal["held", "not run", "broken", "cost", "info", "consequence"]
 
@@ -43,7 +45,7 @@ def _undiagnosed(law: LawResult, verdict: Verdict, diagnosed: dict[str, Outcome]
     if law.status == "held":
         return Outcome("held", f"held in {law.cases} case{'' if law.cases == 1 else 's'}")
     if law.status == "not-run":
-        return Outcome("not run", law.reason.replace("--evaluate", "--loop-evaluate"))  # pytest's name of the option
+        return Outcome("not run", law.reason)
     cause = diagnosed.get(law.reason)
     # A bug is not hidden behind a cause that fails no test.
     if cause is not None and (cause.state == "broken" or bug.severity != "bug"):

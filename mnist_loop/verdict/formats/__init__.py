@@ -1,0 +1,44 @@
+"""A verdict in the formats that people and programs read, whichever command found it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+from mnist_loop.support.console import text_for
+from mnist_loop.verdict import text
+from mnist_loop.verdict.document import as_json, is_document
+
+if TYPE_CHECKING:
+    from mnist_loop.verdict.verdict import Verdict
+
+# Those for programs; each is ASCII, but for what the messages of a loop have in them.
+WRITERS: dict[str, Callable[[Verdict], str]] = {"json": as_json}
+FORMATS = ("text", *WRITERS)
+READERS: tuple[Callable[[bytes], bool], ...] = (is_document, text.is_page)
+
+
+def rendered(verdict: Verdict, format: str, stream: TextIO, *, every_law: bool = False) -> str:  # noqa: A002  # its word
+    """Return the verdict in one of `FORMATS`, for a stream: text has colour on a terminal.
+
+    Args:
+        verdict: what was found.
+        format: one of `FORMATS`.
+        stream: where it is to be written.
+        every_law: list each law, in text; the other formats have them all.
+    """
+    if format == "text":
+        return text_for(text.page(verdict, every_law=every_law), stream)
+    return WRITERS[format](verdict)
+
+
+def write_verdict(verdict: Verdict, format: str, stream: TextIO | None, *, every_law: bool = False) -> None:  # noqa: A002  # as above
+    """Write the verdict to a stream; to None, which a program has that is started with its stdout closed, nothing."""
+    if stream is not None:
+        stream.write(rendered(verdict, format, stream, every_law=every_law))
+        stream.flush()
+
+
+def is_verdict(content: bytes) -> bool:
+    """Tell whether a file with this content holds a verdict of ours, in any format."""
+    return any(reads(content) for reads in READERS)
