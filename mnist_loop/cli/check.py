@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mnist_loop import bugs as catalogue
+from mnist_loop.cli.output import Outputs, add_output_options, outputs_of
 from mnist_loop.errors import UserError
 from mnist_loop.support import console
 from mnist_loop.support.options import positive_int
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ENDED_BY = 128  # + the number of the signal
+DEFINES = "A file that defines a training loop and does not run it is for mnist-loop verify FILE.py:NAME"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,6 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("-m", dest="module", action="store_true", help="the program is a module, as for python -m")
     add("--stop-after", type=positive_int, metavar="N", help="end the training after N optimizer steps")
     add("--fail-fast", action="store_true", help="end the training at the first bug that is certain")
+    add_output_options(parser, json_takes_file=False)
     add("--list", action="store_true", help="run nothing: list all bugs")
     add("--explain", metavar="ID", help="run nothing: explain one bug")
     add("program", nargs="?", metavar="SCRIPT", help="the script, notebook (.ipynb) or module")
@@ -62,7 +65,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.program is None:
         raise UserError("no script found, expected where one is: mnist-loop check train.py")
     program = _program(arguments)
-    check = _Check(program, arguments.stop_after, arguments.fail_fast)
+    outputs = outputs_of(arguments, map(Path, program.files))
+    check = _Check(program, outputs, arguments.stop_after, arguments.fail_fast)
     once_torch_is_imported(check.begin)
     check.catch_endings()
     try:
@@ -87,8 +91,8 @@ def _program(arguments: argparse.Namespace) -> Program:
 class _Check:
     """One program under watch."""
 
-    def __init__(self, program: Program, stop_after: int | None, fail_fast: bool) -> None:
-        self.program, self.stop_after, self.fail_fast = program, stop_after, fail_fast
+    def __init__(self, program: Program, outputs: Outputs, stop_after: int | None, fail_fast: bool) -> None:
+        self.program, self.outputs, self.stop_after, self.fail_fast = program, outputs, stop_after, fail_fast
         self.watcher: Watcher | None = None
         self.hooks: Any = None
         self.stopped = False
@@ -142,8 +146,11 @@ class _Check:
     def tell(self, *, complete: bool) -> Verdict | None:
         """Take the hooks out and show the verdict; None where torch was never imported."""
         children = self.children.take_out()
+        if self.watcher is None and children:
+            self.begin()
         if self.watcher is None:
-            _show([f"{self.program.name} did not import torch: nothing was watched"])
+            if complete:
+                _show([f"{self.program.name} did not import torch: nothing was watched. {DEFINES}"])
             return None
         self.hooks.watch(None)
         self.hooks.take_out()
@@ -154,13 +161,13 @@ class _Check:
         watcher.log.processes = self.children.unwatched
         os.chdir(self.folder)  # the script may have gone elsewhere; places are told from here
         verdict = verdict_on(watcher, self.program.name, children)
-        from mnist_loop.verdict import text
-
         rank = os.environ.get("RANK", "0")  # torchrun runs this in several processes
         if rank == "0" or verdict.diagnoses:
             if rank != "0":
                 _show([f"in the process of rank {rank}:"])
-            console.write(text.watched_page(verdict), sys.__stderr__)
+            self.outputs.write(verdict, sys.__stderr__)
+            if complete and verdict.result == "nothing-run":
+                _show([DEFINES])
         return verdict
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mnist_loop.errors import UserError
 from mnist_loop.support import console
@@ -42,13 +42,18 @@ class Outputs:
         """Whether stdout is for people; else it is for the document alone."""
         return self.stdout == "text"
 
-    def write(self, verdict: Verdict) -> None:
+    def write(self, verdict: Verdict, text_to: TextIO | None = None) -> None:
         """Print the verdict, then write the files; beside a document on stdout, the count is on stderr.
+
+        Args:
+            verdict: what was found.
+            text_to: where text goes; None for stdout.
 
         Raises:
             UserError: a file cannot be written.
         """
-        write_verdict(verdict, self.stdout, sys.stdout, every_law=self.every_law)
+        stream = sys.stdout if text_to is None or not self.is_text else text_to
+        write_verdict(verdict, self.stdout, stream, every_law=self.every_law)
         if not self.is_text:
             console.write([console.Paragraph(summary(verdict))], sys.stderr)
         for kind, file in self.files:
@@ -61,8 +66,13 @@ class Outputs:
                 ) from None
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of a command that finds a verdict."""
+def add_output_options(parser: argparse.ArgumentParser, *, json_takes_file: bool) -> None:
+    """Add the options to the parser of a command that finds a verdict.
+
+    Args:
+        parser: of the command.
+        json_takes_file: ``--json`` may be followed by a file. It may not where a script's name would be taken for one.
+    """
     add = parser.add_argument
     add("--format", choices=FORMATS, help="how the verdict is written (default text)")
     add(
@@ -72,7 +82,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write it to FILE, in the format of its ending (.json, .sarif, .xml, .txt) or of --format; print text",
     )
-    add("--json", nargs="?", const=STDOUT, metavar="FILE", help="write the verdict as JSON to FILE, or to stdout alone")
+    if json_takes_file:
+        to = "write the verdict as JSON to FILE, or to stdout alone"
+        add("--json", nargs="?", const=STDOUT, metavar="FILE", help=to)
+    else:
+        add("--json", action="store_const", const=STDOUT, help="write the verdict as JSON to stdout")
     add("--all", action="store_true", help="list every law: held, broken, or not run and why")
 
 

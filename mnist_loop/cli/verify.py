@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME=VALUE",
         help="an intention of the loop, e.g. clip=1.0 or keeps_best; may be repeated",
     )
-    add_output_options(parser)
+    add_output_options(parser, json_takes_file=True)
     add("--timeout", type=positive_float, metavar="S", help="seconds that one case may take (default 60)")
     add("--cases", type=case_count, metavar="N", help="random cases after the fixed ones (default 10)")
     add("--seed", type=seed, default=0, metavar="N", help="seed of the random cases (default 0)")

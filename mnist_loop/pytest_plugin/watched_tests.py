@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mnist_loop.support.console import plain_text
-from mnist_loop.verdict.text import watched_page
+from mnist_loop.verdict.text import page
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.watching.hooks import Hooks
 from mnist_loop.watching.summary import verdict_on
@@ -47,14 +47,14 @@ class WatchedTests:
         except BaseException:
             verdict = self._verdict(item, complete=False)
             if verdict is not None and verdict.diagnoses:
-                item.add_report_section("call", "watched training", plain_text(watched_page(verdict)))
+                item.add_report_section("call", "watched training", plain_text(page(verdict)))
             raise
         verdict = self._verdict(item, complete=True)
         if verdict is not None:
-            page = plain_text(watched_page(verdict))
+            told = plain_text(page(verdict))
             if verdict.unexpected():
-                pytest.fail(page, pytrace=False)
-            item.add_report_section("call", "watched training", page)
+                pytest.fail(told, pytrace=False)
+            item.add_report_section("call", "watched training", told)
         return result
 
     def _verdict(self, item: pytest.Item, *, complete: bool) -> Verdict | None:

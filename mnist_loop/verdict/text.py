@@ -39,7 +39,7 @@ def page(verdict: Verdict, *, every_law: bool = False) -> Iterator[Block]:
         yield Paragraph(f"watched: {verdict.watched}")
     yield Paragraph(summary(verdict), "good" if verdict.exit_code == 0 else "bad")
     yield Paragraph(REMINDER, "faint")
-    if every_law or verdict.asked.only is not None or verdict.result == "nothing-run":
+    if every_law or verdict.asked.only is not None or (verdict.tool == "verify" and verdict.result == "nothing-run"):
         yield Paragraph()
         yield from _laws(verdict)
 
@@ -47,14 +47,6 @@ def page(verdict: Verdict, *, every_law: bool = False) -> Iterator[Block]:
 def is_page(content: bytes) -> bool:
     """Tell whether a file with this content holds a verdict as text."""
     return f"\n{REMINDER}\n" in content.decode(errors="replace")
-
-
-def watched_page(verdict: Verdict) -> Iterator[Block]:
-    """Yield what is shown of a training that was watched: the diagnoses, then what was watched."""
-    for found in verdict.diagnoses:
-        yield from diagnosis(verdict, found)
-    yield from _held_though_expected(verdict)
-    yield Paragraph(f"watched: {verdict.watched}", "good" if verdict.exit_code == 0 else "bad")
 
 
 def header(verdict: Verdict) -> str:
