@@ -33,7 +33,7 @@ from mnist_loop.bugs import (
 from mnist_loop.bugs.bug import Bug, Severity, Tool
 from mnist_loop.errors import UserError
 
-__all__ = ["BUGS", "SUBJECTS", "Bug", "Severity", "Tool", "get"]
+__all__ = ["BUGS", "SUBJECTS", "Bug", "Severity", "Tool", "decided_by", "get"]
 
 # In the order in which the page and the list show them.
 MODULES = (
@@ -53,6 +53,11 @@ MODULES = (
 SUBJECTS = tuple(module.SUBJECT for module in MODULES)
 
 BUGS: dict[str, Bug] = {bug.id: replace(bug, subject=module.SUBJECT) for module in MODULES for bug in module.BUGS}
+
+
+def decided_by(tool: Tool) -> dict[str, Bug]:
+    """Return the bugs that are the business of a command, by id."""
+    return {id_: bug for id_, bug in BUGS.items() if tool in bug.decided_by}
 
 
 def get(id: str) -> Bug:  # noqa: A002  # what everyone calls it, the command line too

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mnist_loop.bugs import BUGS
+from mnist_loop.bugs import decided_by
 from mnist_loop.errors import UserError
 from mnist_loop.pytest_plugin.loop_under_test import LoopUnderTest
 from mnist_loop.verdict.finding import ENDED
@@ -38,7 +38,7 @@ class Laws(pytest.Collector):
 
     def collect(self) -> Iterable[pytest.Item]:
         """Return an item for each law, in the order of the catalogue."""
-        for id_ in (bug.id for bug in BUGS.values() if "verify" in bug.decided_by):
+        for id_ in decided_by("verify"):
             item = LawItem.from_parent(self, name=id_)
             item.extra_keyword_matches.add(ROOT)
             if id_ in self.loop.expected:

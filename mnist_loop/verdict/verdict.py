@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mnist_loop.bugs import BUGS, Bug, Tool
+from mnist_loop.bugs import BUGS, Bug, Tool, decided_by
 from mnist_loop.support.console import plain_text
 from mnist_loop.verdict import text
 from mnist_loop.verdict.diagnosis import Diagnosis, diagnose
@@ -142,8 +142,7 @@ class Verdict:
     @property
     def not_run(self) -> dict[str, str]:
         """The laws that no case could decide, and the bugs that no run decides at all, with the reason."""
-        ours = [bug for bug in BUGS.values() if self.tool in bug.decided_by]
-        reasons = {bug.id: bug.undecided for bug in ours if bug.undecided}
+        reasons = {id_: bug.undecided for id_, bug in decided_by(self.tool).items() if bug.undecided}
         decided = {*self.held, *self.failed}
         for judgement in self.judgements:
             for id_, reason in judgement.not_run.items():
@@ -171,9 +170,7 @@ class Verdict:
         found, held, not_run = self._findings(), self.held, self.not_run
         causes = {finding.id: diagnosis.id for diagnosis in self.diagnoses for finding in diagnosis.consequences}
         ended = next((id_ for id_ in found if id_ in ENDED), None)
-        for id_, bug in BUGS.items():
-            if self.tool not in bug.decided_by:
-                continue
+        for id_, bug in decided_by(self.tool).items():
             if id_ in found:
                 yield LawResult(bug, "broken", len(found[id_]), causes.get(id_, ""))
             elif self.asked.only is not None and id_ not in self.asked.only:

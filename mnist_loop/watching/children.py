@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -16,22 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mnist_loop.watching.on_import import once_torch_is_imported
 
 if TYPE_CHECKING:
-    from mnist_loop.verdict.finding import Judgement
+    from mnist_loop.watching.told import Told
 
 DATA_WORKERS = "torch.utils.data"  # the module of what a DataLoader's workers run: they load, and do not train
-
-
-@dataclass
-class Told:
-    """What a process has found.
-
-    Attributes:
-        judgement: of its training.
-        watched: what was watched in it, in a sentence.
-    """
-
-    judgement: Judgement
-    watched: str
 
 
 @dataclass
@@ -94,7 +79,9 @@ class Children:
         BaseProcess.start = self.start  # type: ignore[method-assign]
         if not self.folder:
             return []
-        told = [_read(file) for file in sorted(Path(self.folder).glob("*.json"))]
+        from mnist_loop.watching.told import Told
+
+        told = [Told.from_json(file.read_text()) for file in sorted(Path(self.folder).glob("*.json"))]
         shutil.rmtree(self.folder, ignore_errors=True)
         return told
 
@@ -112,24 +99,12 @@ def _begin() -> tuple[Any, Any]:
 def _tell(watcher: Any, folder: Path) -> None:
     from mnist_loop.watching.judge import judge
     from mnist_loop.watching.summary import watched
+    from mnist_loop.watching.told import Told
 
     if not (watcher.log.backwards or watcher.log.steps) or not folder.is_dir():
         return
     judgement = judge(watcher.log)
     told = Told(judgement, watched(watcher, judgement))
     file = folder / f"{os.getpid()}.json"
-    file.with_suffix(".part").write_text(json.dumps(dataclasses.asdict(told)))
+    file.with_suffix(".part").write_text(told.to_json())
     file.with_suffix(".part").replace(file)
-
-
-def _read(file: Path) -> Told:
-    from mnist_loop.verdict.finding import Finding, Judgement
-    from mnist_loop.verdict.location import SourceLine
-
-    content = json.loads(file.read_text())
-    judgement = content["judgement"]
-    judgement["findings"] = [
-        Finding(**{**found, "line": None if found["line"] is None else SourceLine(**found["line"])})
-        for found in judgement["findings"]
-    ]
-    return Told(Judgement(**judgement), content["watched"])

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from mnist_loop.verdict.finding import Judgement
 from mnist_loop.verdict.verdict import Verdict
-from mnist_loop.watching.children import Told
 from mnist_loop.watching.judge import judge
 from mnist_loop.watching.laws.modes import evaluations
 from mnist_loop.watching.log import SeenForward, WatchLog
+from mnist_loop.watching.told import Told
 from mnist_loop.watching.watcher import Watcher
 
 NOTHING = "nothing that trains was seen: no backward pass and no optimizer step"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_loop.bugs import BUGS
+from mnist_loop.bugs import decided_by
 from mnist_loop.pytest_plugin import items, loop_under_test, summary
 from mnist_loop.verdict.diagnosis import Diagnosis
 from mnist_loop.verdict.finding import Finding, Judgement
@@ -19,6 +19,8 @@ from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import verify
+
+JUDGED = decided_by("verify")
 
 GOOD = """
 def train(model, loader, loss_fn, optimizer, device, epochs):
@@ -114,7 +116,7 @@ def test_each_law_is_an_item(project, verdicts):
     """In a folder without tests too, in the order of the catalogue; to collect them verifies nothing."""
     asked = verdicts()
     result = run(project, "--co", "-q")
-    assert [line for line in result.outlines if "::" in line] == [f"{ROOT}::{id_}" for id_ in BUGS]
+    assert [line for line in result.outlines if "::" in line] == [f"{ROOT}::{id_}" for id_ in JUDGED]
     assert result.ret == 0
     assert not asked
 
@@ -124,8 +126,8 @@ def test_own_tests_run_beside_the_laws(project, verdicts):
     asked = verdicts(finding("zero-grad-missing"))
     project.makepyfile(test_own="def test_own(verdict): assert verdict.primary == 'zero-grad-missing'")
     result = run(project, "test_own.py")
-    decided = len(BUGS) - len([bug for bug in BUGS.values() if bug.undecided])
-    result.assert_outcomes(passed=decided, failed=1, skipped=len(BUGS) - decided)
+    decided = len(JUDGED) - len([bug for bug in JUDGED.values() if bug.undecided])
+    result.assert_outcomes(passed=decided, failed=1, skipped=len(JUDGED) - decided)
     assert len(asked) == 1
 
 
@@ -161,13 +163,13 @@ def test_each_outcome_has_its_word(project, verdicts):
     assert found["zero-grad-missing"] == "FAILED"
     assert found["gradient-differs"] == found["clip-missing"] == "SKIPPED"
     assert found["sync-every-step"] == found["step-missing"] == found["loop-hangs"] == "PASSED"
-    undecided = [bug for bug in BUGS.values() if bug.undecided]
-    result.assert_outcomes(passed=len(BUGS) - 3 - len(undecided), failed=1, skipped=2 + len(undecided))
+    undecided = [bug for bug in JUDGED.values() if bug.undecided]
+    result.assert_outcomes(passed=len(JUDGED) - 3 - len(undecided), failed=1, skipped=2 + len(undecided))
     result.stdout.fnmatch_lines_random(
         [
             "SKIPPED*: a consequence of zero-grad-missing",
             "SKIPPED*: not run: declare it",
-            f"laws: {len(BUGS) - 4 - len(undecided)} held, * not run, 1 broken, 1 broken in consequence, 1 cost",
+            f"laws: {len(JUDGED) - 4 - len(undecided)} held, * not run, 1 broken, 1 broken in consequence, 1 cost",
         ]
     )
 
@@ -176,7 +178,7 @@ def test_a_failure_is_the_diagnosis(project, verdicts):
     """What is wrong, the evidence, the fix, the case, the code that shows it again; no traceback through the plugin."""
     verdicts(finding("zero-grad-missing", "step 1: g = grad(2) + grad(1)"))
     result = run(project, "--loop-declare", "clip=1.0")
-    bug = BUGS["zero-grad-missing"]
+    bug = JUDGED["zero-grad-missing"]
     result.stdout.fnmatch_lines(
         [
             "*_ zero-grad-missing _*",
@@ -235,7 +237,7 @@ def test_a_loop_that_does_not_come_back_is_one_failure(project, verdicts):
 def test_nothing_decided_is_a_failure(project, verdicts):
     """One item says so; the others point to it."""
     verdicts(ended=True)
-    first, *others = BUGS
+    first, *others = JUDGED
     result = run(project, "-rs")
     result.assert_outcomes(failed=1, skipped=len(others))
     result.stdout.fnmatch_lines(
@@ -256,7 +258,7 @@ def test_junit_has_each_law(project, verdicts):
         (case.get("classname"), case.get("name")): {p.get("name"): p.get("value") for p in case.iter("property")}
         for case in cases
     }
-    assert len(states) == len(BUGS)
+    assert len(states) == len(JUDGED)
     assert states["mnist_loop.my_train:train", "zero-grad-missing"][items.STATE] == "broken"
     assert states["mnist_loop.my_train:train", "step-missing"][items.TEXT] == "held in 1 case"
 
@@ -380,7 +382,7 @@ def test_a_test_that_changes_the_folder_changes_nothing(project, verdicts, monke
             assert os.getcwd() == str(tmp_path)
         """,
     )
-    run(project, "-k", "test_own").assert_outcomes(passed=1, deselected=len(BUGS))
+    run(project, "-k", "test_own").assert_outcomes(passed=1, deselected=len(JUDGED))
     assert folders == [project.path]
 
 
@@ -391,8 +393,8 @@ def test_a_broken_loop_fails_by_name(project):
     """The whole way: the loop is verified in a process of its own, and the one item of its bug fails."""
     project.makepyfile(my_train=BROKEN)
     result = run(project, "--loop-cases", "0", "-k", "zero-grad-missing or step-missing", "-W", "error")
-    result.assert_outcomes(passed=1, failed=1, deselected=len(BUGS) - 2)
-    result.stdout.fnmatch_lines([f"zero-grad-missing: {BUGS['zero-grad-missing'].title}", "*step 1: *"])
+    result.assert_outcomes(passed=1, failed=1, deselected=len(JUDGED) - 2)
+    result.stdout.fnmatch_lines([f"zero-grad-missing: {JUDGED['zero-grad-missing'].title}", "*step 1: *"])
 
 
 def test_warnings_do_not_decide(project, monkeypatch):

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from mnist_loop.bugs import BUGS, SUBJECTS
+from mnist_loop.bugs import SUBJECTS, decided_by
 from mnist_loop.support.console import plain_text, text_for
 from mnist_loop.verdict import text
 from mnist_loop.verdict.document import SCHEMA, as_json, document
@@ -18,6 +18,8 @@ from mnist_loop.verdict.finding import WITHOUT_LAW, Finding, Judgement
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.cases.case import Case
+
+LAWS = decided_by("verify")
 
 CASE = Case(samples=8, lr=0.1)
 
@@ -80,7 +82,7 @@ def test_each_law_has_a_line_under_its_subject():
     """Held in how many cases, broken and of what it is a consequence, not run and why."""
     made = verdict(MISSING, DIFFERS)
     laws = told(made)
-    assert set(laws) == set(BUGS)
+    assert set(laws) == set(LAWS)
     lines = shown(made, every_law=True)
     assert [line for line in lines if line in SUBJECTS] == list(SUBJECTS)
     assert lines[: len(shown(made))] == shown(made)  # the rest goes first
@@ -117,7 +119,7 @@ def test_a_diagnosis_has_all_that_is_known(tmp_path, monkeypatch):
     file = tmp_path / "my_train.py"
     file.write_text("def train(model, loader):\n    loss.backward()\n", encoding="utf-8")
     made = verdict(MISSING, DIFFERS, file=str(file), lines=(1, 2))
-    bug = BUGS["zero-grad-missing"]
+    bug = LAWS["zero-grad-missing"]
     parts = [
         f"\n{bug.id}: {bug.title}\n",
         f"\n  {MISSING.text}\n",
@@ -172,7 +174,7 @@ def test_the_last_line_and_the_exit_code(findings, expected, code, last):
     """1 with a bug that is not expected, or with one that is and does not occur; costs and infos fail nothing."""
     made = verdict(*findings, expected=expected)
     held = 2 + len(WITHOUT_LAW)  # the loop came back in each of these ways
-    assert text.summary(made) == f"{last}, {held} laws hold, {len(BUGS) - held - len(made.failed)} not run"
+    assert text.summary(made) == f"{last}, {held} laws hold, {len(LAWS) - held - len(made.failed)} not run"
     assert made.exit_code == code
     assert shown(made)[-2:] == [text.summary(made), text.REMINDER]
     assert made.result == ("bugs" if "1 bug" in last or "2 bugs" in last else "clean")
@@ -194,7 +196,7 @@ def test_a_loop_that_never_came_back_holds_no_law():
     assert {status for status, _ in laws.values()} == {"broken", "not run"}
     assert "loop-hangs" in laws["loss-sum"][1]
     assert [line for line in shown(made) if "line " in line] == [f"  line {n}\\x1b[2J" for n in range(4, 9)]
-    assert shown(made)[-2] == f"1 bug, 0 laws hold, {len(BUGS) - 1} not run"
+    assert shown(made)[-2] == f"1 bug, 0 laws hold, {len(LAWS) - 1} not run"
 
 
 def test_in_this_process_nothing_is_known_of_how_a_loop_ends():
@@ -214,7 +216,7 @@ def test_laws_that_were_not_asked_for_have_no_line():
     made = verdict(held=("graph-leak",), not_run={}, only=("graph-leak",), expected=["step-missing"])
     assert set(told(made)) == {"graph-leak"}
     assert made.exit_code == 0
-    assert f"no bug, 1 law holds, 0 not run, {len(BUGS) - 1} not asked for" in shown(made)
+    assert f"no bug, 1 law holds, 0 not run, {len(LAWS) - 1} not asked for" in shown(made)
 
 
 def test_expected_failures_are_marked_with_their_reason():
@@ -231,8 +233,8 @@ def test_expected_failures_are_marked_with_their_reason():
 def test_what_is_no_bug_says_what_it_is(bug):
     """A cost or an info, beside its title and on its line."""
     made = verdict(finding(bug))
-    assert f"{bug}: {BUGS[bug].title} ({BUGS[bug].severity})" in shown(made)
-    assert f"({BUGS[bug].severity})" in told(made)[bug][1]
+    assert f"{bug}: {LAWS[bug].title} ({LAWS[bug].severity})" in shown(made)
+    assert f"({LAWS[bug].severity})" in told(made)[bug][1]
 
 
 # The snippet
@@ -280,9 +282,9 @@ def test_the_document_has_the_keys_that_are_promised():
     assert diagnosis == {
         "id": "zero-grad-missing",
         "severity": "bug",
-        "title": BUGS["zero-grad-missing"].title,
+        "title": LAWS["zero-grad-missing"].title,
         "text": MISSING.text,
-        "hint": BUGS["zero-grad-missing"].hint,
+        "hint": LAWS["zero-grad-missing"].hint,
         "case": dataclasses.asdict(CASE),
         "snippet": diagnosis["snippet"],
         "count": 1,
@@ -294,7 +296,7 @@ def test_the_document_has_the_keys_that_are_promised():
         {"id": "loss-sum", "reason": "it is known", "file": "known.txt", "line": 1, "occurred": False}
     ]
     laws = {law["id"]: law for law in found["laws"]}
-    assert list(laws) == list(BUGS)
+    assert list(laws) == list(LAWS)
     assert laws["graph-leak"] == {"id": "graph-leak", "status": "held", "cases": 1, "reason": None}
     assert laws["zero-grad-missing"] == {"id": "zero-grad-missing", "status": "broken", "cases": 1, "reason": None}
     assert laws["clip-missing"] == {"id": "clip-missing", "status": "not-run", "cases": 0, "reason": "declare clip=C"}
@@ -347,10 +349,10 @@ def test_a_terminal_gets_colour_within_its_width(monkeypatch):
 def test_the_list_has_each_bug_under_its_subject():
     """Id, severity and title; those that no run decides once more, with the reason."""
     lines = plain_text(listing()).splitlines()
-    for bug in BUGS.values():
+    for bug in LAWS.values():
         assert any(re.match(rf"  {bug.id} +{bug.severity} +{re.escape(bug.title)}$", line) for line in lines), bug.id
     end = lines.index("not decided by any run")
-    undecided = [bug for bug in BUGS.values() if bug.undecided]
+    undecided = [bug for bug in LAWS.values() if bug.undecided]
     assert [line.split()[0] for line in lines[end + 1 :]] == [bug.id for bug in undecided]
     for bug, line in zip(undecided, lines[end + 1 :], strict=True):
         assert line.endswith(bug.undecided)
@@ -358,7 +360,7 @@ def test_the_list_has_each_bug_under_its_subject():
 
 def test_an_explanation_says_all_that_is_known():
     """The bug, the law, the symptom, what it needs, both codes, the fix, where it was reported."""
-    for bug in BUGS.values():
+    for bug in LAWS.values():
         page = plain_text(explanation(bug))
         assert page.startswith(f"{bug.id}: {bug.title}\n{bug.severity}, {bug.subject}\n")
         for part in (bug.law, bug.symptom, bug.needs, bug.undecided, bug.hint, *bug.reported):
