@@ -142,7 +142,7 @@ def test_the_map_has_each_room(pages, request):
 def test_options_exist(pages, capsys, request):
     """Each option after ``mnist-loop COMMAND`` is one that the command has; each after ``pytest`` is pytest's."""
     known = {}
-    for command in ("train", "bench", "verify", "compare", "report"):
+    for command in ("train", "bench", "check", "verify", "compare", "report"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         known[command] = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
@@ -152,6 +152,8 @@ def test_options_exist(pages, capsys, request):
     for path, page in pages.items():
         for command, line in re.findall(r"(?:mnist-loop (\w+)|\bpytest(?= -))([^#\n`|&;]*)", page):
             assert command in (*known, ""), f"{path.name}: mnist-loop {command}"
+            if command == "check":  # what follows the script is the script's
+                line = re.split(r"\.py|\.ipynb|-m \S+", line)[0]
             unknown = set(re.findall(r"(?<!\S)--[a-z-]+", line)) - known[command or "pytest"]
             assert not unknown, f"{path.name}: {command or 'pytest'}{line}"
 
