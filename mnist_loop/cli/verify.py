@@ -18,7 +18,8 @@ from mnist_loop.support import console
 from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
 from mnist_loop.verdict import explain
 from mnist_loop.verdict.expected import read_expected
-from mnist_loop.verification.binding.intentions import read_declarations
+from mnist_loop.verdict.settings import read_settings
+from mnist_loop.verification.binding.intentions import declared_for, read_declarations
 
 if TYPE_CHECKING:
     from mnist_loop.verdict.verdict import Verdict
@@ -75,13 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.loop is None:
         raise UserError("no loop found, expected where one is: mnist-loop verify my_train.py:train_one_epoch")
     # The command line is checked before torch is loaded.
-    expected = {} if arguments.expect_failures is None else read_expected(arguments.expect_failures)
-    declared = read_declarations(arguments.declare)
-    if arguments.evaluate is not None and "evaluate" in declared:
+    settings = read_settings()
+    expected = settings.expected if arguments.expect_failures is None else read_expected(arguments.expect_failures)
+    declared = declared_for(settings, arguments.declare)
+    if arguments.evaluate is not None and "evaluate" in read_declarations(arguments.declare):
         raise UserError("the evaluation found twice, expected it once: give --evaluate or --declare evaluate=")
-    outputs = outputs_of(arguments, _inputs(arguments))
+    evaluate = declared.pop("evaluate", None)
+    arguments.evaluate = evaluate if arguments.evaluate is None else arguments.evaluate
+    outputs = outputs_of(arguments, _inputs(arguments), settings.format)
     verdict = _verify(arguments, declared, quiet=not outputs.is_text)
-    verdict.expected = expected
+    verdict.expected, verdict.ignore = expected, settings.ignore
     outputs.write(verdict)
     return verdict.exit_code
 

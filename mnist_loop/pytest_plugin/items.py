@@ -64,8 +64,8 @@ class LawItem(pytest.Item):
             self.add_report_section("call", "output of the loop", loop.verdict.output[-LAST_OUTPUT:])
         if outcome.state == "broken" or (expected is not None and outcome.state in ("cost", "info", "consequence")):
             raise LawBroken(outcome.text)
-        if outcome.state == "consequence":
-            pytest.skip(outcome.text)
+        if outcome.state in ("consequence", "ignored"):
+            pytest.skip(outcome.text if outcome.state == "consequence" else f"ignored: {outcome.text}")
         if outcome.state == "not run":
             reason = outcome.text.replace("--evaluate", "--loop-evaluate")  # pytest's name of the option
             if expected is not None:  # strict: an expected failure must occur

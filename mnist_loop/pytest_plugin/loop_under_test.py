@@ -18,9 +18,10 @@ from mnist_loop.errors import UserError
 from mnist_loop.support.device import resolve_device
 from mnist_loop.verdict.expected import Expected, read_expected
 from mnist_loop.verdict.outcomes import Outcome, outcomes
+from mnist_loop.verdict.settings import read_settings
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
-from mnist_loop.verification.binding.intentions import read_declarations
+from mnist_loop.verification.binding.intentions import declared_for
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import describe, verify
 
@@ -35,6 +36,7 @@ class LoopUnderTest:
         declared: the intentions of the loop, by name.
         options: how to verify it.
         expected: the laws that it is known to break, by id.
+        ignore: ids of the bugs that are silenced, each with the place that says so.
         folder: the working folder, which relative paths start from.
         description: what it takes, and where it is written.
     """
@@ -44,6 +46,7 @@ class LoopUnderTest:
     declared: Mapping[str, Any]
     options: Options
     expected: Mapping[str, Expected]
+    ignore: Mapping[str, str]
     folder: Path
     description: Description
     _error: Exception | None = field(default=None, init=False)
@@ -68,7 +71,7 @@ class LoopUnderTest:
         with _inside(self.folder), warnings.catch_warnings():
             warnings.resetwarnings()
             verdict = verify(self.spec, self.evaluate, self.options, **self.declared)
-        verdict.expected = self.expected
+        verdict.expected, verdict.ignore = self.expected, self.ignore
         return verdict
 
     def outcome(self, id: str, nodeid: str) -> Outcome:  # noqa: A002  # the catalogue's word
@@ -113,15 +116,19 @@ def bind_loop(config: pytest.Config) -> LoopUnderTest | None:
         return None
     try:
         with _inside(folder):
-            declared = read_declarations(option.loop_declare)
-            known = {} if option.loop_expect_failures is None else read_expected(Path(option.loop_expect_failures))
+            settings = read_settings()
+            declared = declared_for(settings, option.loop_declare)
+            evaluate = declared.pop("evaluate", None)
+            evaluate = evaluate if option.loop_evaluate is None else option.loop_evaluate
+            file = option.loop_expect_failures
+            known = settings.expected if file is None else read_expected(Path(file))
             device = str(resolve_device(option.loop_device))
-            description = describe(option.loop, option.loop_evaluate, Options(device=device), **declared)
+            description = describe(option.loop, evaluate, Options(device=device), **declared)
     except UserError as error:
         raise pytest.UsageError(f"--loop: {error}") from None
     options = {"device": device, "random_cases": option.loop_cases, "timeout": option.loop_timeout}
     chosen = Options(**{name: value for name, value in options.items() if value is not None})
-    return LoopUnderTest(option.loop, option.loop_evaluate, declared, chosen, known, folder, description)
+    return LoopUnderTest(option.loop, evaluate, declared, chosen, known, settings.ignore, folder, description)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from mnist_loop.verdict.text import REMINDER
 
 WORDS = {"consequence": "broken in consequence"}
 ALWAYS = ("held", "not run", "broken")  # counted even if there are none
-STATES = (*ALWAYS, "consequence", "cost", "info", "broken as expected")
+STATES = (*ALWAYS, "consequence", "cost", "info", "ignored", "broken as expected")
 
 
 def write_summary(reporter: pytest.TerminalReporter, loop: LoopUnderTest) -> None:

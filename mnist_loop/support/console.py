@@ -85,7 +85,7 @@ def write(blocks: Iterable[Block], stream: TextIO | None) -> None:
 def text_for(blocks: Iterable[Block], stream: TextIO) -> str:
     """Return blocks as text for a stream; characters that its encoding lacks are escaped."""
     text = _for_terminal(blocks, stream) if stream.isatty() else plain_text(blocks)
-    return _encodable(text, stream)
+    return encodable(text, stream)
 
 
 def plain_text(blocks: Iterable[Block]) -> str:
@@ -132,7 +132,7 @@ def _for_terminal(blocks: Iterable[Block], stream: TextIO) -> str:
             if isinstance(block, TextTable):
                 console.print(Padding(_rich_table(block, stream), (0, 0, 0, block.indent), expand=False))
                 continue
-            text = Text(_encodable(printable(block.text), stream), STYLES[block.style])
+            text = Text(encodable(printable(block.text), stream), STYLES[block.style])
             if block.verbatim or not block.text:  # Padding would swallow an empty line
                 console.print(" " * block.indent, text, sep="", soft_wrap=True)
             else:
@@ -146,7 +146,7 @@ def _rich_table(grid: TextTable, stream: TextIO) -> RichTable:
     from rich.text import Text
 
     if grid.headings:
-        box = SIMPLE_HEAD if _encodable("─", stream) == "─" else ASCII2
+        box = SIMPLE_HEAD if encodable("─", stream) == "─" else ASCII2
         table = Table(show_edge=False, pad_edge=False, box=box)
     else:
         table = Table.grid(padding=(0, len(GAP), 0, 0))
@@ -159,10 +159,11 @@ def _rich_table(grid: TextTable, stream: TextIO) -> RichTable:
     for row in grid.rows:
         styles = [STYLES[cell.style] if isinstance(cell, Styled) else "" for cell in row]
         cells = zip(row, styles, strict=True)
-        table.add_row(*(Text(_encodable(_text(cell), stream), style) for cell, style in cells))
+        table.add_row(*(Text(encodable(_text(cell), stream), style) for cell, style in cells))
     return table
 
 
-def _encodable(text: str, stream: TextIO) -> str:
+def encodable(text: str, stream: TextIO) -> str:
+    """Return text in which the characters that a stream's encoding lacks are escaped."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mnist_loop.bugs import BUGS, Bug
@@ -17,11 +17,13 @@ class Diagnosis:
         finding: its finding in the smallest case in which nothing else explains it.
         count: number of cases in which it shows.
         consequences: for each other law that is broken because of it, one finding.
+        ignored: where its author silenced it; "" if that was not done.
     """
 
     finding: Finding
     count: int
     consequences: tuple[Finding, ...] = ()
+    ignored: str = ""
 
     @property
     def id(self) -> str:
@@ -39,8 +41,13 @@ class Diagnosis:
         return self.finding.severity
 
 
-def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
-    """Gather the findings of all cases into bugs with their consequences, the primary bug first."""
+def diagnose(judgements: Iterable[Judgement], ignored: Callable[[Finding], str] = lambda _: "") -> list[Diagnosis]:
+    """Gather the findings of all cases into bugs with their consequences, the primary bug first.
+
+    Args:
+        judgements: one for each case.
+        ignored: says where a finding was silenced, "" if it was not. A bug is silenced if each of its findings is.
+    """
     judgements = list(judgements)
     found: dict[str, list[Finding]] = {}
     for judgement in judgements:
@@ -50,12 +57,13 @@ def diagnose(judgements: Iterable[Judgement]) -> list[Diagnosis]:
     diagnoses = []
     for id_, findings in found.items():
         if id_ not in owners:
-            causes = [finding for finding in findings if finding.consequence_of is None] or findings
+            loud = [finding for finding in findings if not ignored(finding)]
+            causes = [finding for finding in loud or findings if finding.consequence_of is None] or loud or findings
             consequences = tuple(found[other][0] for other in owners if _root(other, owners) == id_)
-            diagnoses.append(Diagnosis(causes[0], len(findings), consequences))
+            diagnoses.append(Diagnosis(causes[0], len(findings), consequences, "" if loud else ignored(causes[0])))
     return sorted(
         diagnoses,
-        key=lambda d: (SEVERITIES.index(d.severity), d.id not in ENDED, d.bug.catch_all, -d.count),
+        key=lambda d: (bool(d.ignored), SEVERITIES.index(d.severity), d.id not in ENDED, d.bug.catch_all, -d.count),
     )
 
 

@@ -36,6 +36,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
             {**dataclasses.asdict(entry), "occurred": entry not in verdict.held_though_expected}
             for entry in verdict.expected.values()
         ],
+        "notes": verdict.notes,
         "skipped": [{"case": dataclasses.asdict(case), "reason": why} for case, why in verdict.skipped.items()],
         "not_isolated": verdict.not_isolated or None,
         "output": verdict.output,
@@ -45,7 +46,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
 
 def as_json(verdict: Verdict) -> str:
     """Return the document as text. It is ASCII and strict JSON: a number that JSON lacks is "nan" or "inf"."""
-    return json.dumps(_finite(document(verdict)), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(document(verdict)), indent=2, allow_nan=False) + "\n"
 
 
 def is_document(content: bytes) -> bool:
@@ -71,6 +72,7 @@ def _diagnosis(verdict: Verdict, diagnosis: Diagnosis) -> dict[str, Any]:
         "consequences": [{"id": finding.id, "text": finding.text} for finding in diagnosis.consequences],
         "location": None if line is None else dataclasses.asdict(line),
         "expected": bug.id in verdict.expected,
+        "ignored": diagnosis.ignored or None,
     }
 
 
@@ -78,12 +80,12 @@ def _law(law: LawResult) -> dict[str, Any]:
     return {"id": law.bug.id, "status": law.status, "cases": law.cases, "reason": law.reason or None}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return plain data in which each number is finite."""
     if isinstance(value, dict):
-        return {str(key): _finite(part) for key, part in value.items()}
+        return {str(key): finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -18,18 +18,18 @@ class Expected:
     Attributes:
         id: of the bug.
         reason: why it stays.
-        file, line: the place of the entry.
+        file, line: the place of the entry; None for the line of an entry of ``pyproject.toml``.
     """
 
     id: str
     reason: str
     file: str
-    line: int
+    line: int | None = None
 
     @property
     def where(self) -> str:
         """The place of the entry, for people."""
-        return f"{self.file}, line {self.line}"
+        return self.file if self.line is None else f"{self.file}, line {self.line}"
 
 
 def read_expected(file: Path) -> dict[str, Expected]:
@@ -66,10 +66,19 @@ def _entry(text: str, file: str, number: int) -> Expected:
     if not colon or not reason:
         found = repr(text) if not colon else f"{id_!r} without a reason"
         raise UserError(f"{entry.where}: {found} found, {FORM}: say why the bug stays")
+    return checked_entry(entry)
+
+
+def checked_entry(entry: Expected) -> Expected:
+    """Return the entry.
+
+    Raises:
+        UserError: its id is no bug's, or that of one that is never decided.
+    """
     try:
-        bug = get(id_)
+        bug = get(entry.id)
     except UserError as error:
         raise UserError(f"{entry.where}: {error}") from None
     if bug.undecided:
-        raise UserError(f"{entry.where}: {id_} found, which is never decided, {FORM} of one that is: remove the line")
+        raise UserError(f"{entry.where}: {entry.id} found, which is never decided, {FORM} of one that is: remove it")
     return entry

@@ -11,6 +11,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from mnist_loop.bugs import Bug
@@ -33,8 +34,22 @@ class SourceLine:
     @property
     def place(self) -> str:
         """The file, as it is found from here, and the line: "my_train.py:12"."""
-        path, here = Path(self.file), Path.cwd()
-        return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{self.line}"
+        return f"{shown_path(self.file)}:{self.line}"
+
+
+def shown_path(file: str) -> str:
+    """Return a path as it is found from the working folder; one of another place as it is."""
+    path, here = Path(file), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+
+
+def read_source(file: str) -> str | None:
+    """Return the source of a Python file in its encoding; None where it cannot be read."""
+    try:
+        with tokenize.open(file) as stream:
+            return stream.read()
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def likely_line(bug: Bug, file: str | None, lines: tuple[int, int] | None) -> SourceLine | None:
@@ -47,18 +62,25 @@ def likely_line(bug: Bug, file: str | None, lines: tuple[int, int] | None) -> So
     """
     if not bug.lines or file is None or lines is None:
         return None
+    source = read_source(file)
+    number = None if source is None else _likely_number(bug, source, lines)
+    return (
+        None if number is None or source is None else SourceLine(file, number, source.splitlines()[number - 1].rstrip())
+    )
+
+
+@lru_cache(maxsize=256)  # it is asked for again with each part of a verdict that is shown
+def _likely_number(bug: Bug, source: str, lines: tuple[int, int]) -> int | None:
     try:
-        with tokenize.open(file) as stream:
-            source = stream.read()
         module, code = ast.parse(source), _code(source)
-    except (OSError, SyntaxError, ValueError, tokenize.TokenError):
-        return None  # the file is gone, or is no longer what was imported
+    except (SyntaxError, ValueError, tokenize.TokenError):
+        return None  # it is no longer what was imported
     for numbers in _scopes(module, lines):
         for text in bug.lines:
             found = [number for number in sorted(numbers) if re.search(text, code.get(number, ""))]
             if found:
                 fits = len(found) == 1 and _is_in_loop(module, found[0], bug.loop_over, code)
-                return SourceLine(file, found[0], source.splitlines()[found[0] - 1].rstrip()) if fits else None
+                return found[0] if fits else None
     return None
 
 

@@ -9,9 +9,10 @@ from mnist_loop.support.console import plain_text
 from mnist_loop.verdict.text import diagnosis as diagnosis_page
 
 if TYPE_CHECKING:
+    from mnist_loop.verdict.diagnosis import Diagnosis
     from mnist_loop.verdict.verdict import LawResult, Verdict
 
-State = Literal["held", "not run", "broken", "cost", "info", "consequence"]
+State = Literal["held", "not run", "broken", "cost", "info", "consequence", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Outcome:
 
     Attributes:
         state: "broken", "cost" or "info" by the severity of its bug; "consequence": another broken law explains it;
-            "not run": no case could decide it.
-        text: the evidence, or the reason.
+            "not run": no case could decide it; "ignored": its author silenced it.
+        text: the evidence, the reason, or where it was silenced.
     """
 
     state: State
@@ -30,14 +31,14 @@ class Outcome:
 
 def outcomes(verdict: Verdict) -> dict[str, Outcome]:
     """Return the outcome of each law, by id, in the order of the catalogue."""
-    diagnosed = {
-        diagnosis.id: Outcome(
-            _broken(diagnosis.severity),
-            plain_text(diagnosis_page(verdict, diagnosis)).strip(),
-        )
-        for diagnosis in verdict.diagnoses
-    }
+    diagnosed = {found.id: _diagnosed(found, verdict) for found in verdict.diagnoses}
     return {law.bug.id: diagnosed.get(law.bug.id) or _undiagnosed(law, verdict, diagnosed) for law in verdict.laws}
+
+
+def _diagnosed(found: Diagnosis, verdict: Verdict) -> Outcome:
+    if found.ignored:
+        return Outcome("ignored", found.ignored)
+    return Outcome(_broken(found.severity), plain_text(diagnosis_page(verdict, found)).strip())
 
 
 def _undiagnosed(law: LawResult, verdict: Verdict, diagnosed: dict[str, Outcome]) -> Outcome:
@@ -46,9 +47,7 @@ def _undiagnosed(law: LawResult, verdict: Verdict, diagnosed: dict[str, Outcome]
         return Outcome("held", f"held in {law.cases} case{'' if law.cases == 1 else 's'}")
     if law.status == "not-run":
         return Outcome("not run", law.reason)
-    cause = diagnosed.get(law.reason)
-    # A bug is not hidden behind a cause that fails no test.
-    if cause is not None and (cause.state == "broken" or bug.severity != "bug"):
+    if law.reason in diagnosed:
         return Outcome("consequence", f"a consequence of {law.reason}")
     text = f"{bug.id}: {bug.title}\n  {verdict.failed[bug.id]}\n  Most likely: {bug.hint}."
     return Outcome(_broken(bug.severity), text)

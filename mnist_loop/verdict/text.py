@@ -11,6 +11,7 @@ from mnist_loop.verdict.finding import ENDED
 
 if TYPE_CHECKING:
     from mnist_loop.verdict.diagnosis import Diagnosis
+    from mnist_loop.verdict.expected import Expected
     from mnist_loop.verdict.verdict import LawResult, Verdict
 
 REMINDER = "This says nothing beyond the laws that ran: a loop that keeps them all can still be wrong in other ways."
@@ -35,6 +36,7 @@ def page(verdict: Verdict, *, every_law: bool = False) -> Iterator[Block]:
         yield from diagnosis(verdict, found)
     yield from _last_output(verdict)
     yield from _held_though_expected(verdict)
+    yield from (Paragraph(note, "warn") for note in verdict.notes)
     if verdict.watched:
         yield Paragraph(f"watched: {verdict.watched}")
     yield Paragraph(summary(verdict), "good" if verdict.exit_code == 0 else "bad")
@@ -65,6 +67,10 @@ def header(verdict: Verdict) -> str:
 def diagnosis(verdict: Verdict, found: Diagnosis) -> Iterator[Paragraph]:
     """Yield the lines of one diagnosis: evidence, fix, place, consequences, case."""
     bug, finding, expected = found.bug, found.finding, verdict.expected.get(found.id)
+    if found.ignored:
+        yield Paragraph(f"{bug.id}: {bug.title} (ignored: {found.ignored})", "faint")
+        yield Paragraph()
+        return
     kind = "" if found.severity == "bug" else f" ({found.severity})"
     if expected is not None:
         kind = f" (expected: {expected.reason})"
@@ -94,6 +100,8 @@ def summary(verdict: Verdict) -> str:
     parts += [_count(n, name) for name in ("cost", "info") if (n := len(verdict.unexpected(name)))]
     if expected := sum(found.id in verdict.expected for found in verdict.diagnoses):
         parts.append(_count(expected, "expected failure"))
+    if ignored := sum(bool(found.ignored) for found in verdict.diagnoses):
+        parts.append(f"{ignored} ignored")
     if held := len(verdict.held_though_expected):
         parts.append(f"{held} expected but not found")
     holding = len(verdict.laws_that("held"))
@@ -150,12 +158,20 @@ def _last_output(verdict: Verdict) -> Iterator[Paragraph]:
         yield Paragraph()
 
 
-def _held_though_expected(verdict: Verdict) -> Iterator[Paragraph]:
+def held_though_expected(verdict: Verdict) -> list[tuple[Expected, str]]:
+    """Return each expected bug that did not occur, with what became of its law: "expected to fail, but held"."""
     laws = {law.bug.id: law for law in verdict.laws}
+    found = []
     for entry in verdict.held_though_expected:
         law = laws[entry.id]
         instead = "but held" if law.status == "held" else f"but was not run: {law.reason}"
-        yield Paragraph(f"{entry.where}: {entry.id}: expected to fail, {instead}", "bad")
+        found.append((entry, f"expected to fail, {instead}"))
+    return found
+
+
+def _held_though_expected(verdict: Verdict) -> Iterator[Paragraph]:
+    for entry, instead in held_though_expected(verdict):
+        yield Paragraph(f"{entry.where}: {entry.id}: {instead}", "bad")
     if verdict.held_though_expected:
         yield Paragraph()
 

@@ -14,6 +14,7 @@ from mnist_loop.support.console import plain_text
 from mnist_loop.verdict import text
 from mnist_loop.verdict.diagnosis import Diagnosis, diagnose
 from mnist_loop.verdict.finding import ENDED, WITHOUT_LAW, Finding, Judgement
+from mnist_loop.verdict.ignore import silencing, wrong_ignores
 from mnist_loop.verdict.location import SourceLine, likely_line
 from mnist_loop.verdict.snippet import Asked, snippet
 
@@ -63,6 +64,7 @@ class Verdict:
         not_isolated: why the loop ran in this process; "" if it had a process of its own.
         skipped: the cases that the loop need not be able to do and could not, with the reason.
         expected: the bugs that are known, by id.
+        ignore: ids of the bugs that are silenced everywhere, each with the place that says so.
         tool: the command that judged: "verify" replayed a loop, "check" watched a training.
         watched: what was watched, in a sentence; "" for a loop that was verified.
     """
@@ -81,6 +83,7 @@ class Verdict:
     not_isolated: str = ""
     skipped: dict[Case, str] = field(default_factory=dict)
     expected: Mapping[str, Expected] = field(default_factory=dict)
+    ignore: Mapping[str, str] = field(default_factory=dict)
     tool: Tool = "verify"
     watched: str = ""
 
@@ -96,8 +99,16 @@ class Verdict:
 
     @property
     def diagnoses(self) -> list[Diagnosis]:
-        """The bugs, costs and infos: the primary one first."""
-        return diagnose(self.judgements)
+        """The bugs, costs and infos: the primary one first, those that are silenced last."""
+        known: dict[tuple[str, SourceLine | None], str] = {}
+
+        def ignored(finding: Finding) -> str:
+            key = (finding.id, finding.line)
+            if key not in known:
+                known[key] = self.ignored(finding)
+            return known[key]
+
+        return diagnose(self.judgements, ignored)
 
     @property
     def primary(self) -> str | None:
@@ -106,16 +117,35 @@ class Verdict:
 
     @property
     def bugs(self) -> list[Diagnosis]:
-        """The diagnoses of severity "bug"."""
-        return [diagnosis for diagnosis in self.diagnoses if diagnosis.severity == "bug"]
+        """The diagnoses of severity "bug" that are not silenced."""
+        return [found for found in self.diagnoses if found.severity == "bug" and not found.ignored]
 
     def unexpected(self, severity: str = "bug") -> list[Diagnosis]:
-        """Return the diagnoses of this severity that are not expected."""
-        return [d for d in self.diagnoses if d.severity == severity and d.id not in self.expected]
+        """Return the diagnoses of this severity that are neither expected nor silenced."""
+        return [d for d in self.diagnoses if d.severity == severity and not d.ignored and d.id not in self.expected]
+
+    def ignored(self, finding: Finding) -> str:
+        """Return where a finding is silenced, such as "my_train.py:6"; "" if it is not, or is expected."""
+        if finding.id in self.expected:
+            return ""
+        line = self._line(finding)
+        return self.ignore.get(finding.id) or silencing(finding.id, line, self.file, self.lines)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with comments that silence, a sentence each."""
+        files = [
+            self.file,
+            *(finding.line.file for some in self._findings().values() for finding in some if finding.line),
+        ]
+        return [note for file in dict.fromkeys(files) if file is not None for note in wrong_ignores(file)]
 
     def likely_line(self, diagnosis: Diagnosis) -> SourceLine | None:
         """Return the line in which a bug most likely is; None if that cannot be told."""
-        return diagnosis.finding.line or likely_line(diagnosis.bug, self.file, self.lines)
+        return self._line(diagnosis.finding)
+
+    def _line(self, finding: Finding) -> SourceLine | None:
+        return finding.line or likely_line(finding.bug, self.file, self.lines)
 
     def snippet(self, diagnosis: Diagnosis) -> str:
         """Return code that shows a bug again; "" without a case."""

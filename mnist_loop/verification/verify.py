@@ -203,7 +203,7 @@ class _Trial:
             judgement = self.judgement(experiment)
             ran.append(judgement)
             self.report_progress(self.tried)
-            if _has_bug(judgement):
+            if self.has_bug(judgement):
                 raise _Found(judgement)
 
         try:
@@ -211,8 +211,16 @@ class _Trial:
                 try_one()
         except _Found as found:
             self.verdict.judgements.append(found.judgement)
-        self.verdict.judgements += [judgement for judgement in ran if not _has_bug(judgement)]
+        self.verdict.judgements += [judgement for judgement in ran if not self.has_bug(judgement)]
         self.verdict.random_cases = len(ran)
+
+    def has_bug(self, judgement: Judgement) -> bool:
+        """Return whether a case shows a bug that is neither silenced nor a consequence of one that is."""
+        silenced = {finding.id for finding in judgement.findings if self.verdict.ignored(finding)}
+        return any(
+            finding.severity == "bug" and finding.id not in silenced and finding.consequence_of not in silenced
+            for finding in judgement.findings
+        )
 
     def judgement(self, experiment: Experiment) -> Judgement:
         """Have the loop run an experiment, and hold what was recorded to the laws."""
@@ -244,10 +252,6 @@ def _hypothesis_elsewhere() -> Iterator[None]:
             yield
         finally:
             configuration.set_hypothesis_home_dir(before)
-
-
-def _has_bug(judgement: Judgement) -> bool:
-    return any(finding.severity == "bug" for finding in judgement.findings)
 
 
 def _raised(judgement: Judgement) -> bool:

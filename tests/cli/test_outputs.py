@@ -12,12 +12,14 @@ import pytest
 from mnist_loop.cli import main
 from mnist_loop.errors import UserError
 from mnist_loop.support.files import check_output, write_atomically
+from mnist_loop.verdict.formats import FORMATS
 from tests.results_maker import comparison_lines, sweep_document, write_lines
 
 REPORTS = ("markdown", "csv", "html", "terminal", "github", "bencher")
 COMMANDS = {
     **{f"report {kind}": ["report", "s.json", "--format", kind, "-o"] for kind in REPORTS},
     "verify": ["verify", "nowhere.py:train", "--json"],
+    **{f"verify {kind}": ["verify", "nowhere.py:train", "--format", kind, "-o"] for kind in FORMATS},
     "train": ["train", "--data", "nowhere", "--save"],
     "compare": ["compare", ".", ".", "--data", "nowhere", "-o"],
 }

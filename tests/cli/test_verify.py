@@ -272,6 +272,13 @@ def test_all_options_reach_the_verification(verify, pretend, folder):
     assert (other, meant) == ("c:d", {"clip": 1.0, "keeps_best": True})
 
 
+def test_an_evaluation_may_be_declared(verify, pretend):
+    """As with --evaluate."""
+    calls = pretend()
+    assert verify("a.py:b", "--declare", "evaluate=c:d").code == 0
+    assert calls[0][1] == "c:d"
+
+
 def test_a_loop_behind_json_is_the_loop(verify, pretend):
     """`verify --json my_train.py:train`: argparse takes it for the file."""
     calls = pretend()
@@ -351,6 +358,59 @@ def test_an_unknown_expected_failure_is_misuse(verify, pretend, folder):
         verify("a:b", "--expect-failures", "known.txt"), "known.txt, line 2: 'loss-sun' found", "loss-sum?"
     )
     assert calls == []
+
+
+# What is ignored, and what a project sets
+
+
+def test_a_comment_in_the_source_silences(verify, folder):
+    """It is counted, the exit code is 0; random cases are tried as for a right loop, and the snippet is left out."""
+    marked = "        loss.backward()  # mnist-loop: ignore[zero-grad-missing]\n        optimizer.step()\n\n\ndef test("
+    source = LOOPS.replace("        loss.backward()\n        optimizer.step()\n\n\ndef test(", marked)
+    (folder / "my_train.py").write_text(source, encoding="utf-8")
+    result = verify("my_train.py:broken", "--evaluate", "none", "--cases", "3")
+    assert result.code == 0
+    assert "\nno bug, 1 ignored, " in result.out
+    assert "3 random from seed 0)" in result.out.splitlines()[0]
+    assert verify("my_train.py:broken", *ONLY).code == 0
+    (folder / "my_train.py").write_text(source.replace("zero-grad-missing]", "zero-grad-mising]"), encoding="utf-8")
+    result = verify("my_train.py:broken", *ONLY)
+    assert result.code == 1
+    assert "did you mean zero-grad-missing?" in result.out
+
+
+def test_a_project_sets_what_the_command_line_does_not(verify, pretend, folder):
+    """Ignored and expected bugs, intentions and the format; each option comes before the file."""
+    calls = pretend("loss-sum", "step-double")
+    (folder / "known.txt").write_text("loss-sum: known\nstep-double: known\n")
+    (folder / "pyproject.toml").write_text(
+        '[tool.mnist_loop]\nignore = ["loss-sum"]\nexpected-failures = {step-double = "on purpose"}\n'
+        'declare = {clip = 1.0, accumulate = 4, evaluate = "x:y"}\nformat = "json"\n'
+    )
+    result = verify("my_train.py:train")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert {one["id"]: (one["ignored"], one["expected"]) for one in found["diagnoses"]} == {
+        "step-double": (None, True),
+        "loss-sum": ("pyproject.toml", False),
+    }
+    options = ("--declare", "clip=2", "--evaluate", "c:d", "--format", "text", "--expect-failures", "known.txt")
+    result = verify("my_train.py:train", *options)
+    assert result.code == 0
+    assert "2 expected failures" in result.out
+    (_, usual, _, declared), (_, evaluate, _, given) = calls
+    assert (usual, declared) == ("x:y", {"clip": 1.0, "accumulate": 4})
+    assert (evaluate, given) == ("c:d", {"clip": 2.0, "accumulate": 4})
+
+
+@pytest.mark.parametrize("line", ["ignored = []", 'declare = {clip = "x"}', 'format = "yaml"', "ignore = ["])
+def test_a_wrong_setting_is_misuse(verify, pretend, folder, line):
+    """With the file; what runs nothing does not read it."""
+    calls = pretend()
+    (folder / "pyproject.toml").write_text(f"[tool.mnist_loop]\n{line}\n")
+    assert_one_sentence(verify("a:b"), "mnist-loop: pyproject.toml: ")
+    assert calls == []
+    assert verify("--explain", "loss-sum").code == 0
 
 
 # What a loop may do
@@ -454,6 +514,16 @@ def test_the_ending_or_the_option_says_the_format(verify, pretend, folder):
     assert (folder / "out.json").read_text() == result.out
     assert json.loads((folder / "other.json").read_text())["primary"] == "loss-sum"
     assert json.loads(verify("my_train.py:train", "--format", "json").out)["primary"] == "loss-sum"
+
+
+@pytest.mark.parametrize(("kind", "has"), [("github", "::error "), ("sarif", '"2.1.0"'), ("junit", "<testsuites ")])
+def test_other_programs_formats_are_all_that_is_printed(verify, kind, has):
+    """Whatever the loop prints; the count is on stderr."""
+    result = verify("my_train.py:broken", *ONLY, "--format", kind)
+    assert result.code == 1
+    assert has in result.out
+    assert REMINDER not in result.out
+    assert result.err.startswith("1 bug, ")
 
 
 def test_all_laws_are_listed_on_demand(verify, pretend):

@@ -212,12 +212,12 @@ def test_a_cost_is_told_and_fails_nothing(project, verdicts):
     ("diagnoses", "state"),
     [
         ([Diagnosis(finding("zero-grad-missing"), 1, (finding("loss-sum"),))], "consequence"),
-        ([Diagnosis(finding("sync-every-step"), 1, (finding("loss-sum"),))], "broken"),
+        ([Diagnosis(finding("sync-every-step"), 1, (finding("loss-sum"),))], "consequence"),
         ([], "broken"),
     ],
 )
 def test_no_bug_is_hidden(monkeypatch, diagnoses, state):
-    """A broken law whose cause fails no test, or that no diagnosis names, fails itself."""
+    """A broken law that no diagnosis names fails itself; one that is a consequence fails as `verify` does."""
     monkeypatch.setattr(Verdict, "diagnoses", diagnoses)
     broken = [finding("loss-sum"), *(diagnosis.finding for diagnosis in diagnoses)]
     verdict = Verdict("my_train.py:train", judgements=[Judgement(Case(), broken)])
@@ -247,6 +247,28 @@ def test_nothing_decided_is_a_failure(project, verdicts):
             f"SKIPPED*: not verified: see {ROOT}::{first}",
         ]
     )
+
+
+def test_a_project_and_its_source_silence(project):
+    """By a comment behind the def, and by the settings, which also declare and expect; each item says where."""
+    source = BROKEN.replace("epochs):", "epochs):  # mnist-loop: ignore[zero-grad-missing]")
+    project.makepyfile(my_train=source)
+    chosen = ("-rs", "-k", "zero-grad-missing or gradient-differs or clip-missing")
+    settings = '[tool.mnist_loop]\ndeclare = {clip = 1e-6}\nexpected-failures = {clip-missing = "soon"}\n'
+    (project.path / "pyproject.toml").write_text(settings)
+    result = run(project, *chosen)
+    result.assert_outcomes(skipped=2, xfailed=1)
+    result.stdout.fnmatch_lines(["*laws: *1 ignored*", "SKIPPED*: ignored: my_train.py:1"])
+    settings = '[tool.mnist_loop]\nignore = ["zero-grad-missing"]\n'
+    (project.path / "pyproject.toml").write_text(settings)
+    project.makepyfile(my_train=BROKEN)
+    result = run(project, *chosen)
+    result.assert_outcomes(skipped=3)
+    result.stdout.fnmatch_lines(["SKIPPED*: ignored: pyproject.toml"])
+    (project.path / "pyproject.toml").write_text("[tool.mnist_loop]\nignore = 3\n")
+    result = run(project, *chosen)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --loop: pyproject.toml: tool.mnist_loop.ignore=3 found, *"])
 
 
 def test_junit_has_each_law(project, verdicts):

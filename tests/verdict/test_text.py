@@ -8,34 +8,15 @@ import re
 
 import pytest
 
-from mnist_loop.bugs import SUBJECTS, decided_by
+from mnist_loop.bugs import SUBJECTS
 from mnist_loop.support.console import plain_text, text_for
 from mnist_loop.verdict import text
 from mnist_loop.verdict.document import SCHEMA, as_json, document
-from mnist_loop.verdict.expected import Expected
 from mnist_loop.verdict.explain import explanation, listing
-from mnist_loop.verdict.finding import WITHOUT_LAW, Finding, Judgement
+from mnist_loop.verdict.finding import WITHOUT_LAW, Judgement
 from mnist_loop.verdict.snippet import Asked
-from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.cases.case import Case
-
-LAWS = decided_by("verify")
-
-CASE = Case(samples=8, lr=0.1)
-
-
-def finding(bug, consequence_of=None, shows="step 1: it differs", case=CASE):
-    return Finding(bug, 3, shows, case, consequence_of)
-
-
-def verdict(*findings, held=("graph-leak", "step-missing"), not_run=None, expected=(), only=None, **attributes):
-    """Return a verdict on one case."""
-    reasons = {"clip-missing": "declare clip=C"} if not_run is None else not_run
-    known = {id_: Expected(id_, "it is known", "known.txt", line) for line, id_ in enumerate(expected, start=1)}
-    asked = attributes.pop("asked", Asked("my_train.py:train", only=only))
-    judgement = Judgement(CASE, list(findings), list(held), reasons)
-    attributes.setdefault("judgements", [judgement])
-    return Verdict("my_train.py:train", asked=asked, seconds=2.44, expected=known, **attributes)
+from tests.verdict.made import CASE, DIFFERS, MISSING, finding, verdict
 
 
 def shown(made, **options):
@@ -48,10 +29,6 @@ def told(made):
     lines = shown(made, every_law=True)
     rows = (re.match(r"  (held|broken|not run) +([\w-]+)(?: +(.*))?$", line) for line in lines)
     return {row[2]: (row[1], row[3]) for row in rows if row}
-
-
-MISSING = finding("zero-grad-missing", shows="step 1: w.grad = grad(1) + grad(0)")
-DIFFERS = finding("gradient-differs", "zero-grad-missing")
 
 
 # Text
@@ -273,7 +250,7 @@ def test_the_document_has_the_keys_that_are_promised():
     assert found["schema"] == SCHEMA == 1
     assert set(found) == {
         *("schema", "tool", "loop", "file", "evaluation", "verdict", "exit_code", "watched", "primary", "diagnoses"),
-        *("laws", "expected", "skipped", "not_isolated", "output", "environment"),
+        *("laws", "expected", "notes", "skipped", "not_isolated", "output", "environment"),
     }
     assert (found["loop"], found["verdict"], found["primary"]) == ("my_train.py:train", "bugs", "zero-grad-missing")
     assert found["evaluation"] == {"found": None, "name": None}
@@ -291,6 +268,7 @@ def test_the_document_has_the_keys_that_are_promised():
         "consequences": [{"id": "gradient-differs", "text": DIFFERS.text}],
         "location": None,
         "expected": False,
+        "ignored": None,
     }
     assert found["expected"] == [
         {"id": "loss-sum", "reason": "it is known", "file": "known.txt", "line": 1, "occurred": False}

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from mnist_loop.support.console import text_for
+from mnist_loop.support.console import encodable, text_for
 from mnist_loop.verdict import text
 from mnist_loop.verdict.document import as_json, is_document
+from mnist_loop.verdict.formats.github import as_github, is_github
+from mnist_loop.verdict.formats.junit import as_junit, is_junit
+from mnist_loop.verdict.formats.sarif import as_sarif, is_sarif
 
 if TYPE_CHECKING:
     from mnist_loop.verdict.verdict import Verdict
 
-# Those for programs; each is ASCII, but for what the messages of a loop have in them.
-WRITERS: dict[str, Callable[[Verdict], str]] = {"json": as_json}
+WRITERS: dict[str, Callable[[Verdict], str]] = {  # for programs
+    "json": as_json,
+    "github": as_github,
+    "sarif": as_sarif,
+    "junit": as_junit,
+}
 FORMATS = ("text", *WRITERS)
-READERS: tuple[Callable[[bytes], bool], ...] = (is_document, text.is_page)
+READERS: tuple[Callable[[bytes], bool], ...] = (is_document, is_github, is_sarif, is_junit, text.is_page)
 
 
 def rendered(verdict: Verdict, format: str, stream: TextIO, *, every_law: bool = False) -> str:  # noqa: A002  # its word
@@ -29,7 +36,7 @@ def rendered(verdict: Verdict, format: str, stream: TextIO, *, every_law: bool =
     """
     if format == "text":
         return text_for(text.page(verdict, every_law=every_law), stream)
-    return WRITERS[format](verdict)
+    return encodable(WRITERS[format](verdict), stream)
 
 
 def write_verdict(verdict: Verdict, format: str, stream: TextIO | None, *, every_law: bool = False) -> None:  # noqa: A002  # as above

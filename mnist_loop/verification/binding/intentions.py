@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from mnist_loop.errors import UserError
+from mnist_loop.verdict.settings import Settings
 
 ATTRIBUTE = "__mnist_loop__"  # of a loop, with the intentions that `declare` puts there
 
@@ -146,6 +147,24 @@ def read_declarations(declarations: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"{name} found without a value, expected {name}=VALUE: {CHECKS[name][0]}")
     found = checked(values)
     return {name: getattr(found, name) for name in values}
+
+
+def declared_for(settings: Settings, declarations: Iterable[str]) -> dict[str, Any]:
+    """Return what the settings of a project declare, and what a command line does, which comes before them.
+
+    Raises:
+        UserError: as for `read_declarations`; for the settings it names the file and the key.
+    """
+    given: dict[str, Any] = {}
+    for key, value in settings.declare.items():
+        name, place = key.replace("-", "_"), settings.key("declare")
+        if name in given:
+            raise UserError(f"{place}: {name} found twice, expected each intention once: remove one")
+        try:
+            given[name] = getattr(checked({name: value}), name)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
+    return {**given, **read_declarations(declarations)}
 
 
 def _read(name: str, text: str) -> Any:
