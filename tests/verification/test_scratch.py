@@ -248,6 +248,28 @@ def test_links_are_not_written_through_by_cpp(outer):
     assert state(outer) == before
 
 
+@pytest.mark.parametrize("kind", ["package", "full", "small"])
+def test_packages_and_full_folders_are_links(outer, kind, monkeypatch):
+    """Making a link takes one step, whatever is in the folder; what Python writes there changes no file."""
+    monkeypatch.setattr(scratch, "MOST_ENTRIES", 100)
+    folder = Path("images")
+    folder.mkdir()
+    names = {"package": ["__init__.py"], "full": [f"{number}.png" for number in range(101)], "small": ["0.png"]}[kind]
+    for name in names:
+        (folder / name).touch()
+    before = state(outer)
+
+    def use():
+        shown = sorted(path.name for path in folder.iterdir()), folder.is_symlink()
+        (folder / "new.txt").write_text("new")
+        (folder / names[0]).write_text("changed")
+        assert (folder / "new.txt").read_text() == "new"
+        return shown
+
+    assert in_scratch(use) == (sorted(names), kind != "small")
+    assert state(outer) == before
+
+
 @pytest.mark.parametrize("name", ["writes", "saves", "gives_up", "wraps"])
 def test_a_refused_write_is_misuse_and_no_bug(outer, name, capsys):
     """One sentence names the line and the path; exit code 2."""

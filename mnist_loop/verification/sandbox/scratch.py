@@ -35,7 +35,8 @@ from mnist_loop.verification.sandbox import landlock
 
 PREFIX = "mnist-loop-scratch-"
 VIEW, TEMPORARY = "files", "tmp"
-MOST_ENTRIES = 1000  # after which no further folder is shown as a folder: it is a link
+MARKS = ("__init__.py", "pyvenv.cfg")  # files of folders that are seldom written to: packages, environments
+MOST_ENTRIES = 1000  # in all folders that are shown as folders; the others are links
 SMALL_FILE = 2**20  # bytes: the largest file that is copied before it is written to
 MOST_COPIED = 2**24  # bytes of all these copies
 DEVICES = ("/dev", "/proc")  # nobody's files: written to by libraries, to share memory or to set up a GPU
@@ -203,10 +204,10 @@ def _fill(folder: str, view: str, room: _Room) -> list[str]:
     empty = []
     for entry in _entries(folder):
         shown = view + entry.path
-        room.entries -= 1
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), shown)
-        elif entry.is_dir() and room.entries > 0 and not _is_apart(entry, folder):
+        elif entry.is_dir() and not _is_apart(entry, folder) and (size := len(_entries(entry.path))) <= room.entries:
+            room.entries -= size
             os.mkdir(shown)
             empty.append(entry.path)
         elif not (entry.is_file() and _copy(entry, shown, room)):
@@ -223,8 +224,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_apart(entry: os.DirEntry[str], folder: str) -> bool:
-    """Return whether a folder is a tool's, as .git and an environment are, or another file system, as /proc is."""
-    of_tools = entry.name.startswith(".") or lexists(join(entry.path, "pyvenv.cfg"))
+    """Return whether a folder is Python's or a tool's, as .git is, or another file system, as /proc is."""
+    of_tools = entry.name.startswith(".") or any(lexists(join(entry.path, mark)) for mark in MARKS)
     return of_tools or entry.stat().st_dev != os.stat(folder).st_dev
 
 
