@@ -6,6 +6,8 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,15 @@ from mnist_loop.errors import UserError
 from mnist_loop.support import console
 from mnist_loop.support.options import positive_int
 from mnist_loop.verdict import explain
+from mnist_loop.verdict.expected import read_expected
+from mnist_loop.verdict.settings import Settings, read_settings
 from mnist_loop.watching.children import Children
 from mnist_loop.watching.on_import import once_torch_is_imported
 from mnist_loop.watching.program import Program, Stopped, module, run, script
 
 if TYPE_CHECKING:
     from mnist_loop.verdict.verdict import Verdict
+    from mnist_loop.watching.told import Told
     from mnist_loop.watching.watcher import Watcher
 
 INTERRUPTED = 130
@@ -48,6 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--stop-after", type=positive_int, metavar="N", help="end the training after N optimizer steps")
     add("--fail-fast", action="store_true", help="end the training at the first bug that is certain")
     add_output_options(parser, json_takes_file=False)
+    add("--expect-failures", type=Path, metavar="FILE", help="known bugs, a line `id: reason` for each")
     add("--list", action="store_true", help="run nothing: list all bugs")
     add("--explain", metavar="ID", help="run nothing: explain one bug")
     add("program", nargs="?", metavar="SCRIPT", help="the script, notebook (.ipynb) or module")
@@ -65,8 +71,11 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.program is None:
         raise UserError("no script found, expected where one is: mnist-loop check train.py")
     program = _program(arguments)
-    outputs = outputs_of(arguments, map(Path, program.files))
-    check = _Check(program, outputs, arguments.stop_after, arguments.fail_fast)
+    settings = read_settings()
+    if arguments.expect_failures is not None:
+        settings = replace(settings, expected=read_expected(arguments.expect_failures))
+    outputs = outputs_of(arguments, map(Path, program.files), settings.format)
+    check = _Check(program, settings, outputs, arguments.stop_after, arguments.fail_fast)
     once_torch_is_imported(check.begin)
     check.catch_endings()
     try:
@@ -91,8 +100,11 @@ def _program(arguments: argparse.Namespace) -> Program:
 class _Check:
     """One program under watch."""
 
-    def __init__(self, program: Program, outputs: Outputs, stop_after: int | None, fail_fast: bool) -> None:
-        self.program, self.outputs, self.stop_after, self.fail_fast = program, outputs, stop_after, fail_fast
+    def __init__(
+        self, program: Program, settings: Settings, outputs: Outputs, stop_after: int | None, fail_fast: bool
+    ) -> None:
+        self.program, self.settings, self.outputs = program, settings, outputs
+        self.stop_after, self.fail_fast = stop_after, fail_fast
         self.watcher: Watcher | None = None
         self.hooks: Any = None
         self.stopped = False
@@ -116,9 +128,7 @@ class _Check:
         if self.stop_after is not None and steps >= self.stop_after:
             self.stopped = True
         elif self.fail_fast and self.watcher is not None and self.watcher.closely:
-            from mnist_loop.watching.judge import judge
-
-            self.stopped = any(finding.severity == "bug" for finding in judge(self.watcher.log).findings)
+            self.stopped = bool(self.verdict(self.watcher).unexpected())
         if self.stopped:
             raise Stopped
 
@@ -143,6 +153,14 @@ class _Check:
         signal.signal(signal.SIGTERM, terminated)
         self.children.put_in()
 
+    def verdict(self, watcher: Watcher, children: Sequence[Told] = ()) -> Verdict:
+        """Return what is to be said so far."""
+        from mnist_loop.watching.summary import verdict_on
+
+        verdict = verdict_on(watcher, self.program.name, children)
+        verdict.expected, verdict.ignore = self.settings.expected, self.settings.ignore
+        return verdict
+
     def tell(self, *, complete: bool) -> Verdict | None:
         """Take the hooks out and show the verdict; None where torch was never imported."""
         children = self.children.take_out()
@@ -154,13 +172,11 @@ class _Check:
             return None
         self.hooks.watch(None)
         self.hooks.take_out()
-        from mnist_loop.watching.summary import verdict_on
-
         watcher, self.watcher = self.watcher, None
         watcher.log.complete = complete
         watcher.log.processes = self.children.unwatched
         os.chdir(self.folder)  # the script may have gone elsewhere; places are told from here
-        verdict = verdict_on(watcher, self.program.name, children)
+        verdict = self.verdict(watcher, children)
         rank = os.environ.get("RANK", "0")  # torchrun runs this in several processes
         if rank == "0" or verdict.diagnoses:
             if rank != "0":

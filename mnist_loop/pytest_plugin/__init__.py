@@ -51,9 +51,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Begin to watch, and bind the loop that the options name, or refuse it."""
     config = session.config
     if config.getoption("--watch"):
+        from mnist_loop.errors import UserError
         from mnist_loop.pytest_plugin.watched_tests import WatchedTests
 
-        config.pluginmanager.register(WatchedTests(), "mnist_loop_watch")
+        try:
+            config.pluginmanager.register(WatchedTests(), "mnist_loop_watch")
+        except UserError as error:
+            raise pytest.UsageError(f"--watch: {error}") from None
     if config.getoption("--loop") or config.getini("loop"):
         from mnist_loop.pytest_plugin.loop_under_test import bind_loop
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mnist_loop.support.console import plain_text
+from mnist_loop.verdict.settings import read_settings
 from mnist_loop.verdict.text import page
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.watching.hooks import Hooks
@@ -24,6 +25,7 @@ class WatchedTests:
     """
 
     def __init__(self) -> None:
+        self.settings = read_settings()
         self.hooks = Hooks()
         self.hooks.put_in()
         self.watcher: Watcher | None = None
@@ -64,6 +66,7 @@ class WatchedTests:
             return None
         watcher.log.complete = complete
         verdict = verdict_on(watcher, item.nodeid)
+        verdict.ignore = self.settings.ignore
         item.user_properties.append((WATCHED, " ".join(found.id for found in verdict.unexpected()) or CLEAN))
         return verdict
 

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from mnist_loop.bugs import SUBJECTS
+from mnist_loop.bugs import SUBJECTS, decided_by
 from mnist_loop.support.console import plain_text, text_for
 from mnist_loop.verdict import text
 from mnist_loop.verdict.document import SCHEMA, as_json, document
@@ -17,6 +17,8 @@ from mnist_loop.verdict.finding import WITHOUT_LAW, Judgement
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verification.cases.case import Case
 from tests.verdict.made import CASE, DIFFERS, MISSING, finding, verdict
+
+LAWS = decided_by("verify")
 
 
 def shown(made, **options):
