@@ -25,7 +25,6 @@ from mnist_loop.watching.log import SeenPass
 from mnist_loop.watching.transparent import unseen
 from mnist_loop.watching.watcher import Watcher
 
-MARK = "_mnist_loop_pass"  # attribute of a loader's iterator
 FORWARDS = "forwards"  # what cannot be watched where a model is compiled
 
 
@@ -42,6 +41,9 @@ class Hooks:
         self.handles: list[Any] = []
         self.forwards: list[Any] = []
         self.compiled = False
+        self.mark = (
+            f"_mnist_loop_pass_{id(self)}"  # attribute of a loader's iterator; blocks may be watched within others
+        )
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
@@ -249,7 +251,7 @@ class Hooks:
                 finally:
                     tell("data", made)
                 if which is not None and isinstance(iterator, dataloader_module._BaseDataLoaderIter):
-                    setattr(iterator, MARK, which)
+                    setattr(iterator, hooks.mark, which)
                 return iterator
 
             return wrapper
@@ -265,7 +267,7 @@ class Hooks:
 
         def following(original: Any) -> Any:
             def wrapper(self: Any) -> Any:
-                which = self.__dict__.get(MARK)
+                which = self.__dict__.get(hooks.mark)
                 if which is None or hooks.watcher is None:
                     return original(self)
                 try:

@@ -162,6 +162,8 @@ class Watcher:
         if self.closely:
             step.site = self.site(("step", seen.number))
             self.ledger.before_step(seen, _parameters(optimizer), step)
+            if step.site is None and (step.repeated or step.reapplied or step.cleared):
+                step.site = self.site(("odd step", seen.number))
         self.steps.append(step)
 
     def stepped(self, optimizer: Any) -> None:
@@ -287,6 +289,8 @@ class Watcher:
         event.unheld = sum(not one.holders for one in landed)
         stale = [one.name for one in landed if one.reapplied_by is not None]
         event.onto_applied, event.names = len(stale), tuple(stale[:3])
+        if stale and event.site is None:
+            event.site = self.site("onto applied")
         owners: set[int] = set()
         for one in landed:
             owners.update(one.models)

@@ -99,7 +99,9 @@ def something_else_than_the_training_data_is_evaluated(log: WatchLog) -> Iterato
 @law("evaluation-incomplete")
 def an_evaluation_covers_its_data(log: WatchLog) -> Iterator[Evidence]:
     trained = log.trained_loaders
-    passes = [one for one in log.passes if one.evaluated and not one.backwards and one.loader not in trained]
+    passes = [
+        one for one in log.passes if one.evaluated and one.batches and not one.backwards and one.loader not in trained
+    ]
     must(passes, NO_EVALUATION)
     by_loader: dict[int, list[SeenPass]] = {}
     for one in passes:
