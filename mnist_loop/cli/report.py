@@ -68,6 +68,7 @@ def _tell(results: StoredResults, kind: str, output: Path | None) -> None:
         from mnist_loop.report.written import signed
 
         _write(output, signed(text, kind))
+        _say(f"written: {output}\n")
     elif sys.stdout is not None:  # None in a program that is started with its stdout closed
         sys.stdout.write(_encodable(text))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mnist_loop.training.run import TrainingRun
 
 LESSON = {"batch_size": 64, "lr": 0.01, "seed": 0}
+SHORTEST_S = 5.0  # of a training whose use of the machine is looked at: a shorter one is no burden
 FINISHED, MISSED, FAILED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -45,7 +46,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--seed", type=seed, metavar="N", help="seed of the weights and of the shuffling (default 0)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto: the fastest that is there)")
     add("--engine", choices=NAMES, default="reference", help="how the loop is run (default: as the lesson writes it)")
-    add("--data", metavar="WHERE", help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in")
+    add(
+        "--data",
+        metavar="WHERE",
+        help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in, 55 MB in ./data",
+    )
     add("--workers", type=worker_count, default=0, metavar="N", help="processes that load data (default 0: this one)")
     add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--target-accuracy", type=fraction, metavar="X", help="exit 1 if the last test accuracy is below X, say 0.92")
@@ -87,10 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> dict[str, Any]:
+    from mnist_loop.bench.machine.load import OthersLoad
     from mnist_loop.training.run import LossNotFinite
 
     training_run, prepare_s = _start(arguments, device, progress)
-    started = time.perf_counter()
+    before = len(training_run.history)
+    started, others = time.perf_counter(), OthersLoad()
     exit_code, ended, reason, can_go_on = FINISHED, "finished", None, False
     try:
         training_run.train(arguments.epochs, progress)
@@ -107,8 +114,13 @@ def _train(arguments: argparse.Namespace, device: torch.device, progress: Progre
     if reason is not None:
         progress.line(reason)
     reached = "" if last is None else f", test accuracy {last.test_accuracy:.4f}"
-    data = training_run.settings.data
-    progress.line(f"{ended}: {done} of {arguments.epochs} epochs in {seconds:.1f} s on {data}{reached}")
+    if before == arguments.epochs:
+        progress.line(f"nothing to do: {done} of {_epochs(arguments.epochs)} {_are(done)} done{reached}")
+    else:
+        if seconds > SHORTEST_S and (hint := others.hint(seconds, training_run.settings.threads)):
+            progress.line(hint)
+        on = training_run.settings.data
+        progress.line(f"{ended}: {done} of {_epochs(arguments.epochs)} in {seconds:.1f} s on {on}{reached}")
     if training_run.saved is not None:
         hint = f"; go on from it with {_resume_options(arguments, training_run)}" if can_go_on else ""
         progress.line(f"checkpoint: {training_run.save_to}, after epoch {training_run.saved}{hint}")
@@ -131,6 +143,14 @@ def _train(arguments: argparse.Namespace, device: torch.device, progress: Progre
         "target_accuracy": target,
         "checkpoint": None if training_run.saved is None else str(training_run.save_to),
     }
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _start(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> tuple[TrainingRun, float]:
@@ -161,7 +181,8 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
         done = len(training_run.history)
         if done > arguments.epochs:
             raise CheckpointError(
-                f"{arguments.resume}: {done} epochs are done, expected --epochs {done} or more, not {arguments.epochs}"
+                f"{arguments.resume}: {_epochs(done)} {_are(done)} done, expected --epochs {done} or more, "
+                f"not {arguments.epochs}"
             )
         progress.line(f"resumed from {arguments.resume}, after epoch {done}")
         for name in ("device", "threads", "torch", "engine"):

@@ -227,9 +227,15 @@ def _mnist(root: Path, told_by: str, passed_over: list[str]) -> Data:
 
 
 def _digits(root: Path, reason: str) -> Data:
+    files = [root / "Digits" / "raw" / name for name in idx.ALL_FILES]
+    there = all(file.is_file() for file in files)
     Digits(str(root), train=True, download=True)
     note = f"data: Digits, the built-in stand-in, from {root}"
-    return _open(Digits, "Digits", root, f"{note}; {reason}" if reason else note)
+    if reason:
+        note += f"; {reason}"
+    if not there:
+        note += f"; {sum(file.stat().st_size for file in files) / 1e6:.0f} MB were written there"
+    return _open(Digits, "Digits", root, note)
 
 
 def _open(dataset: type[datasets.MNIST], name: str, root: Path, note: str) -> Data:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 100  # batches, as in the lesson
 
+PATIENCE = {"compiled": "preparing takes up to a minute the first time"}  # by engine
+
 # Settings that a resumed run must share with its checkpoint. The others change only the rounding.
 DECISIVE = ("batch_size", "lr", "seed", "data")
 
@@ -100,6 +102,8 @@ class TrainingRun:
         Raises:
             Unsuitable: the engine cannot train this here.
         """
+        if self.settings.engine in PATIENCE:
+            progress.line(f"engine {self.settings.engine}: {PATIENCE[self.settings.engine]}")
         progress.status(f"preparing engine {self.settings.engine}")
         began = time.perf_counter()
         note = self.engine.prepare(self.model, self.train_loader, self.loss_fn, self.optimizer, self.device)

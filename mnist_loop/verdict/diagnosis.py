@@ -9,7 +9,7 @@ from mnist_loop.bugs import BUGS, Bug
 from mnist_loop.verdict.finding import ENDED, SEVERITIES, Finding, Judgement
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """One bug of a loop.
 
@@ -24,6 +24,12 @@ class Diagnosis:
     count: int
     consequences: tuple[Finding, ...] = ()
     ignored: str = ""
+
+    def __repr__(self) -> str:
+        """Return the id, the evidence, the number of cases and the consequences."""
+        consequences = ", ".join(finding.id for finding in self.consequences) or "none"
+        cases = f"{self.count} case{'' if self.count == 1 else 's'}"
+        return f"Diagnosis({self.id}: {self.finding.text}; in {cases}, consequences: {consequences})"
 
     @property
     def id(self) -> str:

@@ -56,7 +56,7 @@ class Finding:
         return id not in ENDED and (self.id in ENDED or id in self.bug.explains)
 
 
-@dataclass
+@dataclass(repr=False)
 class Judgement:
     """What the laws say of one case.
 
@@ -71,6 +71,11 @@ class Judgement:
     findings: list[Finding] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the case, the broken laws, and how many there are of the others."""
+        broken = [finding.id for finding in self.findings]
+        return f"Judgement({self.case!r}, broken={broken}, held={len(self.held)}, not_run={len(self.not_run)})"
 
     @property
     def primary(self) -> Finding | None:

@@ -17,7 +17,7 @@ from mnist_loop.bugs import get
 from mnist_loop.errors import UserError
 from mnist_loop.verdict.location import SourceLine, read_source, shown_path
 
-COMMENT = re.compile(r"#\s*mnist-loop:\s*ignore\b\s*(?:\[([^\]]*)\])?")
+COMMENT = re.compile(r"#\s*mnist-loop:\s*ignore(?![\w-])\s*(?:\[([^\]]*)\])?")
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,12 @@ class Verdict:
         """Return the name, the result and the bugs."""
         return f"Verdict(name={self.name!r}, result={self.result!r}, bugs={[diagnosis.id for diagnosis in self.bugs]})"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from mnist_loop.verdict.html import as_html
+
+        return as_html(self)
+
     # -- the bugs ------------------------------------------------------------------------------------------------------
 
     @property

@@ -367,7 +367,8 @@ def test_a_finished_run_may_be_asked_again(train, tmp_path):
     train("--epochs", 1, "--save", file)
     result = train("--epochs", 1, "--resume", file, "--save", tmp_path / "." / "run.pt", "--target-accuracy", 1)
     assert result.code == 1
-    assert "finished: 1 of 1 epochs" in result.out
+    assert "nothing to do: 1 of 1 epoch is done, test accuracy " in result.out
+    assert "finished" not in result.out
     assert "Batch:" not in result.out
 
 

@@ -368,10 +368,10 @@ def test_a_comment_in_the_source_silences(verify, folder):
     marked = "        loss.backward()  # mnist-loop: ignore[zero-grad-missing]\n        optimizer.step()\n\n\ndef test("
     source = LOOPS.replace("        loss.backward()\n        optimizer.step()\n\n\ndef test(", marked)
     (folder / "my_train.py").write_text(source, encoding="utf-8")
-    result = verify("my_train.py:broken", "--evaluate", "none", "--cases", "3")
+    result = verify("my_train.py:broken", "--evaluate", "none", "--cases", "6")
     assert result.code == 0
     assert "\nno bug, 1 ignored, " in result.out
-    assert "3 random from seed 0)" in result.out.splitlines()[0]
+    assert "6 random from seed 0)" in result.out.splitlines()[0]
     assert verify("my_train.py:broken", *ONLY).code == 0
     (folder / "my_train.py").write_text(source.replace("zero-grad-missing]", "zero-grad-mising]"), encoding="utf-8")
     result = verify("my_train.py:broken", *ONLY)

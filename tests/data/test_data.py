@@ -168,7 +168,8 @@ def test_the_stand_in_is_said_in_one_line(places: dict[str, Path], downloads: Do
     assert data.note == (
         "data: Digits, the built-in stand-in, from data; "
         f"no MNIST in {places['given']} (as given), {places['variable']} ($MNIST_LOOP_DATA), data (default), "
-        f"and the download to {places['given']} failed (no network here)"
+        f"and the download to {places['given']} failed (no network here); "
+        "0 MB were written there"
     )
     assert_holds(data, seed=1)
 
@@ -179,8 +180,9 @@ def test_digits_asked_for_are_given(places: dict[str, Path], downloads: Download
         put_mnist(place)
     data = load_data("digits")
     assert (data.name, data.root) == ("Digits", Path("data"))
-    assert data.note == "data: Digits, the built-in stand-in, from data"
+    assert data.note == "data: Digits, the built-in stand-in, from data; 0 MB were written there"  # small ones
     assert_holds(data, seed=1)
+    assert load_data("digits").note == "data: Digits, the built-in stand-in, from data"
     assert downloads.asked_for == []
 
 

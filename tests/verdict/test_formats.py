@@ -15,7 +15,7 @@ from mnist_loop.verdict.location import SourceLine
 from mnist_loop.verdict.text import summary
 from tests.verdict.made import DIFFERS, MISSING, finding, verdict
 
-HOSTILE = "100%, a\nb: c\r\n::error::d\x1b[2J\x00 <e> ]]> & \"f\" 'g' \ud800 \ufffe é"
+HOSTILE = "100%25 %0A%, a\nb: c\r\n::error::d\x1b[2J\x00 <e> ]]> & \"f\" 'g' \ud800 \ufffe é"
 SOURCE = "def train(model, loader):\n    loss.backward()\n"
 
 
@@ -121,7 +121,7 @@ def test_a_message_cannot_add_a_command(loop):
     """Line ends, percent signs, colons and commas come through; control characters are shown."""
     ((name, properties, message),) = commands(verdicts(loop)["hostile"])
     assert (name, set(properties)) == ("error", {"file", "line", "title"})
-    assert message.startswith("100%, a\nb: c\n::error::d\\x1b[2J\\x00 <e>")
+    assert message.startswith("100%25 %0A%, a\nb: c\n::error::d\\x1b[2J\\x00 <e>")
 
 
 # SARIF

@@ -166,6 +166,12 @@ def test_a_comment_that_names_no_bug_is_told(write, comment, says):
         assert made.exit_code == len(made.bugs)
 
 
+def test_other_words_are_no_comment_of_ours(write):
+    """They are not told as wrong ones either."""
+    for words in ("mnist-loop: ignored[x]", "see mnist-loop: ignore-all", "mnist_loop: ignore[x]"):
+        assert verdict(**write(on_line=words)).notes == []
+
+
 @pytest.mark.parametrize("source", ["def train(:\n", "x = '''", "\x00", "# mnist-loop: ignore[loss-sum]\n x"])
 def test_a_file_that_is_no_python_has_no_comments(tmp_path, source):
     """It was changed, or is of another kind."""

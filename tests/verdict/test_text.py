@@ -135,6 +135,15 @@ def test_str_is_what_the_command_shows_and_repr_is_short():
     assert repr(made) == "Verdict(name='my_train.py:train', result='bugs', bugs=['zero-grad-missing'])"
 
 
+def test_a_notebook_is_not_flooded():
+    """What it shows of a verdict's parts fits some lines, whatever was found in however many cases."""
+    made = verdict(judgements=[Judgement(CASE, [MISSING, DIFFERS], ["graph-leak"] * 80)] * 30)
+    broken = "['zero-grad-missing', 'gradient-differs']"
+    assert repr(made.judgements[0]) == f"Judgement({CASE!r}, broken={broken}, held=80, not_run=0)"
+    (found,) = made.diagnoses
+    assert repr(found) == f"Diagnosis(zero-grad-missing: {MISSING.text}; in 30 cases, consequences: gradient-differs)"
+
+
 @pytest.mark.parametrize(
     ("findings", "expected", "code", "last"),
     [
