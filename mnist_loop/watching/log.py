@@ -379,7 +379,7 @@ class WatchLog:
         backwards: number of backward passes.
         closely: number of the steps that were watched closely.
         losses: the first and the last loss that was read.
-        first_backward, first_step: where they were.
+        first_backward: where it was.
         scaler_steps, scaler_updates: calls of `GradScaler.step` and `GradScaler.update`; scaling turned off does not
             count.
         scaler_step: where a GradScaler first stepped.
@@ -401,7 +401,6 @@ class WatchLog:
     closely: int = 0
     losses: list[float] = field(default_factory=list)
     first_backward: Site | None = None
-    first_step: Site | None = None
     scaler_steps: int = 0
     scaler_updates: int = 0
     scaler_step: Site | None = None

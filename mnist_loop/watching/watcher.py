@@ -37,6 +37,20 @@ DROPOUT = (nn.modules.dropout._DropoutNd,)
 STATELESS = ("SGD", "ASGD", "Rprop", "LBFGS")
 
 
+# A step that is only counted.
+COUNTED = SeenStep(0, 0, 0)
+
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks  # asking for the number of the process costs a call of the system at each event
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class Token:
     """Lives as long as the graph that it is tied to."""
 
@@ -62,7 +76,7 @@ class Watcher:
         self.relax: Callable[[], None] = lambda: None
         self.tighten: Callable[[], None] = lambda: None
         self.after_step: Callable[[int], None] = lambda _: None
-        self.thread, self.process = threading.get_ident(), os.getpid()
+        self.thread, self.forks = threading.get_ident(), _forks
         self.time = 0
         self.current: Any = None  # the outermost module that is running
         self.in_backward = 0
@@ -84,7 +98,7 @@ class Watcher:
 
     def is_here(self) -> bool:
         """Return whether the caller is the process and the thread that are watched, and nothing suspends it."""
-        return not self.suspended and threading.get_ident() == self.thread and os.getpid() == self.process
+        return self.forks == _forks and not self.suspended and threading.get_ident() == self.thread
 
     def tick(self) -> int:
         """Return the number of the next event."""
@@ -150,20 +164,22 @@ class Watcher:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Note what a step finds."""
-        seen = self.optimizer(optimizer)
         if self.steps:
             self.steps[-1] = None  # it only calls this one
+        if not self.closely:
+            self.steps.append(COUNTED)
+            return
+        seen = self.optimizer(optimizer)
         step = SeenStep(self.tick(), self.log.steps, seen.number)
         step.closure = (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None
         step.closure |= self.in_backward > 0
         step.in_scaler = self.in_scaler > 0
         step.pass_ = self.data.current
         step.first_of_pass = step.pass_ != self.pass_of_step
-        if self.closely:
-            step.site = self.site(("step", seen.number))
-            self.ledger.before_step(seen, _parameters(optimizer), step)
-            if step.site is None and (step.repeated or step.reapplied or step.cleared):
-                step.site = self.site(("odd step", seen.number))
+        step.site = self.site(("step", seen.number))
+        self.ledger.before_step(seen, _parameters(optimizer), step)
+        if step.site is None and (step.repeated or step.reapplied or step.cleared):
+            step.site = self.site(("odd step", seen.number))
         self.steps.append(step)
 
     def stepped(self, optimizer: Any) -> None:
@@ -176,11 +192,10 @@ class Watcher:
         seen.steps += 1
         log = self.log
         log.steps += 1
-        log.first_step = log.first_step or step.site
-        self.pass_of_step = step.pass_
-        if step.pass_ is not None:
-            log.passes[step.pass_].optimizers.add(seen.number)
-        if self.closely:
+        self.pass_of_step = self.data.current
+        if self.data.current is not None:
+            log.passes[self.data.current].optimizers.add(seen.number)
+        if self.closely and step is not COUNTED:
             tensors = _parameters(optimizer)
             if step.reapplied:
                 seen.suspect = True
