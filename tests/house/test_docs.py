@@ -19,7 +19,7 @@ from mnist_loop.report.reading import read_results
 from mnist_loop.report.tables import sweep_tables
 from mnist_loop.report.tables.markdown import table_to_markdown
 from mnist_loop.report.tables.paired import arm_step_time_table, verdict_table
-from tests import coverage_study, matrix, scoreboard, simulated_series
+from tests import answers, coverage_study, matrix, scoreboard, simulated_series
 
 CLAIM = r"Measured: ([\d.]+k) images/s at batch size 64(?:, ([\d.]+) times as fast as `reference`)?"
 
@@ -137,6 +137,19 @@ def test_the_map_has_each_room(pages, request):
     rooms |= {file.name for file in (root / "mnist_loop").glob("[!_]*.py")} - {"errors.py"}
     told = set(re.findall(r"`([\w.]+/?)`", pages[root / "CONTRIBUTING.md"]))
     assert rooms <= told, f"CONTRIBUTING.md lacks {sorted(rooms - told)}"
+
+
+def test_the_answers_are_those_of_check(pages, request):
+    """Each script is named by its bug. The page is what ``python -m tests.answers`` prints, but for the losses."""
+
+    def without_losses(page):
+        return re.sub(r"loss \S+ to \S+;", "loss;", page)
+
+    for asked in answers.REQUESTS:
+        first = answers.verdict_on(asked).diagnoses[0]
+        assert (first.id, first.severity) == (asked.bug, asked.severity)
+    page = pages[request.config.rootpath / "docs" / "answers.md"]
+    assert without_losses(page) == without_losses(answers.render())
 
 
 def test_options_exist(pages, capsys, request):
