@@ -25,7 +25,7 @@ class Asked:
     Attributes:
         loop: where the loop is, "my_train.py:train"; None for a loop that was handed over as an object.
         evaluate: where its evaluation is, if that was given as text.
-        declared: the intentions that were declared beside the loop, not on it.
+        declared: the intentions that were declared, on the loop or beside it; of those on it, no functions.
         only: ids of the laws that it was held to; None for all.
         options: those of `mnist_loop.Options` that differ from the default, without the cases and the laws.
     """

@@ -11,6 +11,7 @@ from mnist_loop.verification.binding.contract import Contract
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.cases.battery import Experiment
 from mnist_loop.verification.laws.judge import LAWS, judge
+from mnist_loop.verification.recording.divergence import may_overflow_in_half
 from mnist_loop.verification.recording.packing import pack
 from mnist_loop.verification.recording.recorder import record
 from mnist_loop.verification.recording.recording import Recording
@@ -41,6 +42,8 @@ def observe(contract: Contract, experiment: Experiment) -> bytes | Judgement:
     recordings = {"": record(contract, experiment.case)}
     for run, case in experiment.variants().items():
         recordings[run] = record(contract, case)
+    if not experiment.case.watch and may_overflow_in_half(recordings[""]):
+        recordings["watched"] = record(contract, experiment.case.but(watch="reads"))
     if experiment.case.model != "declared":
         return pack(recordings)
     return judge_recordings(recordings, experiment.laws, contract.intentions)

@@ -61,7 +61,7 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
             lines=description.lines,
             found_evaluate_by=description.found_evaluate_by,
             evaluate_name=description.evaluate_name,
-            asked=_asked(loop, evaluate, options, declared),
+            asked=_asked(loop, evaluate, options, {**description.declared.changed(), **declared}),
             seed=options.seed,
             not_isolated=not_isolated,
         )
@@ -123,7 +123,7 @@ def _asked(loop: object, evaluate: object, options: Options, declared: Mapping[s
     return Asked(
         loop=loop if isinstance(loop, str) else None,
         evaluate=evaluate if isinstance(evaluate, str) else None,
-        declared=declared,
+        declared=declared if evaluate is None or isinstance(evaluate, str) else {**declared, "evaluate": evaluate},
         only=options.laws,
         options=options.changed(),
     )

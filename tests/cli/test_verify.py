@@ -674,6 +674,74 @@ def test_the_docs_show_what_is_said(verify, folder):
     assert transcript.endswith(f"{REMINDER}\n")
 
 
+def test_what_the_docs_declare_finds_what_they_say(verify, folder):
+    """The line with declarations, on the loop that they begin with: no other bug than those that the page names."""
+    content = DOCS.read_text(encoding="utf-8")
+    (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
+    line, found = re.search(
+        r"^    mnist-loop verify (.*--declare.*)\n\nOn the loop above it finds (.*?):", content, re.M
+    ).groups()
+    document = json.loads(verify(*line.split(), "--json").out)
+    assert {one["id"] for one in document["diagnoses"]} == set(re.findall(r"`([\w-]+)`", found))
+
+
+def test_the_known_bugs_of_the_docs_are_strict(verify, folder):
+    """Of the loop that they begin with one entry occurs; the other does not, and fails."""
+    (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
+    (folder / "my_train.known").write_text(blocks("")[1], encoding="utf-8")
+    options = ("--only", "sync-every-step,zero-grad-missing", "--cases", "0")
+    result = verify("my_train.py:train_one_epoch", *options, "--expect-failures", "my_train.known")
+    assert result.code == 1
+    assert "my_train.known, line 2: sync-every-step" in result.out
+    assert "line 3" not in result.out
+
+
+def test_the_test_in_the_docs_fails_for_the_loop_in_the_docs(folder, monkeypatch):
+    """With the verdict as its message."""
+    (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
+    (folder / "test_it.py").write_text(blocks("python")[2], encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "AssertionError: loop: my_train.py:train_one_epoch" in failed.stdout
+    assert "zero-grad-missing: gradients of earlier batches are applied again" in failed.stdout
+
+
+DECLARED = """
+from mnist_loop import Options, declare, verify
+from my_train import broken, train
+
+
+@declare(clip=1.0)
+def decorated(model, train_loader, loss_fn, optimizer):
+    train(model, train_loader, loss_fn, optimizer)
+
+
+undecorated = declare(clip=1.0)(train)
+chosen = Options(laws=("clip-missing",), fixed_cases=1, random_cases=0)
+"""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        'verify("loops.py:decorated", options=chosen)',
+        "verify(decorated, options=chosen)",
+        "verify(undecorated, options=chosen)",
+        'verify("my_train.py:train", options=chosen, clip=1.0)',
+        'verify("my_train.py:train", options=chosen, clip=1.0, evaluate="none")',
+    ],
+)
+def test_the_snippet_repeats_what_was_declared(folder, asked):
+    """Where the loop is imported anew, on the loop or beside it; and so the finding shows again."""
+    (folder / "loops.py").write_text(DECLARED, encoding="utf-8")
+    code = f"from loops import *\nverdict = {asked}\nprint(verdict.snippet(verdict.diagnoses[0]))"
+    snippet = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    again = f"from my_train import train\nfrom loops import decorated\n{snippet}"
+    shown = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True).stdout
+    assert "a gradient of norm" in shown
+
+
 def test_the_docs_know_each_option_key_and_code(verify, pretend):
     """No option and no key of the JSON is left out; the Python in them is Python, the known bugs can be read."""
     pretend("loss-sum")

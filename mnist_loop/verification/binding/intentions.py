@@ -68,6 +68,11 @@ class Intentions:
     save: Any = None
     load: Any = None
 
+    def changed(self) -> dict[str, Any]:
+        """Return what differs from the default, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value != getattr(DEFAULT, name)}
+
 
 NAMES = tuple(field.name for field in dataclasses.fields(Intentions))
 DEFAULT = Intentions()

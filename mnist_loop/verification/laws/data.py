@@ -35,7 +35,7 @@ def is_rising(order: tuple[int, ...]) -> bool:
     return list(order) == sorted(order)
 
 
-@law("not-shuffled")
+@law("not-shuffled", numbers=False)
 def training_data_are_shuffled(trace: Trace) -> Iterator[Evidence]:
     must(shuffles(trace), "declare shuffles_itself=True for a loop that makes its own loader")
     found = orders(trace)
@@ -48,7 +48,7 @@ def training_data_are_shuffled(trace: Trace) -> Iterator[Evidence]:
         )
 
 
-@law("same-order-each-epoch")
+@law("same-order-each-epoch", numbers=False)
 def each_epoch_has_an_order_of_its_own(trace: Trace) -> Iterator[Evidence]:
     found = [order for order in orders(trace) if len(set(order)) == len(order)]
     must(len(found) > 1 and min(map(len, found)) >= FEWEST, "too few epochs or samples to tell")
@@ -57,7 +57,7 @@ def each_epoch_has_an_order_of_its_own(trace: Trace) -> Iterator[Evidence]:
         yield second.time, f"every epoch has the order {', '.join(map(str, found[0][:6]))}, ..."
 
 
-@law("test-shuffled")
+@law("test-shuffled", numbers=False)
 def evaluation_has_a_fixed_order(trace: Trace) -> Iterator[Evidence]:
     for evaluation in evaluations(trace):
         seen = _seen(evaluation)
@@ -69,7 +69,7 @@ def _seen(evaluation: EvaluationPass) -> tuple[int, ...]:
     return tuple(sample for forward in evaluation.forwards for sample in forward.samples)
 
 
-@law("no-batches")
+@law("no-batches", numbers=False)
 def a_small_data_set_is_trained_on(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.samples < trace.case.batch_size, "the data set is larger than a batch")
     must(not trace.recording.compiled, "the model is compiled")
@@ -87,7 +87,7 @@ def moves_parameters(trace: Trace) -> bool:
     return any(not torch.equal(start[name], end[name]) for name in trace.recording.parameters)
 
 
-@law("evaluation-duplicates")
+@law("evaluation-duplicates", numbers=False)
 def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
     must(not trace.declared.dropout_at_inference, "dropout at inference asks several times")
     for evaluation in evaluations(trace):
@@ -97,7 +97,7 @@ def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
             yield evaluation.time, f"samples {', '.join(map(str, twice))} were evaluated more than once"
 
 
-@law("stops-after-first-batch")
+@law("stops-after-first-batch", numbers=False)
 def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
     must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
     must(trace.case.samples >= 2 * trace.case.batch_size, "the data set has fewer than two batches")
@@ -109,7 +109,7 @@ def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
             yield trace.epochs[epoch][-1].time, f"epoch {epoch} ends after {count} of {trace.case.batches} batches"
 
 
-@law("batches-repeated")
+@law("batches-repeated", numbers=False)
 def an_epoch_has_each_sample_once(trace: Trace) -> Iterator[Evidence]:
     must(not any(step.closure for step in trace.steps), "a closure calls the model as often as it likes")
     must(not trace.declared.own_objective, "the loop has an objective of its own")
@@ -142,7 +142,7 @@ def _map(trace: Trace, forwards: list[Forward]) -> tuple[float, float] | None:
     return (a, b) if error <= trace.tolerance * (1 + float(y.norm())) else None
 
 
-@law("normalised-differently")
+@law("normalised-differently", numbers=False)
 def training_and_evaluation_see_the_same_images(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     trained = _map(trace, trace.training)
@@ -155,7 +155,7 @@ def training_and_evaluation_see_the_same_images(trace: Trace) -> Iterator[Eviden
             yield evaluation.time, f"{_formula(trained)} in training, and {_formula(evaluated)} in evaluation"
 
 
-@law("input-altered")
+@law("input-altered", numbers=False)
 def images_reach_the_model_as_they_are(trace: Trace) -> Iterator[Evidence]:
     must(trace.forwards, UNSEEN)
     for forward in trace.forwards:

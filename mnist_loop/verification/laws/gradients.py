@@ -10,6 +10,7 @@ import torch
 from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import add, distance, norm, scale
+from mnist_loop.verification.recording.divergence import is_judged, largest
 from mnist_loop.verification.recording.events import Arrival, OptimizerStep, Tensors
 from mnist_loop.verification.recording.oracle import Replicas
 from mnist_loop.verification.recording.trace import Trace
@@ -109,7 +110,7 @@ def gradients_live_until_the_step(trace: Trace) -> Iterator[Evidence]:
             )
 
 
-@law("step-missing")
+@law("step-missing", numbers=False)
 def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     arrived = {event.parameter for event in trace.recording.events if isinstance(event, Arrival)} & trace.trained
@@ -269,7 +270,7 @@ def parameters_move_as_the_optimizer_says(trace: Trace) -> Iterator[Evidence]:
             yield window.steps[-1].time, f"{window.name}: {', '.join(moved_by_hand)} changed after the step"
 
 
-@law("gradient-differs")
+@law("gradient-differs", numbers=False)  # it says when it is not run
 def each_step_applies_the_gradient_of_the_mean_loss(trace: Trace) -> Iterator[Evidence]:
     must(not trace.declared.own_objective, "the loop has an objective of its own")
     for window in stepping(trace):
@@ -278,6 +279,20 @@ def each_step_applies_the_gradient_of_the_mean_loss(trace: Trace) -> Iterator[Ev
                 yield window.time, f"{window.name}: the gradient {describe(window.applied, window.implied)}"
         elif not window.is_right and not accumulates(window):
             yield window.time, f"{window.name}: the gradient {describe(window.applied, window.right)}"
+    diverges = trace.diverging
+    if diverges is not None and trace.knows_loss and _ought_not_to_diverge(trace, diverges):
+        should = f"its norm should be {norm(diverges.right):.4g}"
+        yield diverges.time, f"{diverges.name}: the gradient is not finite, or its square is not; {should}"
+    must(trace.divergence is None, str(trace.divergence))
+
+
+def _ought_not_to_diverge(trace: Trace, window: Window) -> bool:
+    """Return whether a window applied a gradient that cannot be judged, where the right one can."""
+    if not window.steps or any(step.closure for step in window.steps) or accumulates(window):
+        return False
+    most = largest(trace.case)
+    applied, right = window.applied.values(), window.right.values()
+    return all(is_judged(v, most) for v in right) and not all(is_judged(v, most) for v in applied)
 
 
 def accumulates(window: Window) -> bool:

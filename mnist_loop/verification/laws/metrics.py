@@ -104,7 +104,7 @@ def series(trace: Trace) -> list[Series]:
     must(trace.case.loss != "mse" and (trace.knows_loss or trace.recording.evaluate_roles), "its loss is not known")
     found: dict[tuple[str, str], list[tuple[int, float, tuple[Report, ...]]]] = {}
     for call in trace.calls:
-        if any(number != number for number in call.result.numbers.values()):
+        if any(number != number for number in call.result.numbers.values()) or not trace.is_judged(call.end - 1):
             continue
         inside = [forward for forward in trace.forwards if call.time <= forward.time < call.end]
         trained = set(map(id, trace.training))
@@ -134,7 +134,7 @@ def _histories(trace: Trace) -> Iterator[Series]:
     """Yield the histories in the result of a whole fit: a number for each epoch, at paths that differ in one index."""
     if not trace.recording.whole_fit:
         return
-    for call in (call for call in trace.calls if call.what == "train"):
+    for call in (call for call in trace.calls if call.what == "train" and trace.is_judged(call.end - 1)):
         epochs = sorted(trace.epochs)
         by_epoch = [
             tuple(

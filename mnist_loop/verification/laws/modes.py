@@ -37,7 +37,7 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
-@law("trains-in-eval-mode")
+@law("trains-in-eval-mode", numbers=False)
 def training_begins_in_train_mode(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     trained = [forward for forward in trace.training if forward.split == "train"]
@@ -47,7 +47,7 @@ def training_begins_in_train_mode(trace: Trace) -> Iterator[Evidence]:
             yield forward.time, f"training forward in epoch {forward.epoch}: {listed(wrong)} is in eval mode"
 
 
-@law("train-mode-not-restored")
+@law("train-mode-not-restored", numbers=False)
 def training_goes_on_in_train_mode(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     must(
@@ -83,7 +83,7 @@ def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
             yield time, f"{listed(moved)} moved, although it is declared frozen"
 
 
-@law("evaluates-in-train-mode")
+@law("evaluates-in-train-mode", numbers=False)
 def evaluation_runs_in_eval_mode(trace: Trace) -> Iterator[Evidence]:
     must(not trace.declared.dropout_at_inference, "the loop declares dropout at inference")
     must(trace.evaluations, NO_EVALUATION)
@@ -105,7 +105,7 @@ def _moved_by(trace: Trace, forward: Forward) -> list[str]:
     return [name for name in names if name in forward.state and not torch.equal(after[name], forward.state[name])]
 
 
-@law("evaluates-with-grad")
+@law("evaluates-with-grad", numbers=False)
 def evaluation_needs_no_gradients(trace: Trace) -> Iterator[Evidence]:
     for evaluation in evaluations(trace):
         for forward in evaluation.forwards:
@@ -113,7 +113,7 @@ def evaluation_needs_no_gradients(trace: Trace) -> Iterator[Evidence]:
                 yield forward.time, "evaluation forward: gradients are on, and a graph was built"
 
 
-@law("metric-in-train-mode")
+@law("metric-in-train-mode", numbers=False)
 def no_extra_forward_in_train_mode(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     must(not trace.declared.own_objective, "the loop has an objective of its own")

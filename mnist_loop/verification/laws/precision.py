@@ -13,6 +13,7 @@ from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.losses import right
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import clipped, scale
+from mnist_loop.verification.recording.divergence import HALVES
 from mnist_loop.verification.recording.events import Forward, LossCall
 from mnist_loop.verification.recording.oracle import mean_loss
 from mnist_loop.verification.recording.trace import Trace
@@ -20,21 +21,16 @@ from mnist_loop.verification.recording.trace import Trace
 HALF = 0.01  # ten roundings to float16, of 2**-11 each
 
 
-@law("half-precision-overflow")
+@law("half-precision-overflow", numbers=False)
 def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
     must(trace.declared.precision is None, "the loop declares a lower precision")
+    yield from _rounded(trace)
+    watched = trace.others.get("watched", trace)
+    if not watched.recording.half and not _sees_half(trace):
+        return
     for forward in trace.training:
         for gradient in forward.output_gradients:
-            if _is_half(gradient) and len(forward.samples) and trace.knows_loss:
-                expected = right(trace, forward)
-                if not _is_half(expected) and expected.shape == gradient.shape:
-                    apart = float((gradient.double().cpu() - expected).norm() / expected.norm())
-                    if trace.tolerance < apart < HALF:
-                        yield (
-                            forward.time,
-                            f"the gradient at the outputs is rounded to float16, off by {apart:.2g} of its norm",
-                        )
             due = float(right(trace, forward).norm()) if trace.knows_loss and forward.samples else 0.0
             if not gradient.any() and due > HALF:
                 yield forward.time, "the gradient at the outputs is zero, as after an overflow of the loss"
@@ -65,6 +61,28 @@ def numbers_stay_finite(trace: Trace) -> Iterator[Evidence]:
             continue
         if not bool(torch.isfinite(forward.outputs).all()) and _finite_in_float64(trace, forward):
             yield forward.time, "outputs in float16 are not finite, and in float64 they are"
+
+
+def _rounded(trace: Trace) -> Iterator[Evidence]:
+    for forward in trace.training:
+        for gradient in forward.output_gradients:
+            if _is_half(gradient) and len(forward.samples) and trace.knows_loss:
+                expected = right(trace, forward)
+                if not _is_half(expected) and expected.shape == gradient.shape:
+                    apart = float((gradient.double().cpu() - expected).norm() / expected.norm())
+                    if trace.tolerance < apart < HALF:
+                        yield (
+                            forward.time,
+                            f"the gradient at the outputs is rounded to float16, off by {apart:.2g} of its norm",
+                        )
+
+
+def _sees_half(trace: Trace) -> bool:
+    """Return whether the model's outputs, or the loss that the loop was handed, were in half precision."""
+    losses = [event for event in trace.recording.events if isinstance(event, LossCall)]
+    seen = [value for loss in losses for value in (loss.outputs, loss.value)]
+    seen += [forward.outputs for forward in trace.forwards if forward.outputs is not None]
+    return any(value.dtype in HALVES for value in seen)
 
 
 def _is_half(gradient: Tensor) -> bool:

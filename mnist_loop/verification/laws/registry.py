@@ -32,11 +32,13 @@ class Law:
         bug: what breaking it is called; its `Bug.law` says what the law is.
         body: yields evidence that a trace breaks it; nothing where it holds.
         needs: other runs of the same case that it compares with.
+        numbers: it compares numbers, and is decided as long as they are finite.
     """
 
     bug: Bug
     body: Body
     needs: tuple[str, ...] = ()
+    numbers: bool = True
 
     @property
     def id(self) -> str:
@@ -52,13 +54,21 @@ class Law:
         for run in self.needs:
             if run not in trace.others:
                 raise NotRun(RUNS[run])
-        return next(iter(self.body(trace)), None)
+        if not self.numbers:
+            return next(iter(self.body(trace)), None)
+        runs = (trace, *(trace.others[run] for run in self.needs))
+        diverges = next((run.divergence for run in runs if run.divergence is not None), None)
+        for evidence in self.body(trace):
+            if diverges is None or evidence[0] < diverges.time:
+                return evidence
+        must(diverges is None, str(diverges))
+        return None
 
 
 REGISTERED: dict[str, Law] = {}
 
 
-def law(bug: str, *, needs: tuple[str, ...] = ()) -> Callable[[Body], Body]:
+def law(bug: str, *, needs: tuple[str, ...] = (), numbers: bool = True) -> Callable[[Body], Body]:
     """Make a function the law of a bug: it is given a trace and yields evidence where the trace breaks the law.
 
     The function's name is the law in short; the bug's entry in the catalogue has its text.
@@ -67,7 +77,7 @@ def law(bug: str, *, needs: tuple[str, ...] = ()) -> Callable[[Body], Body]:
     def register(body: Body) -> Body:
         assert bug in BUGS, f"the law {body.__name__} is for {bug}, which has no entry in mnist_loop/bugs/"
         assert bug not in REGISTERED, f"two laws for {bug}"
-        REGISTERED[bug] = Law(BUGS[bug], body, needs)
+        REGISTERED[bug] = Law(BUGS[bug], body, needs, numbers)
         return body
 
     return register

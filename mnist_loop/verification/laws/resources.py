@@ -26,7 +26,7 @@ def _is_old(trace: Trace, born: Forward, now: Forward) -> bool:
     return len(passed) >= 2 and bool(born.output_gradients)
 
 
-@law("retain-graph")
+@law("retain-graph", numbers=False)
 def saved_tensors_are_freed_by_backward(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.watch == "graphs", "saved tensors were not watched")
     must(trace.training, UNSEEN)
@@ -37,7 +37,7 @@ def saved_tensors_are_freed_by_backward(trace: Trace) -> Iterator[Evidence]:
         yield kept[0].time, f"{kept[0].kept} saved tensors of a finished backward pass are still held"
 
 
-@law("sync-every-step")
+@law("sync-every-step", numbers=False)
 def no_step_waits_for_the_device(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.watch == "reads", "reads were not watched")
     must(len(trace.training) > 1, UNSEEN)

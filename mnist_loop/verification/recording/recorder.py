@@ -29,6 +29,7 @@ from mnist_loop.verification.binding.contract import Contract, Trainee
 from mnist_loop.verification.cases import world
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.recording import global_state
+from mnist_loop.verification.recording.divergence import HALVES
 from mnist_loop.verification.recording.events import (
     Arrival,
     Call,
@@ -129,17 +130,20 @@ class _Saved:
         self.tensor, self.forward = tensor, forward
 
 
-class _CountReads(TorchDispatchMode):
-    """Calls ``on_read`` whenever Python reads the value of a tensor."""
+class _WatchOperations(TorchDispatchMode):
+    """Calls ``on_read`` whenever Python reads the value of a tensor, and ``on_half`` for a result in half precision."""
 
-    def __init__(self, on_read: Callable[[], None]) -> None:
+    def __init__(self, on_read: Callable[[], None], on_half: Callable[[], None]) -> None:
         super().__init__()
-        self.on_read = on_read
+        self.on_read, self.on_half = on_read, on_half
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.ops.aten._local_scalar_dense.default:
             self.on_read()
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.dtype in HALVES:
+            self.on_half()
+        return result
 
 
 class _Recorder:
@@ -288,7 +292,7 @@ class _Recorder:
             if self.case.watch == "graphs":
                 stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self.pack, _unpack))
             if self.case.watch == "reads":
-                stack.enter_context(_CountReads(self.on_read))
+                stack.enter_context(_WatchOperations(self.on_read, self.on_half))
             yield
 
     def pack(self, tensor: Tensor) -> _Saved:
@@ -299,6 +303,9 @@ class _Recorder:
     def on_read(self) -> None:
         if not self.steps:  # not the optimizer's own reads
             self.add(Read())
+
+    def on_half(self) -> None:
+        self.recording.half = True
 
     def on_arrival(self, name: str, parameter: Tensor) -> None:  # noqa: ARG002  # torch hands it to its hooks
         self.add(Arrival(name))

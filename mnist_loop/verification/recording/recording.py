@@ -27,6 +27,7 @@ class Recording:
         threads: names of the threads that the loop left behind.
         copied: number of calls of a copy of the model.
         compiled: the model was compiled, so that its forwards were not seen.
+        half: a tensor in half precision was made; it is seen where reads are watched.
     """
 
     case: Case
@@ -43,3 +44,4 @@ class Recording:
     threads: tuple[str, ...] = ()
     copied: int = 0
     compiled: bool = False
+    half: bool = False

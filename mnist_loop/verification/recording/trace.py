@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.recording.arithmetic import FLOOR, distance
+from mnist_loop.verification.recording.divergence import Divergence, divergence
 from mnist_loop.verification.recording.events import Arrival, Call, Event, Forward, OptimizerStep, Pass, Tensors
 from mnist_loop.verification.recording.identify import identify_samples, number_epochs
 from mnist_loop.verification.recording.oracle import TOLERANCES, Oracle
@@ -26,7 +27,7 @@ class Trace:
         recording: one run of a loop.
         declared: its intentions with the factory of the model, if it declares one; the recording has them without it.
         others: recordings of the same loop in variants of the same case: "again" (nothing changed), "poisoned",
-            "relabelled", "resumed".
+            "relabelled", "resumed", "watched" (its operations were).
     """
 
     def __init__(
@@ -82,6 +83,15 @@ class Trace:
         """The call that raised."""
         return next((call for call in self.calls if call.error is not None), None)
 
+    @cached_property
+    def divergence(self) -> Divergence | None:
+        """Where the numbers stop being judged."""
+        return divergence(self.recording)
+
+    def is_judged(self, time: int) -> bool:
+        """Return whether the numbers at a time are judged: those from the first that is not finite on are not."""
+        return self.divergence is None or time < self.divergence.time
+
     def restored(self, state: Tensors, time: int) -> bool:
         """Return whether the loop went back to an earlier state: these parameters are those before ``time``."""
         earlier = [self.recording.start, *(forward.state for forward in self.forwards if forward.time < time)]
@@ -94,6 +104,17 @@ class Trace:
 
     @cached_property
     def windows(self) -> list[Window]:
+        """The training in pieces, as far as its numbers are judged."""
+        return [window for window in self.all_windows if self.is_judged(window.end)]
+
+    @cached_property
+    def diverging(self) -> Window | None:
+        """The piece in which the numbers stop being judged, where none before the training does so."""
+        later = self.all_windows[len(self.windows) :]
+        return later[0] if later and later[0].time <= (self.divergence or Divergence(-1, "")).time else None
+
+    @cached_property
+    def all_windows(self) -> list[Window]:
         """The training in pieces: one ends where the parameters changed or an optimizer stepped."""
         windows: list[Window] = []
         pending: list[Forward] = []

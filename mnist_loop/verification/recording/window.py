@@ -42,6 +42,11 @@ class Window:
         return self.forwards[0].time
 
     @property
+    def end(self) -> int:
+        """When its last forward or step began."""
+        return max(event.time for event in (*self.forwards, *self.steps))
+
+    @property
     def name(self) -> str:
         """Its name in a message; steps count from 0."""
         return f"step {self.number}"
