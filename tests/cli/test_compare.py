@@ -1,79 +1,116 @@
 """``mnist-loop compare``: a real comparison from end to end, gone on with, interrupted, and what it refuses."""
 
+import contextlib
+import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+import threading
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
 
 from mnist_loop.cli import main
 from mnist_loop.compare.journal import blocks, read_journal
-from tests.programs import children, running
+from tests.programs import children
 
-QUICK = ["--data", "digits", "--device", "cpu", "--threads", "1", "--budget", "3s"]
+QUICK = ["--data", "digits", "--device", "cpu", "--threads", "1"]
+WAIT_S = 200.0  # for the first measurement, on a loaded machine
+
+
+class Run(NamedTuple):
+    """What a run of the command left behind: exit code, output, the lines of its file, and the processes it had."""
+
+    code: int
+    out: str
+    err: str
+    head: dict[str, Any]
+    events: list[dict[str, Any]]
+    workers: set[psutil.Process]
+
+
+@contextlib.contextmanager
+def interrupted_when(happened):
+    """Do as Ctrl-C does, as soon as something has happened; yield the set of the processes that ran then."""
+    workers, over = set(), threading.Event()
+
+    def interrupt():
+        for _ in range(int(WAIT_S / 0.05)):
+            if over.wait(0.05):
+                return
+            if happened():
+                workers.update(children())
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield workers
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A comparison of a loop with itself and with itself slowed down to a tenth; the exit code, output and file."""
-    folder = tmp_path_factory.mktemp("compared")
-    before = children()
-    command = [sys.executable, "-m", "mnist_loop", "compare", ".", ".:slowdown=1", *QUICK, "-o", "run.jsonl"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert children() == before
-    return done, folder / "run.jsonl"
+    """A comparison of a loop with itself and with itself slowed down: one run that Ctrl-C ended, one that went on."""
+    file = tmp_path_factory.mktemp("compared") / "run.jsonl"
+    before, runs = children(), []
+
+    def run(*arguments, workers=()):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(["compare", *arguments])
+        assert children() == before
+        runs.append(Run(code, out.getvalue(), err.getvalue(), *read_journal(file), set(workers)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)
+        with interrupted_when(lambda: file.exists() and '"block"' in file.read_text()) as workers:
+            run(".", ".:slowdown=1", *QUICK, "--budget", "600s", "-o", file.name, workers=workers)
+        spent = runs[0].events[-1]["seconds"]  # more on a loaded machine
+        run("--continue", file.name, "--budget", f"{spent + 5:.0f}s")
+    return runs
+
+
+def test_ctrl_c_keeps_what_was_measured(compared):
+    """Exit code 130, the file, how to go on, no traceback, no process left behind."""
+    interrupted, _ = compared
+    assert interrupted.code == 130, interrupted.err
+    assert "mnist-loop compare --continue run.jsonl goes on" in interrupted.out
+    assert "Traceback" not in interrupted.out + interrupted.err
+    assert blocks(interrupted.events)
+    assert len(interrupted.workers) > 2
+    _, alive = psutil.wait_procs(interrupted.workers, timeout=20)
+    assert alive == []
+
+
+def test_a_comparison_goes_on(compared):
+    """With more of the budget: what was measured stays, and more is added; what it is of comes from the file."""
+    interrupted, went_on = compared
+    # On a loaded machine the budget ends before the second restart, and then the command says so and fails.
+    assert went_on.code == int("no verdict on" in went_on.out), went_on.err
+    before, after = blocks(interrupted.events), blocks(went_on.events)
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    assert went_on.head == interrupted.head
+    assert ".:slowdown=1" in went_on.out
 
 
 def test_a_comparison_says_what_it_found_and_where_it_is(compared):
-    """The table, the reason, and the file, in which every block is; no process is left."""
-    done, file = compared
-    # On a loaded machine the budget ends before the second restart, and then the command says so and fails.
-    assert done.returncode == int("no verdict on" in done.stdout), done.stderr
-    assert ".:slowdown=1" in done.stdout
-    assert f"stored in {file.name}" in done.stdout
-    head, events = read_journal(file)
-    assert [arm["label"] for arm in head["arms"]] == [".", ".:slowdown=1", ". again"]
-    assert events[-1]["event"] == "end"
-    measured = blocks(events)
+    """The table, and the file, in which every block is."""
+    _, done = compared
+    assert ".:slowdown=1" in done.out
+    assert "stored in run.jsonl" in done.out
+    assert [arm["label"] for arm in done.head["arms"]] == [".", ".:slowdown=1", ". again"]
+    assert done.events[-1]["event"] == "end"
+    measured = blocks(done.events)
     rates = [sorted(block.seconds / block.images for block in measured if block.arm == arm) for arm in range(3)]
     plain, slow, again = (of_arm[len(of_arm) // 2] for of_arm in rates)
     assert slow > 1.5 * max(plain, again), "a step that is twice as slow takes twice as long, about"
-    assert os.uname().nodename not in file.read_text()
-
-
-def test_a_comparison_goes_on(compared, capsys):
-    """With more of the budget: what was measured stays, and more is added; what it is of comes from the file."""
-    _, file = compared
-    before = blocks(read_journal(file)[1])
-    assert main(["compare", "--continue", str(file), "--budget", "8s"]) == 0
-    after = blocks(read_journal(file)[1])
-    assert after[: len(before)] == before
-    assert len(after) > len(before)
-    assert ".:slowdown=1" in capsys.readouterr().out
-
-
-def test_ctrl_c_keeps_what_was_measured(tmp_path):
-    """Exit code 130, the file, how to go on, no traceback, no process left behind."""
-    command = [sys.executable, "-m", "mnist_loop", "compare", ".", ".", *QUICK[:-1], "600s", "-o", "run.jsonl"]
-    with running(command, cwd=tmp_path) as process:
-        file = tmp_path / "run.jsonl"
-        end = time.monotonic() + 200
-        while time.monotonic() < end and not (file.exists() and '"block"' in file.read_text()):
-            time.sleep(0.1)
-        workers = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
-    assert "mnist-loop compare --continue run.jsonl goes on" in out
-    assert "Traceback" not in out + error
-    assert blocks(read_journal(file)[1])
-    assert len(workers) > 2
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert alive == []
+    assert os.uname().nodename not in json.dumps([done.head, done.events])
 
 
 @pytest.mark.parametrize(
