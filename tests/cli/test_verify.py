@@ -1,6 +1,7 @@
 """``mnist-loop verify`` from end to end: text, JSON, exit codes, expected failures; and what a loop may do to it."""
 
 import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -26,10 +27,13 @@ from mnist_loop.verdict.finding import Finding, Judgement
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.text import REMINDER
 from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.cases.battery import battery
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.options import Options
+from tests import verdicts
 from tests.loops.mutants import MUTANTS
 from tests.programs import children, running
+from tests.verdicts import SHORT
 
 LOOPS = '''
 import os
@@ -143,6 +147,12 @@ def verify():
 
 
 @pytest.fixture
+def short(monkeypatch):
+    """Let verifying end after the first experiments: what is said of them does not depend on how many there are."""
+    monkeypatch.setattr(verifying, "battery", lambda *given: battery(*given)[:SHORT])
+
+
+@pytest.fixture
 def pretend(monkeypatch):
     """Return a function that has verifications end with these findings, and returns what they are called with."""
 
@@ -176,9 +186,18 @@ def assert_one_line(err, *fragments):
         assert fragment in err
 
 
+def pasted(snippet):
+    """Return what a snippet prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(snippet, "snippet", "exec"), {})  # noqa: S102  # our own
+    return printed.getvalue()
+
+
 # What it finds
 
 
+@pytest.mark.usefixtures("short")
 def test_a_right_loop_is_clean(verify):
     """Exit code 0; a header, laws, the last line; stderr is empty where it is no terminal."""
     result = verify("my_train.py:train", *ONLY, "--evaluate", "none")
@@ -190,9 +209,10 @@ def test_a_right_loop_is_clean(verify):
     assert result.err == ""
 
 
+@pytest.mark.usefixtures("short")
 def test_a_bug_is_named_and_its_snippet_shows_it_again(verify, folder):
     """Exit code 1; id, line, fix; the code that is to be pasted runs in the same folder and prints the evidence."""
-    result = verify("my_train.py:broken", *ONLY)
+    result = verify("my_train.py:broken", *ONLY, "--json", "out.json")
     assert result.code == 1
     lines = result.out.splitlines()
     start = lines.index("zero-grad-missing: gradients of earlier batches are applied again")
@@ -205,26 +225,23 @@ def test_a_bug_is_named_and_its_snippet_shows_it_again(verify, folder):
         + 1
     )
     assert lines[start + 3] == f"  my_train.py:{number}:         loss.backward()"
-    (found,) = json.loads(verify("my_train.py:broken", *ONLY, "--json").out)["diagnoses"]
+    (found,) = json.loads((folder / "out.json").read_text())["diagnoses"]
     assert found["text"] == evidence
     assert found["location"]["line"] == number
     assert all(f"      {line}".rstrip() in lines for line in found["snippet"].splitlines())
-    again = subprocess.run([sys.executable, "-c", found["snippet"]], capture_output=True, text=True, check=False)
-    assert again.stdout == f"{evidence}\n", again.stderr
+    assert pasted(found["snippet"]) == f"{evidence}\n"
 
 
 @pytest.mark.parametrize("bug", ["split-leak", "selects-on-test", "resume-incomplete", "retain-graph", "no-batches"])
 def test_what_shows_in_one_run_beside_another_is_shown_again(bug):
     """In the one case of the snippet: with other test data, resumed, watched, or with fewer samples than a batch."""
     mutant = next(mutant for mutant in MUTANTS if mutant.bug == bug)
-    usual = verifying.verify(mutant.spec, options=verifying.Options(random_cases=0))
+    usual = dataclasses.replace(verdicts.on_mutant(mutant.name), asked=Asked(mutant.spec))
     (found,) = (diagnosis for diagnosis in usual.diagnoses if diagnosis.id == bug)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(usual.snippet(found), "snippet", "exec"), {})  # noqa: S102  # our own
-    assert printed.getvalue() == f"{found.finding.text}\n"
+    assert pasted(usual.snippet(found)) == f"{found.finding.text}\n"
 
 
+@pytest.mark.usefixtures("short")
 def test_the_evaluation_is_found_given_or_none(verify):
     """Beside the loop, by name, or none."""
     for options, says in (
@@ -238,6 +255,7 @@ def test_the_evaluation_is_found_given_or_none(verify):
         assert ("nothing was run" in result.out) == (says == "evaluation: none")
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("in_process", [False, True], ids=["isolated", "in process"])
 def test_json_on_stdout_is_all_there_is(verify, in_process):
     """Whatever the loop prints; the last line of the text is on stderr."""
@@ -453,6 +471,7 @@ def test_a_loop_that_cannot_be_bound_shows_an_adapter(verify):
     assert "return unbound(model=model, train_loader=train_loader, wibble=...)" in result.err
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     ("name", "bug", "shows"),
     [
@@ -475,6 +494,7 @@ def test_a_loop_that_fails_has_that_for_its_bug(verify, name, bug, shows):
         assert "\n  before it hangs\n" in result.out
 
 
+@pytest.mark.usefixtures("short")
 def test_a_loop_that_returns_nonsense_is_judged_by_what_it_did(verify):
     """What it returned is no metric; nothing of it comes out of its process."""
     result = verify("my_train.py:returns_nonsense", *ONLY, "--json")
@@ -482,6 +502,7 @@ def test_a_loop_that_returns_nonsense_is_judged_by_what_it_did(verify):
     assert result.code == 0
 
 
+@pytest.mark.usefixtures("short")
 def test_nothing_run_fails(verify):
     """A law that needs what the loop does not declare: exit code 1, and it says so."""
     result = verify("my_train.py:train", "--only", "clip-missing", "--cases", "0")
