@@ -377,17 +377,13 @@ def test_what_was_compiled_once_is_served_from_the_cache(few, monkeypatch):
     """Torch's own, on the disk, so that the next process waits for seconds and not for the compiler."""
     if not torch._inductor.config.fx_graph_cache:
         pytest.skip(f"torch {torch.__version__} has its cache of graphs switched off")
-    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    monkeypatch.setattr(compiled, "STEPS", range(2, 4))
+    monkeypatch.setattr(compiled, "AT_ONCE", 2)
     results, hits = [], []
     for _ in range(2):
         torch._dynamo.utils.counters.clear()
-        torch.manual_seed(0)
-        model = MLP(hidden_size=5)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        loader, _ = compiled.make_loaders(few(40), 8)
-        loss_fn = nn.CrossEntropyLoss()
-        compiled.prepare(model, loader, loss_fn, optimizer, "cpu")
-        results.append(compiled.train_one_epoch(model, loader, loss_fn, optimizer, "cpu"))
+        # as in the test of compiled steps: the first of the two may be served as well
+        results.append(train(compiled, few(8 * 8 + 5), optimizer="momentum")[2])
         hits.append(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
     assert hits[1] == 1
     assert results[0] == results[1]
