@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mnist_loop.errors import UserError
 from mnist_loop.support.files import check_output
+from mnist_loop.support.numbers import seconds
 from mnist_loop.support.options import batch_sizes, duration, percentage, seed, thread_count
 
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.line(
                     f"{crew.note}; {len(crew.hosts)} processes started in {time.perf_counter() - began:.0f} s"
                 )
+                if short := request.plan.too_short(crew.apart):
+                    progress.line(short)
+                if arguments.go_on is not None:
+                    progress.line(_budget(request.plan.budget_s, comparison.spent, arguments.budget is not None))
                 why = comparison.run()
             except LossesDiffer as error:
                 progress.line(str(error))
@@ -123,7 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
         if comparison is None:
             raise KeyboardInterrupt if why == "interrupted" else UserError(why)
         comparison.journal.end(why, comparison.spent)
-    return _conclude(comparison.journal.path, why, arguments.fail_on)
+        took = f"; {seconds(comparison.spent)} of measuring, {seconds(time.perf_counter() - began)} in all"
+    return _conclude(comparison.journal.path, why, arguments.fail_on, took)
 
 
 def _request(arguments: argparse.Namespace) -> ComparisonRequest:
@@ -161,8 +167,15 @@ def _show(progress: Progress, plan: Plan, spent: float, judged: Sequence[CellDec
     progress.status(f"measuring: {cells}at most {minutes:02}:{seconds:02} left")
 
 
-def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
-    """Print the report of the file; return the exit code.
+def _budget(budget_s: float, spent: float, given: bool) -> str:
+    """Return which budget holds for a comparison that goes on."""
+    whose = "that of --budget" if given else "that of its start, as no --budget was given"
+    left = max(0.0, budget_s - spent)
+    return f"budget: {seconds(budget_s)} in all, {whose}; {seconds(spent)} are spent, {seconds(left)} are left"
+
+
+def _conclude(path: Path, why: str, fail_on: Sequence[str], took: str = "") -> int:
+    """Print the report of the file, and how long it took where that is known; return the exit code.
 
     Raises:
         UserError: the file cannot be read back.
@@ -175,7 +188,7 @@ def _conclude(path: Path, why: str, fail_on: Sequence[str]) -> int:
     for refused in results.refused:
         raise UserError(f"{path}: was stored, but cannot be read back ({refused.reason}); it has no verdict")
     sys.stdout.write(RENDERERS["terminal"](results))
-    sys.stdout.write(f"stored in {path}\n")
+    sys.stdout.write(f"stored in {path}{took}\n")
     if why not in ENDED_WELL:
         sys.stdout.write(f"{why}; mnist-loop compare --continue {path} goes on\n")
     verdicts = {cell.verdict.value.lower() for comparison in results.comparisons for cell in comparison.cells}

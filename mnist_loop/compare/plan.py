@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mnist_loop.errors import UserError
+from mnist_loop.statistics.judgement import FEWEST_GENERATIONS
 from mnist_loop.support.limits import (
     LARGEST_MARGIN,
     LONGEST_BUDGET_S,
@@ -16,6 +17,7 @@ from mnist_loop.support.limits import (
     SHORTEST_BUDGET_S,
     SMALLEST_MARGIN,
 )
+from mnist_loop.support.numbers import seconds
 
 # Shorter than the disturbances of a shared machine, so that they affect both arms alike. On one, the ratio of identical
 # code scattered within a second by 3.1% with blocks of 58 ms, 1.9% with 29 ms, 1.0% with 7 ms and 0.7%
@@ -76,6 +78,22 @@ class Plan:
         most = max(most, GENERATIONS_A_CELL * len(self.batch_sizes))
         longest = max(LONGEST_GENERATION_S, self.budget_s / PLANNED_RESTARTS)
         return min(max(self.budget_s / most, shortest), longest)
+
+    def too_short(self, apart: bool) -> str:
+        """Return a sentence where the budget has no room for the restarts that a verdict takes, else "".
+
+        Args:
+            apart: as for `generation_s`.
+        """
+        room = round(self.budget_s / self.generation_s(apart))
+        needed = 2 * FEWEST_GENERATIONS * len(self.batch_sizes)
+        if room >= needed:
+            return ""
+        return (
+            f"a budget of {seconds(self.budget_s)} has room for at most {room} restarts, expected {needed}: "
+            f"{FEWEST_GENERATIONS} for each of two runs at each batch size; without them there may be no verdict: "
+            "give a longer --budget"
+        )
 
     def check(self, arms: int) -> None:
         """Refuse what the file of a comparison cannot hold.

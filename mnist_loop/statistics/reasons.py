@@ -51,10 +51,11 @@ def not_agreed(first: Ratio, second: Ratio) -> str:
 
 
 def confirmed(verdict: SpeedVerdict, first: Ratio, second: Ratio, margin: float) -> str:
-    """Say that both runs agree on SLOWER or FASTER."""
-    (low, high), (low_again, high_again) = _range(verdict, first), _range(verdict, second)
-    by = f"{verdict.value.lower()} by {share(min(low, low_again))} to {share(max(high, high_again))}"
-    return f"{by}, beyond the margin of {given_share(margin)} in both runs"
+    """Say that both runs agree on SLOWER or FASTER; first the interval of the table, which is the one closer to 1."""
+    closer, other = sorted((first, second), key=lambda ratio: _range(verdict, ratio)[0])
+    low, high = _range(verdict, other)
+    also = f"and by {share(low)} to {share(high)} in the other run"
+    return f"{_by(verdict, closer)} {also}, beyond the margin of {given_share(margin)} in both runs"
 
 
 def _by(verdict: SpeedVerdict, ratio: Ratio) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import threading
 from typing import Any, NamedTuple
@@ -96,6 +97,7 @@ def test_a_comparison_goes_on(compared):
     assert after[: len(before)] == before
     assert len(after) > len(before)
     assert went_on.head == interrupted.head
+    assert re.search(r"budget: \d+ s in all, that of --budget; ", went_on.out)
     assert ".:slowdown=1" in went_on.out
 
 
@@ -103,7 +105,7 @@ def test_a_comparison_says_what_it_found_and_where_it_is(compared):
     """The table, and the file, in which every block is."""
     _, done = compared
     assert ".:slowdown=1" in done.out
-    assert "stored in run.jsonl" in done.out
+    assert re.search(r"^stored in run\.jsonl; \S+ m?s of measuring, \S+ s in all$", done.out, re.MULTILINE)
     assert [arm["label"] for arm in done.head["arms"]] == [".", ".:slowdown=1", ". again"]
     assert done.events[-1]["event"] == "end"
     measured = blocks(done.events)

@@ -126,3 +126,24 @@ def test_time_left_is_told_beyond_an_hour() -> None:
     progress = SimpleNamespace(status=said.append)
     compare._show(progress, Plan(budget_s=3600.0), 0.0, [])  # type: ignore[arg-type]
     assert said == ["measuring: at most 60:00 left"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "apart", "short"),
+    [
+        (Plan(), False, False),
+        (Plan(), True, False),
+        (Plan(batch_sizes=(16, 64, 256, 1024, 4096)), False, False),
+        (Plan(budget_s=1.0), False, True),
+        (Plan(budget_s=3.0), False, False),
+        (Plan(budget_s=3.0), True, True),
+        (Plan(budget_s=5.0, batch_sizes=(16, 64, 256)), False, True),
+    ],
+)
+def test_a_budget_that_is_too_small_is_told(plan: Plan, apart: bool, short: bool) -> None:
+    """With the restarts that it has room for, and those that a verdict takes; usual ones are not."""
+    said = plan.too_short(apart)
+    assert bool(said) == short
+    if short:
+        assert f"a budget of {plan.budget_s:.3g}" in said
+        assert f"expected {10 * len(plan.batch_sizes)}" in said

@@ -170,7 +170,7 @@ def test_a_comparison_has_a_row_for_each_arm_and_batch_size():
     assert "intervals at 95%" in table.caption
     assert len(table.notes) == 5
     assert table.notes[0].startswith("torch215 at batch size 16: SLOWER: 1.050 times")
-    assert table.notes[-1] == "It ended when all verdicts were certain, after 60 s."
+    assert table.notes[-1] == "It ended when all verdicts were certain, after 60 s of measuring."
 
 
 def test_the_line_says_dispatch_or_arithmetic():

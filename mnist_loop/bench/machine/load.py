@@ -51,5 +51,5 @@ def _seconds() -> float | None:
     with suppress(OSError, psutil.Error):
         times = psutil.cpu_times()._asdict()
         idle = ("idle", "iowait", "guest", "guest_nice")  # a guest's time is user time too
-        return sum(spent for mode, spent in times.items() if mode not in idle) - sum(os.times()[:4])
+        return float(sum(spent for mode, spent in times.items() if mode not in idle)) - sum(os.times()[:4])
     return None

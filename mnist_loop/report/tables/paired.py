@@ -115,7 +115,7 @@ def _how_it_ended(comparison: ComparisonResult) -> Iterator[str]:
         "full": "It ended when its file could hold no more",
         "interrupted": "It was interrupted",
     }.get(comparison.ended, f"It ended: {comparison.ended}")
-    yield f"{ended}, after {seconds(comparison.seconds)}."
+    yield f"{ended}, after {seconds(comparison.seconds)} of measuring."
 
 
 def _others(found: Sequence[ArmResult]) -> list[ArmResult]:
