@@ -52,6 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the benchmarks; return the exit code."""
     import pytest
 
+    from mnist_loop.support.device import resolve_device
+
+    for device in (arguments.device or "").split(","):
+        if device:
+            resolve_device(device.strip())  # here, as pytest would tell of its own usage first
     # Without the configuration of the project in whose folder this is called.
     options = ["--benchmark-only", *ISOLATED]
     for name in ("device", "data", "threads"):

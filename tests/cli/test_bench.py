@@ -62,3 +62,12 @@ def test_missing_benchmarks_are_told(tmp_path, monkeypatch):
     """A package without its benchmark files says so."""
     monkeypatch.setattr(bench, "__file__", str(tmp_path / "mnist_loop" / "cli" / "bench.py"))
     assert main(["bench"]) == 2
+
+
+def test_a_device_that_cannot_be_is_one_sentence(capsys):
+    """It is ours, and not of how pytest is called."""
+    assert main(["bench", "--device", "cpu,nope"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("mnist-loop: device 'nope': not supported, expected auto, ")
+    assert said.err.count("\n") == 1
