@@ -63,13 +63,14 @@ class Ledger:
             version = gradient._version
             if seen.gradient is None or seen.gradient() is not gradient:
                 _clear(seen)
-                seen.gradient = weakref.ref(gradient)
             elif version != seen.version:  # written to, outside of any backward pass: clipped, unscaled, set to zero
                 seen.applied_by = None
                 if seen.reapplied_by is not None and not self._holds_something(gradient):
                     _clear(seen)
             elif seen.applied_by is not None and not self._still_there(seen, gradient):
                 _clear(seen)  # it was set to zero through .data
+            if seen.gradient is None:
+                seen.gradient = weakref.ref(gradient)
             seen.version = version
             versions[key] = version
         return versions
