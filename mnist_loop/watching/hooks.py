@@ -216,6 +216,15 @@ class Hooks:
 
         self.put(nn.Module, "train", train)
 
+        def reset(original: Any) -> Any:
+            def wrapper(self: Any) -> Any:
+                tell("modes", Watcher.on_reset, self)
+                return original(self)
+
+            return wrapper
+
+        self.put(nn.modules.batchnorm._NormBase, "reset_running_stats", reset)
+
         def update_bn(original: Any) -> Any:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 watcher = hooks.watcher
@@ -388,6 +397,15 @@ class Hooks:
 
             return wrapper
 
+        def unscale(original: Any) -> Any:
+            def wrapper(self: Any, optimizer: Any) -> Any:
+                result = original(self, optimizer)
+                if self.is_enabled():
+                    tell("scaling", Watcher.on_unscale, optimizer)
+                return result
+
+            return wrapper
+
         def update(original: Any) -> Any:
             def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
                 if hooks.watcher is not None and self.is_enabled():
@@ -396,7 +414,7 @@ class Hooks:
 
             return wrapper
 
-        for name, make in (("scale", scale), ("step", step), ("update", update)):
+        for name, make in (("scale", scale), ("unscale_", unscale), ("step", step), ("update", update)):
             self.put(torch.amp.GradScaler, name, make)
 
 

@@ -95,6 +95,8 @@ class SeenModel:
         parameters: what it owns.
         sensitive: its modules that train and evaluate differently: Dropout, and BatchNorm that keeps statistics.
         dropout: some of them are Dropout.
+        momenta: the momentum of each of these, where it has one.
+        calibrating: statistics of its BatchNorm were reset, and it has not been trained since.
         forwards: number of its forwards that were watched.
     """
 
@@ -104,6 +106,8 @@ class SeenModel:
     parameters: list[SeenParameter] = field(default_factory=list)
     sensitive: list[weakref.ref[Any]] = field(default_factory=list)
     dropout: bool = False
+    momenta: list[float | None] = field(default_factory=list)
+    calibrating: bool = False
     forwards: int = 0
 
 
@@ -238,6 +242,7 @@ class SeenBackward:
         onto_applied: number of parameters whose gradient a step had applied already, and was added to.
         names: of the first of these.
         models: of each model that it reached: number, its own flag of train mode, number of its modules that are awake.
+        applied: numbers of the models to which a step applied what arrived.
         loss: what it began from, where that is a number and was read.
         retained: the graph was told to stay.
         alive: number of the roots of earlier backward passes whose graphs are still there.
@@ -254,6 +259,7 @@ class SeenBackward:
     onto_applied: int = 0
     names: tuple[str, ...] = ()
     models: tuple[tuple[int, bool, int], ...] = ()
+    applied: set[int] = field(default_factory=set)
     loss: float | None = None
     retained: bool = False
     alive: int = 0
@@ -418,12 +424,20 @@ class WatchLog:
         steps: list[SeenStep] = self.of(SeenStep)
         return [step for step in steps if step.optimizer == optimizer and not step.closure]
 
+    @staticmethod
+    def trained_by(event: SeenBackward) -> set[int]:
+        """Return the numbers of the models that a backward pass trained: an optimizer applied it, or none is there."""
+        return event.applied if event.reached > event.unheld else {number for number, _, _ in event.models}
+
     @property
     def trained_models(self) -> set[int]:
-        """Numbers of the models that a backward pass has reached."""
-        return {number for event in self.of(SeenBackward) for number, _, _ in event.models}
+        """Numbers of the models that were trained."""
+        return {number for event in self.of(SeenBackward) for number in self.trained_by(event)}
 
     @property
     def trained_loaders(self) -> set[int]:
-        """Numbers of the loaders whose batches were trained on."""
-        return {one.loader for one in self.passes if one.backwards}
+        """Numbers of the loaders whose batches were trained on; those that were only attacked are left out."""
+        trained = {one.loader for one in self.passes if one.backwards and one.optimizers}
+        by_backward = [event for event in self.of(SeenBackward) if event.pass_ is not None and event.reached]
+        by_backward = [event for event in by_backward if self.trained_by(event) or not event.models]
+        return trained | {self.passes[event.pass_].loader for event in by_backward}

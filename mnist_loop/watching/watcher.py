@@ -89,6 +89,7 @@ class Watcher:
         self.module_refs: dict[int, weakref.ref[Any]] = {}
         self.pass_of_step: int | None = -1
         self.scaled_roots: list[weakref.ref[Any]] = []
+        self.waiting: list[tuple[SeenBackward, set[int]]] = []  # backward passes, and the models that wait for a step
         self.tokens: list[weakref.ref[Token]] = []
         self.not_finite = False
         self.sites: dict[object, int] = {}
@@ -200,6 +201,7 @@ class Watcher:
             if step.reapplied:
                 seen.suspect = True
                 self.sampling.look(steps=2)
+            self._apply(seen)
             self.ledger.after_step(seen, tensors)
             if seen.number in self.synced:
                 if self.not_finite:
@@ -210,6 +212,14 @@ class Watcher:
         self.sampling.on_step()
         self.look()
         self.after_step(log.steps)
+
+    def _apply(self, optimizer: SeenOptimizer) -> None:
+        """Note which backward passes a step applies."""
+        models = {number for one in optimizer.parameters if one.arrived for number in one.models}
+        for event, waiting in self.waiting:
+            event.applied |= waiting & models
+            waiting -= models
+        self.waiting = [(event, waiting) for event, waiting in self.waiting if waiting]
 
     # -- models --------------------------------------------------------------------------------------------------------
 
@@ -230,6 +240,7 @@ class Watcher:
             for part in module.modules():
                 if _is_sensitive(part):
                     found.sensitive.append(weakref.ref(part))
+                    found.momenta.append(getattr(part, "momentum", None))
                     found.dropout |= isinstance(part, DROPOUT)
             self.log.models.append(found)
         self.models[key] = found
@@ -248,8 +259,9 @@ class Watcher:
         recorded = torch.is_grad_enabled() and any(
             (tensor := one.ref()) is not None and tensor.requires_grad for one in model.parameters
         )
+        awake = 0 if not recorded and _calibrates(model) else _awake(model)
         event = SeenForward(
-            self.tick(), self.log.steps, model.number, recorded, module.training, _awake(model), self.data.current
+            self.tick(), self.log.steps, model.number, recorded, module.training, awake, self.data.current
         )
         event.site = self.site(("forward", model.number, recorded, event.training, self.data.current_loader))
         self.add(event)
@@ -266,6 +278,11 @@ class Watcher:
             self.add(ModeChange(self.tick(), self.log.steps, training, self.site(("mode", training))))
             self.sampling.look(batches=2)
             self.look()
+
+    def on_reset(self, module: Any) -> None:
+        """Note that the statistics of a BatchNorm are to be gathered anew."""
+        for model in self.log.models:
+            model.calibrating |= any(ref() is module for ref in model.sensitive)
 
     # -- backward passes -----------------------------------------------------------------------------------------------
 
@@ -291,7 +308,11 @@ class Watcher:
                 event.origin = origin_of(root)
         if root is not None and root.grad_fn is not None:
             event.alive = self._tie(root.grad_fn)
-        return event, self.ledger.before_backward()
+        versions = self.ledger.before_backward()
+        arrived = {number for one in self.ledger.known.values() if one.arrived for number in one.models}
+        for _, waiting in self.waiting:
+            waiting &= arrived
+        return event, versions
 
     def after_backward(self, begun: tuple[SeenBackward, dict[int, int]] | None) -> None:
         """Note what a backward pass reached."""
@@ -315,6 +336,9 @@ class Watcher:
         )
         if landed:
             self.data.on_training(event)
+            self.waiting.append((event, set(owners)))
+            for model in models:
+                model.calibrating = False
         self.add(event)
         self.sampling.on_batch(in_training=True)
 
@@ -361,6 +385,11 @@ class Watcher:
         """Note the losses that a GradScaler has scaled."""
         self.scaled_roots = [weakref.ref(one) for one in _tensors(scaled)]
 
+    def on_unscale(self, optimizer: Any) -> None:
+        """Note that the gradients of an optimizer were scaled back; on some devices this moves no version."""
+        for one in self.optimizer(optimizer).parameters:
+            one.scaled = False
+
     def _is_scaled(self, roots: Any) -> bool:
         return bool(self.scaled_roots) and any(ref() is one for one in _tensors(roots) for ref in self.scaled_roots)
 
@@ -379,6 +408,12 @@ def _is_sensitive(module: Any) -> bool:
     if isinstance(module, DROPOUT):
         return bool(module.p > 0)
     return isinstance(module, BATCH_NORM) and module.running_mean is not None
+
+
+def _calibrates(model: SeenModel) -> bool:
+    """Return whether the statistics of BatchNorm are gathered anew: they were reset, or another momentum was set."""
+    own = zip(model.sensitive, model.momenta, strict=True)
+    return model.calibrating or any(getattr(ref(), "momentum", momentum) != momentum for ref, momentum in own)
 
 
 def _awake(model: SeenModel) -> int:

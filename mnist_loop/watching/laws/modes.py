@@ -12,12 +12,12 @@ NO_EVALUATION = "no pass over a DataLoader was seen that is evaluated and never 
 
 
 def _training(log: WatchLog, model: SeenModel) -> list[tuple[SeenBackward, bool, int]]:
-    """Return the backward passes that reached a model, with its mode and the number of its awake modules."""
+    """Return the backward passes that trained a model, with its mode and the number of its awake modules."""
     return [
         (event, training, awake)
         for event in log.of(SeenBackward)
         for number, training, awake in event.models
-        if number == model.number
+        if number == model.number and number in log.trained_by(event)
     ]
 
 
