@@ -22,6 +22,18 @@ from mnist_loop.watching.log import Indices, SeenBackward, SeenForward, SeenLoad
 from mnist_loop.watching.transparent import site
 
 ORDER = 256  # indices of a pass that are kept, to compare the order of two passes
+DRAWS = {
+    "choice",
+    "choices",
+    "multinomial",
+    "permutation",
+    "rand",
+    "randint",
+    "random",
+    "randperm",
+    "sample",
+    "shuffle",
+}
 RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
@@ -184,7 +196,8 @@ def _kind(loader: Any) -> tuple[str, Indices | None]:
         return "own", None
     sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler.sampler
     if type(sampler) is SequentialSampler:
-        return "sequential", None
+        # A data set that draws by itself need not give the samples that it is asked for.
+        return ("own" if _draws(_base(loader.dataset)[0]) else "sequential"), None
     if type(sampler) is SubsetRandomSampler:
         return "random", np.asarray(list(sampler.indices), dtype=np.int64)
     if type(sampler) in RANDOM:
@@ -192,6 +205,12 @@ def _kind(loader: Any) -> tuple[str, Indices | None]:
     if type(sampler) is DistributedSampler:
         return ("random" if sampler.shuffle else "sequential"), None
     return "own", None
+
+
+def _draws(dataset: Any) -> bool:
+    """Return whether a data set may draw its samples at random, as the names in its ``__getitem__`` tell."""
+    code = getattr(getattr(type(dataset), "__getitem__", None), "__code__", None)
+    return code is not None and not DRAWS.isdisjoint(code.co_names)
 
 
 def _length(thing: Any) -> int | None:

@@ -84,6 +84,7 @@ def something_else_than_the_training_data_is_evaluated(log: WatchLog) -> Iterato
     must(trained, "nothing of a DataLoader is trained on")
     passes = [one for one in log.passes if one.batches and not one.backwards and one.evaluated]
     must(passes, NO_EVALUATION)
+    must(log.complete, "the training was not watched to its end, at which other data may be evaluated")
     datasets = {log.loaders[number].dataset for number in trained}
     seen = [log.loaders[one.loader] for one in passes]
     universes = [log.loaders[number].universe for number in trained]
