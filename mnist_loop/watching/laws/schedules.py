@@ -48,7 +48,7 @@ def a_schedule_is_stepped(log: WatchLog) -> Iterator[Evidence]:
                 0,
                 f"{one.name} was built, and not stepped once in {steps} steps of its optimizer",
                 one.site,
-                level=None if passes > 1 and _all_steps_were_taken(log, one) else "info",
+                level=None if passes > 1 and one.site is not None and _all_steps_were_taken(log, one) else "info",
             )
 
 
