@@ -89,12 +89,9 @@ def _running(
     # The first optimizer of a process loads a good part of torch: here, where each child inherits it.
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
     setup = partial(answer_for, loop, evaluate, declared)
-    not_isolated = "asked for" if options.in_process else can_isolate(setup, options.device)
-    runner = (
-        Sandbox(setup, timeout=options.timeout, start_method=start_method(options.device))
-        if not_isolated is None
-        else InProcess(setup)
-    )
+    method = None if options.in_process else start_method(options.device)
+    not_isolated = "asked for" if method is None else can_isolate(setup, options.device, method)
+    runner = Sandbox(setup, timeout=options.timeout, start_method=method) if not_isolated is None else InProcess(setup)
     with runner, _one_thread():
         yield runner, not_isolated or ""
 

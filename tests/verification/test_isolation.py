@@ -872,9 +872,9 @@ def test_how_a_child_is_started():
     """A fork for the CPU on Linux; a new interpreter for other devices, if the setup can be sent there."""
     assert start_method("cpu") == ("fork" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn")
     assert start_method("cuda:0") == start_method(torch.device("mps")) == "spawn"
-    assert can_isolate(spawned_setup, "cpu") is None
-    assert can_isolate(spawned_setup, "cuda") is None
-    reason = can_isolate(lambda: 0, "cuda")
+    assert can_isolate(spawned_setup, "cpu", start_method("cpu")) is None
+    assert can_isolate(spawned_setup, "cuda", "spawn") is None
+    reason = can_isolate(lambda: 0, "cuda", "spawn")
     assert reason.startswith("a child process for cuda must be a new interpreter, and the loop cannot be sent there (")
     with pytest.raises(ValueError, match="start_method 'thread' found"):
         Sandbox(spawned_setup, timeout=1, start_method="thread")

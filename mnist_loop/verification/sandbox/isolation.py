@@ -294,11 +294,11 @@ def start_method(device: str | torch.device) -> str:
     return "fork" if processes.fork_works() else "spawn"
 
 
-def can_isolate(setup: Setup, device: str | torch.device) -> str | None:
-    """Return None where a `Sandbox` can run the setup for the device, else the reason why not, a sentence."""
+def can_isolate(setup: Setup, device: str | torch.device, method: str) -> str | None:
+    """Return None where a `Sandbox` that is started so can run the setup, else the reason why not, a sentence."""
     if os.name != "posix":
         return f"there is no isolation on {sys.platform}: it needs the process groups of Linux or macOS"
-    if start_method(device) == "fork":
+    if method == "fork":
         return None
     try:
         processes.spawn_message(setup)
