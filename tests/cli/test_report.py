@@ -78,10 +78,12 @@ def test_stored_sweeps_never_fail(stored):
 
 @pytest.mark.parametrize(("name", "start"), [("t.md", "### "), ("t.csv", "kind,file,"), ("new/t.txt", "a.json\n")])
 def test_the_ending_says_what_is_written(stored, tmp_path, capsys, name, start):
-    """-o FILE writes what FILE is for, in a folder that need not be there, and prints nothing."""
+    """-o FILE writes what FILE is for, in a folder that need not be there; stderr says so."""
     assert call(stored, "-o", tmp_path / name) == 0
     assert (tmp_path / name).read_text().startswith(start)
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1] == f"written: {tmp_path / name}"
 
 
 def test_an_ending_that_says_nothing_is_misuse(stored, tmp_path):

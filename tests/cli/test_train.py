@@ -368,7 +368,7 @@ def test_a_finished_run_may_be_asked_again(train, tmp_path):
     result = train("--epochs", 1, "--resume", file, "--save", tmp_path / "." / "run.pt", "--target-accuracy", 1)
     assert result.code == 1
     assert "nothing to do: 1 of 1 epoch is done, test accuracy " in result.out
-    assert "finished" not in result.out
+    assert "finished:" not in result.out
     assert "Batch:" not in result.out
 
 
@@ -600,4 +600,5 @@ def test_what_an_engine_cannot_do_is_said_before_training(train, monkeypatch, tm
     assert_one_sentence(
         result, "engine compiled: torch's compiler fails here (RuntimeError: No working C++ compiler found)"
     )
+    assert "engine compiled: preparing takes up to a minute the first time\n" in result.out
     assert not (tmp_path / "run.pt").exists()
