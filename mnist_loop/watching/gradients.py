@@ -7,6 +7,7 @@ write through ``.data`` moves no version, so that a gradient that seems untouche
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from mnist_loop.watching.log import SeenOptimizer, SeenParameter, SeenStep, WatchLog
 
 MOST_NAMES = 3  # in a finding
-MOST_VALUES = 4  # gradients that are looked at by value at one event
+MOST_VALUES = 4  # gradients of one optimizer that are looked at by value at one event
 
 
 class Ledger:
@@ -24,7 +25,7 @@ class Ledger:
     def __init__(self, log: WatchLog) -> None:
         self.log = log
         self.known: dict[int, SeenParameter] = {}  # by id; an id is checked, as it may be used again
-        self.values_left = MOST_VALUES
+        self.looked: Counter[int | None] = Counter()  # at values in this event, by the optimizer
 
     # -- parameters ----------------------------------------------------------------------------------------------------
 
@@ -52,7 +53,7 @@ class Ledger:
 
     def before_backward(self) -> dict[int, int]:
         """Bring the ledger up to date; return the version of each gradient, by the parameter's id."""
-        self.values_left = MOST_VALUES
+        self.looked.clear()
         versions = {}
         for key, seen in self.known.items():
             tensor = seen.ref()
@@ -65,7 +66,7 @@ class Ledger:
                 _clear(seen)
             elif version != seen.version:  # written to, outside of any backward pass: clipped, unscaled, set to zero
                 seen.applied_by = None
-                if seen.reapplied_by is not None and not self._holds_something(gradient):
+                if seen.reapplied_by is not None and not self._holds_something(seen, gradient):
                     _clear(seen)
             elif seen.applied_by is not None and not self._still_there(seen, gradient):
                 _clear(seen)  # it was set to zero through .data
@@ -106,7 +107,7 @@ class Ledger:
 
     def before_step(self, optimizer: SeenOptimizer, tensors: list[Any], step: SeenStep) -> None:
         """Fill in what a step finds in the gradients of its parameters."""
-        self.values_left = MOST_VALUES
+        self.looked.clear()
         names = []
         step.count = len(tensors)
         for tensor, seen in self.of(tensors):
@@ -124,7 +125,11 @@ class Ledger:
                     step.kept += 1
                 elif same and not step.kept:
                     step.cleared += 1  # set to zero
-                if same and seen.reapplied_by == optimizer.number and (untouched or self._holds_something(gradient)):
+                if (
+                    same
+                    and seen.reapplied_by == optimizer.number
+                    and (untouched or self._holds_something(seen, gradient))
+                ):
                     step.reapplied += 1
                     step.confirmed |= seen.confirmed
                     names.append(seen.name)
@@ -154,20 +159,20 @@ class Ledger:
 
     def _still_there(self, seen: SeenParameter, gradient: Any) -> bool:
         """Return whether a gradient that seems untouched still holds what was applied, as far as values tell."""
-        if self.values_left <= 0:
+        if not self._may_look(seen.applied_by):
             return False
-        self.values_left -= 1
         if seen.norm is not None:
             seen.confirmed = _norm(gradient) == seen.norm and seen.norm > 0
             return seen.confirmed
         return _norm(gradient) > 0
 
-    def _holds_something(self, gradient: Any) -> bool:
+    def _holds_something(self, seen: SeenParameter, gradient: Any) -> bool:
         """Return whether a gradient is not zero; after some at one event, without looking, that it is not."""
-        if self.values_left <= 0:
-            return True
-        self.values_left -= 1
-        return _norm(gradient) > 0
+        return not self._may_look(seen.reapplied_by) or _norm(gradient) > 0
+
+    def _may_look(self, optimizer: int | None) -> bool:
+        self.looked[optimizer] += 1
+        return self.looked[optimizer] <= MOST_VALUES
 
 
 def fingerprint(tensor: Any) -> tuple[float, int]:

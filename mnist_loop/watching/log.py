@@ -39,6 +39,7 @@ class SeenParameter:
         scaled: what arrived is scaled up by a GradScaler.
         norm: of the gradient that was applied, where it is to be compared.
         first: a sum over its values when it was first reached, and its version.
+        latest: the same, later, before the first step of all; it may be gone at the end.
     """
 
     ref: weakref.ref[Any]
@@ -55,6 +56,7 @@ class SeenParameter:
     scaled: bool = False
     norm: float | None = None
     first: tuple[float, int] | None = None
+    latest: tuple[float, int] | None = None
 
 
 @dataclass(slots=True, eq=False)

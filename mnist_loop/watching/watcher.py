@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mnist_loop.watching.data import DataWatch
-from mnist_loop.watching.gradients import Ledger
+from mnist_loop.watching.gradients import Ledger, fingerprint
 from mnist_loop.watching.log import (
     Clip,
     Misuse,
@@ -322,9 +322,14 @@ class Watcher:
         event, versions = begun
         landed = self.ledger.after_backward(versions, scaled=event.scaled)
         event.reached = len(landed)
+        if not self.log.steps and self.log.backwards.bit_count() == 1:  # now and then: it costs time
+            for one in landed:
+                one.latest = fingerprint(one.ref())
         event.unheld = sum(not one.holders for one in landed)
         stale = [one.name for one in landed if one.reapplied_by is not None]
         event.onto_applied, event.names = len(stale), tuple(stale[:3])
+        if stale:
+            event.site = event.site or self.site(("onto applied", event.names))
         if stale and event.site is None:
             event.site = self.site("onto applied")
         owners: set[int] = set()

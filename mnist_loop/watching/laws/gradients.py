@@ -48,8 +48,10 @@ def _cleared_at_passes(log: WatchLog, optimizer: SeenOptimizer) -> bool:
 def _reapplied(log: WatchLog, optimizer: SeenOptimizer, step: SeenStep) -> Evidence:
     which = _of(step.reapplied, step.names)
     last = max((one.step for one in log.steps_of(optimizer.number) if one.step < step.step), default=step.step - 1)
-    backward = next((e for e in log.of(SeenBackward) if e.onto_applied and e.site), None)
-    site = backward.site if backward is not None else log.first_backward
+    # Of several, the one before the step: an earlier one may be that of another loss, as in a GAN.
+    backwards = [e for e in log.of(SeenBackward) if e.onto_applied and e.site and e.time < step.time]
+    own = [e for e in backwards if set(e.names) & set(step.names)] or backwards
+    site = own[-1].site if own else log.first_backward
     return Evidence(step.time, f"step {step.step}: {which} added to those that step {last} had applied", site)
 
 
@@ -92,12 +94,12 @@ def what_arrives_is_applied(log: WatchLog) -> Iterator[Evidence]:
     must(not log.scaler_steps, "a GradScaler decides which steps are taken")
     if log.backwards >= AGAIN and not log.steps:
         held = [one for one in log.parameters if one.holders and one.ever_arrived and one.first is not None]
-        alive = [(one, tensor) for one in held if (tensor := one.ref()) is not None]
+        values = [(one.first, one.latest if (tensor := one.ref()) is None else fingerprint(tensor)) for one in held]
         inputs = any(not one.reached and not one.unheld for one in log.of(SeenBackward))
-        if alive and not inputs and all(one.first == fingerprint(tensor) for one, tensor in alive):
+        if held and not inputs and all(first == latest for first, latest in values):
             yield Evidence(
                 log.of(SeenBackward)[0].time,
-                f"{log.backwards} backward passes have reached {len(alive)} parameters of {log.optimizers[0].name}, "
+                f"{log.backwards} backward passes have reached {len(held)} parameters of {log.optimizers[0].name}, "
                 "which was never stepped, and they have the values that they began with",
                 log.first_backward,
             )
@@ -202,8 +204,10 @@ def an_optimizer_lasts(log: WatchLog) -> Iterator[Evidence]:
     must(log.of(SeenStep), NO_STEP)
     stepped = [one for one in log.optimizers if one.steps]
     must(len(stepped) > 2, "fewer than three optimizers were stepped")
-    same = [one for one in stepped if one.parameters == stepped[0].parameters and one.site == stepped[0].site]
-    if len(same) >= AGAIN and same[0].has_state:
+    for first in stepped:
+        same = [one for one in stepped if one.parameters == first.parameters and one.site == first.site]
+        if len(same) < AGAIN or same[0] is not first or not first.has_state:
+            continue
         yield Evidence(
             log.of(SeenStep)[0].time,
             f"{len(same)} times a new {same[0].name} was built for the same {len(same[0].parameters)} parameters: "
