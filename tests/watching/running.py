@@ -41,7 +41,7 @@ class Run:
         warned: its warnings: category, message, file, line.
         state: a digest of everything that it left in its names, and of the generators of random numbers.
         raised: the exception that ended it, in words.
-        watcher: what watched it, if anything did.
+        watcher, verdict: what watched it, if anything did, and what it says.
     """
 
     printed: str
@@ -49,12 +49,7 @@ class Run:
     state: dict[str, str]
     raised: str
     watcher: Watcher | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict on it."""
-        assert self.watcher is not None
-        return verdict_on(self.watcher, "the style")
+    verdict: Verdict | None = None
 
 
 def names() -> list[str]:
@@ -94,7 +89,8 @@ def run(name: str, source: str | None = None, *, watched: bool) -> Run:
         state = {name: digest(value) for name, value in namespace.items() if _counts(name, value)}
         state |= {"random": digest(random.getstate()), "numpy": digest(np.random.get_state(legacy=True))}
         state["torch"] = digest(torch.get_rng_state())
-        return Run(printed.getvalue(), [_told(one) for one in warned], state, raised, watcher)
+        verdict = None if watcher is None else verdict_on(watcher, name)
+        return Run(printed.getvalue(), [_told(one) for one in warned], state, raised, watcher, verdict)
 
 
 @cache
