@@ -13,23 +13,7 @@ from PIL import Image
 
 Maker = Callable[..., None]
 MAKERS: dict[str, Maker] = {}
-WORDS = [
-    "the",
-    "a",
-    "one",
-    "cat",
-    "dog",
-    "bird",
-    "house",
-    "sees",
-    "likes",
-    "finds",
-    "and",
-    "or",
-    "but",
-    "under",
-    "over",
-]
+WORDS = ["the", "a", "one", "cat", "dog", "bird", "house", "sees", "likes", "finds", "and", "or", "but"]  # fmt: skip
 
 
 def make(asked: str, place: Path) -> None:
@@ -40,7 +24,7 @@ def make(asked: str, place: Path) -> None:
     """
     name, *numbers = asked.split()
     maker = MAKERS[name]
-    done = place.parent / f".{place.name}.{name}.made"
+    done = place.parent / f".{place.name}.{'-'.join(asked.split())}.made"
     if not done.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         maker(place, *[int(one) if one.isdigit() else one for one in numbers])
