@@ -45,7 +45,7 @@ for epoch in range(3):
 def found(tmp_path, text, data="Data", shuffle="True"):
     """The severity of each finding, by its id."""
     file = tmp_path / "train.py"
-    file.write_text(BEGIN.replace("DATA", data).replace("SHUFFLE", shuffle) + text)
+    file.write_text((BEGIN + text).replace("DATA", data).replace("SHUFFLE", shuffle))
     before = global_state.snapshot()
     try:
         with suppress(KeyboardInterrupt), watch() as seen:
@@ -73,6 +73,15 @@ def test_a_schedule_that_is_stepped_later_is_no_bug(then, severity, tmp_path):
 def test_other_data_may_be_evaluated_after_a_training_that_was_stopped(end, expected, tmp_path):
     told = found(tmp_path, "    scheduler.step()\n    evaluate(DataLoader(loader.dataset, 4))\n" + end)
     assert ("validates-on-train" in told) == expected
+
+
+def test_other_data_that_are_evaluated_with_gradients_on_are_evaluated(tmp_path):
+    then = """    scheduler.step()
+    evaluate(DataLoader(loader.dataset, 4))
+for inputs, _ in DataLoader(DATA(), 4):
+    model(inputs)
+"""
+    assert "validates-on-train" not in found(tmp_path, then)
 
 
 @pytest.mark.parametrize(("data", "expected"), [("Data", True), ("Pairs", False)])

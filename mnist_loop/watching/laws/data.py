@@ -86,7 +86,8 @@ def something_else_than_the_training_data_is_evaluated(log: WatchLog) -> Iterato
     must(passes, NO_EVALUATION)
     must(log.complete, "the training was not watched to its end, at which other data may be evaluated")
     datasets = {log.loaders[number].dataset for number in trained}
-    seen = [log.loaders[one.loader] for one in passes]
+    # Some evaluate with gradients on: what is gone through and not trained on counts.
+    seen = [log.loaders[one.loader] for one in log.passes if one.batches and not one.backwards]
     universes = [log.loaders[number].universe for number in trained]
     if all(loader.dataset in datasets and loader.universe is None for loader in seen) and None in universes:
         yield Evidence(
