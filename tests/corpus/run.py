@@ -101,6 +101,7 @@ def try_script(script: Script, checkouts: Path, limit_s: float, *, pairs: bool =
         command = [str(PROGRAM), "check", "--stop-after", str(STEPS), "-o", str(verdict), file]
         watched = _run(script, folder, command, limit_s, stop=False)
         document = json.loads(verdict.read_text()) if verdict.is_file() else None
+    pairs = pairs and not file.endswith(".ipynb")  # which Python does not run by itself
     plain = _run(script, folder, [sys.executable, file], limit_s, stop=True) if pairs else _Run(None, "", "", 0.0, {})
     outcome = Outcome(script.name, codes=(watched.code, plain.code), seconds=(watched.seconds, plain.seconds))
     if document is not None:
