@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnist_loop.bugs import BUGS
-from mnist_loop.watching.judge import WATCHED
+from mnist_loop.watching.laws.registry import WATCHED
 from tests.watching.mutants import MUTANTS, mutant_run
 
 ENOUGH = 3  # styles that each law must break in
