@@ -14,7 +14,9 @@ from mnist_loop.bugs.page import render
 from mnist_loop.verdict.finding import SEVERITIES
 from mnist_loop.verification.binding.intentions import NAMES
 from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.watching.laws.registry import WATCHED
 from tests.loops.mutants import MUTANTS
+from tests.watching.mutants import MUTANTS as STYLES_WITH_BUGS
 
 
 def words(text):
@@ -78,6 +80,42 @@ def test_each_bug_has_its_entry_its_law_and_its_mutant():
     assert list(bugs) == list(BUGS), "two bugs have one id"
     laws = {law.id: place(law.body.__module__) for law in LAWS.values()}
     assert not (found := list(missing(bugs, laws, mutants))), "\n".join(found)
+
+
+def missing_in_watching(bugs, laws, mutants):
+    """Yield what `check` lacks or has in the wrong place, given the same."""
+    for id_, subject in bugs.items():
+        decided = "check" in BUGS[id_].decided_by
+        if decided and id_ not in laws:
+            yield f"{id_} has no law: write it in mnist_loop/watching/laws/{subject}.py"
+        if decided and id_ not in mutants:
+            yield f"{id_} has no mutant of a style: write some in tests/watching/mutants.py"
+        if laws.get(id_, subject) != subject:
+            yield f"the law of {id_} stands in {laws[id_]}.py: move it to {subject}.py, the subject of the entry"
+    for id_ in sorted(mutants - {id_ for id_ in bugs if "check" in BUGS[id_].decided_by}):
+        yield f"a mutant of a style has the bug {id_}, which check does not decide"
+
+
+def test_each_bug_that_check_decides_has_its_law_and_its_mutants():
+    """Both, and the law in the module of the bug's subject."""
+    bugs = {bug.id: place(module.__name__) for module in MODULES for bug in module.BUGS}
+    laws = {id_: place(body.__module__) for id_, body in WATCHED.items()}
+    mutants = {mutant.bug for mutant in STYLES_WITH_BUGS}
+    assert not (found := list(missing_in_watching(bugs, laws, mutants))), "\n".join(found)
+
+
+def test_what_check_lacks_is_said():
+    """Without its law, without its mutant, with the law under another subject, with a mutant of another bug."""
+    bug, right, mutant = {"step-missing": "gradients"}, {"step-missing": "gradients"}, {"step-missing"}
+    assert list(missing_in_watching(bug, right, mutant)) == []
+    for laws, mutants, says in (
+        ({}, mutant, "step-missing has no law"),
+        (right, set(), "step-missing has no mutant of a style"),
+        ({"step-missing": "losses"}, mutant, "the law of step-missing stands in losses.py"),
+        (right, {*mutant, "loss-sum"}, "a mutant of a style has the bug loss-sum"),
+    ):
+        (sentence,) = missing_in_watching(bug, laws, mutants)
+        assert sentence.startswith(says)
 
 
 def test_what_is_missing_is_said():

@@ -112,7 +112,9 @@ mutants(
         "self.optimizer.zero_grad(set_to_none=True)",
         {
             "        self.optimizer.zero_grad(set_to_none=True)\n": "",
-            "        self.optimizer.step()\n": "        self.optimizer.zero_grad(set_to_none=True)\n        self.optimizer.step()\n",
+            "        self.optimizer.step()\n": (
+                "        self.optimizer.zero_grad(set_to_none=True)\n        self.optimizer.step()\n"
+            ),
         },
     ),
     (
@@ -154,7 +156,9 @@ mutants(
         "several_optimizers",
         "encoder_optimizer.step()  # again",
         {
-            "        head_optimizer.step()\n": "        head_optimizer.step()\n        encoder_optimizer.step()  # again\n"
+            "        head_optimizer.step()\n": (
+                "        head_optimizer.step()\n        encoder_optimizer.step()  # again\n"
+            )
         },
     ),
 )
@@ -194,7 +198,9 @@ mutants(
         "functions",
         "    optimizer = optim.Adam",
         {
-            "    model.train()\n    for": "    optimizer = optim.Adam(model.parameters(), lr=1e-2)\n    model.train()\n    for",
+            ("    model.train()\n    for"): (
+                "    optimizer = optim.Adam(model.parameters(), lr=1e-2)\n    model.train()\n    for"
+            ),
             "    scheduler.step()\n": "",
         },
     ),
@@ -202,7 +208,9 @@ mutants(
         "several_optimizers",
         "    head_optimizer = torch.optim.Adam",
         {
-            "    for x, y in loader": "    head_optimizer = torch.optim.Adam(head.parameters(), lr=0.01)\n    for x, y in loader",
+            "    for x, y in loader": (
+                "    head_optimizer = torch.optim.Adam(head.parameters(), lr=0.01)\n    for x, y in loader"
+            ),
             "head_optimizer = torch.optim.Adam(head.parameters(), lr=0.01)\nschedule": "schedule",
         },
     ),
@@ -210,7 +218,9 @@ mutants(
         "quantisation",
         "    optimizer = torch.optim.SGD",
         {
-            "    if epoch > 1:": "    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)\n    if epoch > 1:",
+            "    if epoch > 1:": (
+                "    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)\n    if epoch > 1:"
+            ),
             "optimizer = torch.optim.SGD(model.parameters(), lr=0.05)\nfor": "for",
         },
     ),
@@ -276,7 +286,9 @@ mutants(
         "functions",
         "loss = F.nll_loss(output, target)\n".strip(),
         {
-            "        output = F.log_softmax(model(data), dim=1)\n        loss": "        output = model(data)\n        loss"
+            ("        output = F.log_softmax(model(data), dim=1)\n        loss"): (
+                "        output = model(data)\n        loss"
+            )
         },
     ),
     (
@@ -304,9 +316,7 @@ mutants(
     (
         "functions",
         "loss.backward()",
-        {
-            "        loss = F.nll_loss(output, target)\n": "        loss = F.nll_loss(torch.log(F.relu(output)), target)\n"
-        },
+        {"        loss = F.nll_loss(output": "        loss = F.nll_loss(F.relu(output).log()"},
     ),
     (
         "nan_skipping",
@@ -361,6 +371,7 @@ mutants(
     ("tensors", "model.eval()", {"    model.train()\n": ""}),
     ("autoencoder", "autoencoder.eval()", {"    autoencoder.train(was_training)\n": ""}),
 )
+EVALUATED = "            output = F.log_softmax(model(data), dim=1)  # evaluated\n"
 mutants(
     "evaluates-in-train-mode",
     (
@@ -368,7 +379,7 @@ mutants(
         "output = F.log_softmax(model(data), dim=1)  # evaluated",
         {
             "    model.eval()\n": "",
-            "            output = F.log_softmax(model(data), dim=1)\n": "            output = F.log_softmax(model(data), dim=1)  # evaluated\n",
+            "            output = F.log_softmax(model(data), dim=1)\n": EVALUATED,
         },
     ),
     ("trainer", "return sum(self.criterion", {"        self.model.eval()\n": ""}),
@@ -379,7 +390,9 @@ mutants(
         "loss = criterion(model(inputs), labels)  # either",
         {
             "            model.eval()\n": "            model.train()\n",
-            "                loss = criterion(model(inputs), labels)\n": "                loss = criterion(model(inputs), labels)  # either\n",
+            "loss = criterion(model(inputs), labels)\n                if": (
+                "loss = criterion(model(inputs), labels)  # either\n                if"
+            ),
         },
     ),
 )
@@ -389,7 +402,15 @@ mutants(
         "functions",
         "output = F.log_softmax(model(data), dim=1)  # evaluated",
         {
-            "    with torch.no_grad():\n        for data, target in val_loader:\n            output = F.log_softmax(model(data), dim=1)\n": "    if True:\n        for data, target in val_loader:\n            output = F.log_softmax(model(data), dim=1)  # evaluated\n"
+            (
+                "    with torch.no_grad():\n"
+                "        for data, target in val_loader:\n"
+                "            output = F.log_softmax(model(data), dim=1)\n"
+            ): (
+                "    if True:\n"
+                "        for data, target in val_loader:\n"
+                "            output = F.log_softmax(model(data), dim=1)  # evaluated\n"
+            )
         },
     ),
     ("trainer", "return sum(self.criterion", {"    @torch.no_grad()\n": ""}),
@@ -421,14 +442,15 @@ mutants(
     ),
     ("vae", "for (data,) in train_loader", {"    train_loss = 0\n": "    train_loss = 0\n    torch.manual_seed(0)\n"}),
 )
-OVERLAP = "from torch.utils.data import DataLoader, Subset, TensorDataset"
 mutants(
     "split-leak",
     (
         "trainer",
         "return sum(self.criterion",
         {
-            "random_split(data, [40, 20], generator=torch.Generator().manual_seed(0))": "(torch.utils.data.Subset(data, range(begin, end)) for begin, end in ((0, 40), (30, 60)))"
+            "random_split(data, [40, 20], generator=torch.Generator().manual_seed(0))": (
+                "(torch.utils.data.Subset(data, range(begin, end)) for begin, end in ((0, 40), (30, 60)))"
+            )
         },
     ),
     ("cross_validation", "right = sum", {"if i not in held_out]": "if i not in held_out[3:]]"}),
@@ -436,8 +458,12 @@ mutants(
         "autoencoder",
         "total = sum",
         {
-            "train = DataLoader(TensorDataset(torch.rand(40, 6))": "data = TensorDataset(torch.rand(60, 6))\ntrain = DataLoader(torch.utils.data.Subset(data, range(40))",
-            "val = DataLoader(TensorDataset(torch.rand(20, 6))": "val = DataLoader(torch.utils.data.Subset(data, range(30, 60))",
+            "train = DataLoader(TensorDataset(torch.rand(40, 6))": (
+                "data = TensorDataset(torch.rand(60, 6))\ntrain = DataLoader(torch.utils.data.Subset(data, range(40))"
+            ),
+            "val = DataLoader(TensorDataset(torch.rand(20, 6))": (
+                "val = DataLoader(torch.utils.data.Subset(data, range(30, 60))"
+            ),
         },
     ),
 )
@@ -471,7 +497,11 @@ mutants(
         "plateau",
         "for a, b in val",
         {
-            "            val_loss += nn.functional.mse_loss(model(a), b).item()\n": "            val_loss += nn.functional.mse_loss(model(a), b).item()\n            if val_loss:\n                break\n"
+            "            val_loss += nn.functional.mse_loss(model(a), b).item()\n": (
+                "            val_loss += nn.functional.mse_loss(model(a), b).item()\n"
+                "            if val_loss:\n"
+                "                break\n"
+            )
         },
     ),
 )
@@ -535,7 +565,9 @@ mutants(
         "nn.utils.clip_grad_norm_",
         {
             "        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n": "",
-            "        self.scheduler.step()\n": "        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n        self.scheduler.step()\n",
+            "        self.scheduler.step()\n": (
+                "        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n        self.scheduler.step()\n"
+            ),
         },
     ),
     (
@@ -543,21 +575,32 @@ mutants(
         "torch.nn.utils.clip_grad_norm_",
         {
             "            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.5)\n": "",
-            "            scheduler.step()\n": "            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.5)\n            scheduler.step()\n",
+            "            scheduler.step()\n": (
+                "            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=0.5)\n"
+                "            scheduler.step()\n"
+            ),
         },
     ),
     (
         "dqn",
         "torch.nn.utils.clip_grad_value_",
         {
-            "    torch.nn.utils.clip_grad_value_(policy_net.parameters(), 100)\n    optimizer.step()\n": "    optimizer.step()\n    torch.nn.utils.clip_grad_value_(policy_net.parameters(), 100)\n"
+            ("    torch.nn.utils.clip_grad_value_(policy_net.parameters(), 100)\n    optimizer.step()\n"): (
+                "    optimizer.step()\n    torch.nn.utils.clip_grad_value_(policy_net.parameters(), 100)\n"
+            )
         },
     ),
     (
         "actor_critic",
         "nn.utils.clip_grad_norm_",
         {
-            "            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n            optimizer.step()\n": "            optimizer.step()\n            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n"
+            (
+                "            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n"
+                "            optimizer.step()\n"
+            ): (
+                "            optimizer.step()\n"
+                "            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n"
+            )
         },
     ),
 )
@@ -567,7 +610,9 @@ mutants(
         "trainer",
         "nn.utils.clip_grad_norm_",
         {
-            "        loss.backward()\n        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n": "        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n        loss.backward()\n"
+            ("        loss.backward()\n        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n"): (
+                "        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)\n        loss.backward()\n"
+            )
         },
     ),
     (
@@ -579,7 +624,13 @@ mutants(
         "actor_critic",
         "nn.utils.clip_grad_norm_",
         {
-            "            loss.backward()\n            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n": "            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n            loss.backward()\n"
+            (
+                "            loss.backward()\n"
+                "            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n"
+            ): (
+                "            nn.utils.clip_grad_norm_([*actor.parameters(), *critic.parameters()], 0.5)\n"
+                "            loss.backward()\n"
+            )
         },
     ),
 )
@@ -590,7 +641,9 @@ mutants(
         "nn.utils.clip_grad_norm_",
         {
             "clip_grad_norm_(self.model.parameters(), 1.0)": "clip_grad_norm_(self.parameters, 1.0)",
-            "        self.epochs = epochs\n": "        self.parameters = self.model.parameters()\n        self.epochs = epochs\n",
+            "        self.epochs = epochs\n": (
+                "        self.parameters = self.model.parameters()\n        self.epochs = epochs\n"
+            ),
         },
     ),
     (
@@ -617,7 +670,10 @@ mutants(
         "amp_functions",
         "nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)  # scaled",
         {
-            "                scaler.unscale_(optimizer)\n                nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)\n": "                nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)  # scaled\n"
+            (
+                "                scaler.unscale_(optimizer)\n"
+                "                nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)\n"
+            ): "                nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)  # scaled\n"
         },
     ),
     ("amp_class", "nn.utils.clip_grad_value_", {"            self.scaler.unscale_(optimizer)\n": ""}),
@@ -631,7 +687,11 @@ mutants(
         "amp",
         "optimizer.step()  # not the scaler's",
         {
-            "            scaler.unscale_(optimizer)\n            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n            scaler.step(optimizer)\n": "            optimizer.step()  # not the scaler's\n"
+            (
+                "            scaler.unscale_(optimizer)\n"
+                "            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+                "            scaler.step(optimizer)\n"
+            ): "            optimizer.step()  # not the scaler's\n"
         },
     ),
     (
@@ -646,7 +706,12 @@ mutants(
         "amp_class",
         "optimizer.step()  # not the scaler's",
         {
-            "            self.scaler.unscale_(optimizer)\n            nn.utils.clip_grad_value_(part.parameters(), 0.1)\n            self.scaler.step(optimizer)\n        self.scaler.update()\n": "            optimizer.step()  # not the scaler's\n"
+            (
+                "            self.scaler.unscale_(optimizer)\n"
+                "            nn.utils.clip_grad_value_(part.parameters(), 0.1)\n"
+                "            self.scaler.step(optimizer)\n"
+                "        self.scaler.update()\n"
+            ): "            optimizer.step()  # not the scaler's\n"
         },
     ),
 )
@@ -662,7 +727,11 @@ mutants(
         "scaler.step(optimizer)",
         {
             "            scaler.update()\n": "",
-            "                scaler.unscale_(optimizer)\n                nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)\n            scaler": "                pass\n            scaler",
+            (
+                "                scaler.unscale_(optimizer)\n"
+                "                nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)\n"
+                "            scaler"
+            ): ("                pass\n            scaler"),
         },
     ),
     (

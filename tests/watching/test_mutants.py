@@ -6,6 +6,7 @@ import pytest
 
 from mnist_loop.bugs import BUGS
 from mnist_loop.watching.laws.registry import WATCHED
+from tests.watching import matrix
 from tests.watching.mutants import MUTANTS, mutant_run
 
 ENOUGH = 3  # styles that each law must break in
@@ -29,3 +30,8 @@ def test_each_law_breaks_in_several_styles():
     styles = {id_: {mutant.style for mutant in MUTANTS if mutant.bug == id_} for id_ in WATCHED}
     assert not {id_: found for id_, found in styles.items() if len(found) < ENOUGH}
     assert {mutant.bug for mutant in MUTANTS} <= set(BUGS)
+
+
+def test_the_page_is_up_to_date():
+    """docs/styles.md is what the runs make: python -m tests.watching.matrix."""
+    assert matrix.PAGE.read_text(encoding="utf-8") == matrix.render()
