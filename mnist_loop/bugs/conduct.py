@@ -209,7 +209,7 @@ BUGS = (
         id="leaves-threads",
         severity="cost",
         title="threads or processes of the loop are still running when it has returned",
-        law="Threads that the loop started have ended when it has.",
+        law="Threads and processes that the loop started have ended when it has.",
         hint="stop and join what the loop has started before it returns",
         broken=code("""
             batches = queue.Queue(maxsize=2)

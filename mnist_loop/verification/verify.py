@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
 from mnist_loop.support.authored import is_authored
 from mnist_loop.support.device import resolve_device
-from mnist_loop.verdict.finding import ENDED, Finding, Judgement
+from mnist_loop.verdict.finding import ENDED, Finding, Judgement, ranked
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
@@ -35,6 +35,9 @@ from mnist_loop.verification.recording.packing import unpack
 from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Sandbox, can_isolate, start_method
 
 MOST_ENDS = 2  # times that a loop may end its process before no further case is tried
+PROCESSES = "leaves-threads"
+MOST_NAMED = 3
+LAST = 2**31  # the time of what is found after all events
 KINDS = {kind: bug.id for bug in BUGS.values() for kind in bug.ends}
 
 
@@ -230,7 +233,12 @@ class _Trial:
         except Ended as ended:
             self.ends += 1 if ended.kind != "hang" else MOST_ENDS
             return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, _how(ended), experiment.case)])
-        return answer if isinstance(answer, Judgement) else judge_recordings(unpack(answer), experiment.laws)
+        judgement = answer if isinstance(answer, Judgement) else judge_recordings(unpack(answer), experiment.laws)
+        if self.runner.processes:
+            if PROCESSES in chosen:
+                _note_processes(judgement, self.runner.processes)
+            self.runner.close()  # and so they end
+        return judgement
 
     def report_progress(self, planned: int) -> None:
         """Report progress to `Options.on_case`."""
@@ -249,6 +257,15 @@ def _hypothesis_elsewhere() -> Iterator[None]:
             yield
         finally:
             configuration.set_hypothesis_home_dir(before)
+
+
+def _note_processes(judgement: Judgement, processes: Sequence[str]) -> None:
+    """Add the finding that a loop left processes behind, which are not in its recording."""
+    left = f"still running: {', '.join(processes[:MOST_NAMED])}"
+    left += f" and {len(processes) - MOST_NAMED} others" if len(processes) > MOST_NAMED else ""
+    if PROCESSES in judgement.held:
+        judgement.held.remove(PROCESSES)
+        judgement.findings = ranked([*judgement.findings, Finding(PROCESSES, LAST, left, judgement.case)])
 
 
 def _raised(judgement: Judgement) -> bool:

@@ -1,5 +1,6 @@
 """Global state that a loop may change: each part is read, told where it changed, and put back."""
 
+import builtins
 import os
 import random
 import threading
@@ -12,10 +13,18 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 
+from mnist_loop.verification.binding.foreign import foreign_code
 from mnist_loop.verification.recording import global_state as state_of_process
 from tests import global_state
 
 FOREIGN = Path(os.sep)
+
+
+def replace_print():
+    """As a loop does, in whose place code of others runs."""
+    with foreign_code:
+        builtins.print = None
+
 
 # One change for each part of `state_of_process.PARTS`, as a loop makes it.
 CHANGES = {
@@ -27,6 +36,7 @@ CHANGES = {
     "matmul precision": lambda: torch.set_float32_matmul_precision("high"),
     "global module hooks": lambda: module_hooks.register_module_forward_hook(lambda *_: None),
     "patched functions": lambda: setattr(functional, "cross_entropy", lambda *_, **__: None),
+    "built-in functions": replace_print,
     "working folder": lambda: os.chdir(FOREIGN),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import GeneratorType
 
 from mnist_loop.errors import UserError
+from mnist_loop.verification.binding.foreign import foreign_code
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
@@ -121,7 +122,7 @@ class Contract:
         settings = LoopArgs(**SETTINGS)
         instance = None
         if self.owner is not None:
-            with search_path(*self.folders):
+            with search_path(*self.folders), foreign_code:
                 instance = self.owner.make(_complete(values, settings))
         return Trainee(self, instance, settings)
 
@@ -164,7 +165,7 @@ class Trainee:
     def _call(self, part: LoopPart | None, values: Mapping[str, object]) -> object:
         if part is None:
             raise UserError(f"{self.contract.name} has no function for this, expected a declared one: declare it")
-        with search_path(*self.contract.folders):
+        with search_path(*self.contract.folders), foreign_code:
             result = part.call(self.instance, _complete(values, self.settings))
             if isinstance(result, GeneratorType):
                 result = self._exhaust(result)

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from mnist_loop.errors import UserError
+from mnist_loop.verification.binding.foreign import foreign_code
 from mnist_loop.verification.sandbox.scratch import original, refusal
 
 FORMS = "file.py:name or package.module:name"
@@ -172,7 +173,7 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
     arguments, bytecode = sys.argv, sys.dont_write_bytecode
     sys.argv, sys.dont_write_bytecode = [place], True
     try:
-        with search_path(*folders), contextlib.redirect_stdout(sys.stderr):
+        with search_path(*folders), contextlib.redirect_stdout(sys.stderr), foreign_code:
             yield
     except SystemExit as error:
         if (refused := refusal(error)) is not None:

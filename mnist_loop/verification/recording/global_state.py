@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import gc
 import os
 import random
@@ -19,6 +18,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 from torch.optim import SGD, Optimizer
+
+from mnist_loop.verification.binding.foreign import foreign_code
 
 LINGER = 0.2  # seconds for a thread that is about to end
 GLOBAL_HOOKS = [name for name in vars(module_hooks) if name.startswith("_global_") and name.endswith("_hooks")]
@@ -39,7 +40,6 @@ PATCHABLE: tuple[tuple[Any, str], ...] = (
     (nn.Module, "eval"),
     (Optimizer, "zero_grad"),
     (SGD, "step"),
-    (builtins, "print"),
 )
 
 
@@ -83,6 +83,9 @@ PARTS: dict[str, StatePart] = {
     "matmul precision": StatePart(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "global module hooks": StatePart(_hooks, _remove_new_hooks),
     "patched functions": StatePart(_patched, _unpatch),
+    "built-in functions": StatePart(
+        lambda: dict(foreign_code.replaced), lambda before: setattr(foreign_code, "replaced", before)
+    ),
     "working folder": StatePart(Path.cwd, os.chdir),
 }
 

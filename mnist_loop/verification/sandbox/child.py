@@ -43,6 +43,7 @@ GRACE_S = 0.2  # for threads that are about to end when an answer returns
 waitid = getattr(os, "waitid", None)
 ANY_CHILD = (os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) if waitid is not None else ()
 STATUS = Path("/proc/self/status")
+PR_SET_CHILD_SUBREAPER = 36  # of prctl
 
 Answer = Callable[[Any], Any]
 Setup = Callable[[], Answer]
@@ -267,6 +268,7 @@ def _prepare(ends: Ends, memory: int | None) -> tuple[io.TextIOWrapper, io.TextI
     os.close(ends.output)
     _unhook_debugger()
     _die_with_parent(ends.life)
+    _adopt_orphans()
     faulthandler.disable()  # pytest's writes to the parent's terminal
     faulthandler.enable(ends.stacks, all_threads=False)
     faulthandler.register(stack_signal(), ends.stacks, all_threads=False)
@@ -329,6 +331,14 @@ def _die_with_parent(life: int) -> None:
     fcntl.fcntl(life, fcntl.F_SETOWN, -getpid())
     fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _adopt_orphans() -> None:
+    """Be the parent of each process whose own has ended, so that it is found. Linux alone."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _forget_processes() -> None:

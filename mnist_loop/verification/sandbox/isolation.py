@@ -100,6 +100,7 @@ class Sandbox:
     Attributes:
         output: the last 64 KiB of what the child, the latest one, wrote to stdout and stderr.
         leftovers: threads and processes that the latest answer started and that outlived it, a short phrase each.
+        processes: those of them that are processes.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Sandbox:
         if start_method not in (None, "fork", "spawn"):
             raise ValueError(f"start_method {start_method!r} found, expected 'fork', 'spawn' or None")
         self.leftovers: list[str] = []
+        self.processes: list[str] = []
         self._setup = setup
         self._timeout = timeout
         self._memory = memory
@@ -137,7 +139,7 @@ class Sandbox:
         """
         data = _pickled(request)
         with self._lock:
-            self.leftovers = []
+            self.leftovers, self.processes = [], []
             try:
                 process = self._child or self._start()
                 message = self._hear(process, data, "answer")
@@ -211,7 +213,8 @@ class Sandbox:
             new = [p for p in process.family() if p not in self._known and not is_helper(p)]
             left = wait_for_end(new, GRACE_S)
             self._known.update(left)
-            self.leftovers += [f"process {p.pid} ({command_line(p)})" for p in left]
+            self.processes = [f"process {p.pid} ({command_line(p)})" for p in left]
+            self.leftovers += self.processes
 
     def _verdict(self, process: Child) -> tuple[Kind, str]:
         """Say how a child that is gone has ended."""
@@ -245,6 +248,7 @@ class InProcess:
     """
 
     output = ""
+    processes: tuple[str, ...] = ()
 
     def __init__(self, setup: Setup) -> None:
         self.leftovers: list[str] = []

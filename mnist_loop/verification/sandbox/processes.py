@@ -155,14 +155,14 @@ class Child:
             self._end is None or self._end.detach() is None or self._owner != os.getpid()
         ):  # the latter: a copy, in a forked process
             return
-        family = self.family()
+        family = {process.pid: process for process in (*self.family(), *self.working_in_scratch())}.values()
         _kill(self.pid, reaped=self.reaped)
         for process in family:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if not self.reaped:
             self._reap(0)
-        wait_for_end(family, STACK_S)
+        wait_for_end([*family], STACK_S)
         self.drain()
         while _read(self._stacks, self.stacks):
             pass
@@ -179,6 +179,16 @@ class Child:
             with contextlib.suppress(psutil.Error):
                 found.setdefault(pid, psutil.Process(pid))
         return [process for process in found.values() if _is_running(process)]
+
+    def working_in_scratch(self) -> list[psutil.Process]:
+        """Return the processes in the scratch folder: those that left the group of a child that has ended, too."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                folder = process.cwd()
+                if f"{folder}/".startswith(f"{self.scratch.folder}/") and process.pid not in (self.pid, os.getpid()):
+                    found.append(process)
+        return found
 
     def group(self) -> list[int]:
         """Return the other processes of the child's group."""
