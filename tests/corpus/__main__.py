@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import re
 import sys
@@ -35,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     listed = scripts(arguments.manifest)
     asked = [one for one in listed if not arguments.names or any(name in one.name for name in arguments.names)]
     stored = _stored(folder)
-    for one in _missing(listed, folder):
-        _say(one)
+    for text in _missing(listed, folder):
+        _say(text)
+    if packages := sorted({package for one in asked for package in _lacking(one)}):
+        _say(f"missing: packages that some scripts need: pip install {' '.join(packages)}")
     if not arguments.only_page:
 
         def try_one(script: Script) -> None:
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(_line(outcome))
 
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(try_one, [one for one in asked if one.file(folder).is_file()]))
+            list(pool.map(try_one, [one for one in asked if one.file(folder).is_file() and not _lacking(one)]))
     outcomes = [(one, stored[one.name]) for one in listed if one.name in stored]
     write(arguments.page, outcomes, len(listed))
     wrong = unread(outcomes)
@@ -69,6 +72,12 @@ def _missing(listed: list[Script], folder: Path) -> list[str]:
     ]
     lost = [one.name for one in listed if one.repository not in roots and not one.file(folder).is_file()]
     return told + [f"missing: {name}: no such file in the checkout" for name in lost]
+
+
+def _lacking(script: Script) -> list[str]:
+    """Return the packages that a script needs and that are not installed."""
+    installed = {one.name.lower().replace("_", "-") for one in importlib.metadata.distributions()}
+    return [one for one in script.packages if one.lower().replace("_", "-") not in installed]
 
 
 def _line(outcome: Outcome) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +25,8 @@ What `mnist-loop check` says of public training scripts, each run as it is, on t
 - **decided**: the number of bugs that could be decided.
 - **overhead**: time of the same steps, watched by unwatched. One pair on a busy machine: a single one says little, and
   the first steps are those that are watched most closely.
-- **same**: after the same steps, parameters and random numbers are bitwise those of the unwatched run.
+- **same**: after the same steps, parameters and random numbers are bitwise those of the unwatched run. Empty where
+  no optimizer steps in this process, or where two unwatched runs differ too.
 
 The data is a small stand-in in the layout that each script reads, made by
 [`tests/corpus/stand_in.py`](../tests/corpus/stand_in.py). The scripts run in an environment of their own
@@ -38,11 +40,11 @@ no candidate. [`manifest.toml`](../tests/corpus/manifest.toml) has the commit, t
 
 def write(page: Path, outcomes: Outcomes, listed: int) -> None:
     """Write the page."""
-    lines = [INTRODUCTION.format(torch=torch.__version__, steps=STEPS), *_summary(outcomes, listed), ""]
-    lines += _table(outcomes)
+    lines = [INTRODUCTION.format(torch=torch.__version__, steps=STEPS), *_summary(outcomes, listed)]
     lines += ["", "## The bugs that were found, each read by hand", "", *_bugs(outcomes)]
     lines += ["", "## Infos and costs", "", *_others(outcomes)]
     lines += ["", "## What was not the same", "", *_differences(outcomes)]
+    lines += ["", "## All scripts", *_tables(outcomes)]
     page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
@@ -83,13 +85,18 @@ def _summary(outcomes: Outcomes, listed: int) -> list[str]:
     return [told]
 
 
-def _table(outcomes: Outcomes) -> list[str]:
-    rows = ["| script | verdict | steps | decided | overhead | same |", "|---|---|---|---|---|---|"]
-    for script, outcome in outcomes:
-        overhead = "" if outcome.overhead is None else f"{outcome.overhead:.2f}"
-        same = {None: "", True: "yes", False: "no"}[outcome.same]
-        cells = [_link(script), _verdict(outcome), str(outcome.steps), str(outcome.decided or ""), overhead, same]
-        rows.append(f"| {' | '.join(cells)} |")
+def _tables(outcomes: Outcomes) -> list[str]:
+    rows: list[str] = []
+    for repository, group in groupby(outcomes, lambda one: one[0].repository):
+        own = list(group)
+        commit = own[0][0].commit
+        rows += ["", f"### {repository} at [{commit[:7]}](https://github.com/{repository}/tree/{commit})", ""]
+        rows += ["| script | verdict | steps | decided | overhead | same |", "|---|---|---|---|---|---|"]
+        for script, outcome in own:
+            overhead = "" if outcome.overhead is None else f"{outcome.overhead:.2f}"
+            same = {None: "", True: "yes", False: "no"}[outcome.same]
+            cells = [script.path, _verdict(outcome), str(outcome.steps), str(outcome.decided or ""), overhead, same]
+            rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 

@@ -24,6 +24,7 @@ from tests.corpus.stand_in import make
 STEPS = 50
 ENVIRONMENT = Path(__file__).with_name("environment")
 PROGRAM = Path(sys.executable).with_name("mnist-loop")
+NUMBER = re.compile(r" *\d[\d.:e+-]*")
 STEPPED = re.compile(r"(\d+) steps?\b")
 KEPT = 4000  # characters of what a script printed
 
@@ -49,8 +50,9 @@ class Outcome:
         decided: number of bugs that were decided; 0 without a verdict.
         steps: number of optimizer steps that were watched.
         overhead: time of the same steps, watched by unwatched; None if they cannot be compared.
-        same: after the same steps, parameters and random numbers are bitwise the same; None if nothing was stepped.
-        printed_same: both runs printed the same lines.
+        same: after the same steps, parameters and random numbers are bitwise the same; None if nothing was stepped, or
+            if two unwatched runs differ too.
+        printed_same: both runs printed the same lines, numbers aside: they may be times.
         difference: the first line that differs.
         error: the end of what the watched run wrote, if there was no verdict.
         codes: the exit codes, watched and unwatched.
@@ -110,6 +112,8 @@ def try_script(script: Script, checkouts: Path, limit_s: float, *, pairs: bool =
         outcome.error = watched.err[-KEPT:]
     if pairs:
         _compare(watched, plain, outcome)
+    if outcome.same is False and not _same(plain, _run(script, folder, [sys.executable, file], limit_s, stop=True)):
+        outcome.same = None
     return outcome
 
 
@@ -187,14 +191,15 @@ def read(document: dict[str, Any], outcome: Outcome, folder: Path) -> None:
 
 
 def _compare(watched: _Run, plain: _Run, outcome: Outcome) -> None:
-    digests, others = watched.counted.get("digests", {}), plain.counted.get("digests", {})
-    both = [step for step in digests if step in others]
+    both = _both(watched, plain)
     if both:
-        outcome.same = all(digests[step] == others[step] for step in both)
+        outcome.same = _same(watched, plain)
         last = both[-1]
         if int(last) > 1:
             outcome.overhead = _lasted(watched, last) / max(_lasted(plain, last), 1e-9)
-    ours, theirs = watched.out.splitlines(), plain.out.splitlines()
+    if None in outcome.codes:  # the time was over, at another line in each
+        return
+    ours, theirs = (NUMBER.sub("#", run.out).splitlines() for run in (watched, plain))
     for one, other in zip(ours, theirs, strict=False):
         if one != other:
             outcome.printed_same, outcome.difference = False, f"{one[:200]!r} / {other[:200]!r}"
@@ -202,6 +207,15 @@ def _compare(watched: _Run, plain: _Run, outcome: Outcome) -> None:
     if len(ours) != len(theirs):
         outcome.printed_same = False
         outcome.difference = f"{len(ours)} lines / {len(theirs)} lines"
+
+
+def _both(run: _Run, other: _Run) -> list[str]:
+    """Return the steps after which both runs have a digest."""
+    return [step for step in run.counted.get("digests", {}) if step in other.counted.get("digests", {})]
+
+
+def _same(run: _Run, other: _Run) -> bool:
+    return all(run.counted["digests"][step] == other.counted["digests"][step] for step in _both(run, other))
 
 
 def _lasted(run: _Run, last: str) -> float:

@@ -33,6 +33,9 @@ path = "right.py"
 [[repository.script]]
 path = "wrong.py"
 {readings}
+[[repository.script]]
+path = "other.py"
+packages = ["no-such-package"]
 [[repository]]
 name = "nobody/gone"
 commit = "{commit}"
@@ -90,6 +93,7 @@ def corpus(tmp_path):
     checkout = tmp_path / "someone+scripts"
     checkout.mkdir()
     (checkout / "right.py").write_text(RIGHT)
+    (checkout / "other.py").write_text("import no_such_package")
     (checkout / "wrong.py").write_text(RIGHT.replace("    optimizer.zero_grad()\n", ""))
     return tmp_path
 
@@ -106,6 +110,7 @@ def test_scripts_are_run_with_and_without_check_and_what_is_missing_is_said(corp
     told = capsys.readouterr().err
     assert code == 1, "a bug that nobody has read"
     assert "missing: nobody/gone: git clone https://github.com/nobody/gone" in told
+    assert "missing: packages that some scripts need: pip install no-such-package" in told
     assert "wrong.py: zero-grad-missing was found and not read: wrong.py:8: loss.backward()" in told
     right, wrong = json.loads((corpus / "outcomes.json").read_text())
     for outcome in (right, wrong):
@@ -115,7 +120,7 @@ def test_scripts_are_run_with_and_without_check_and_what_is_missing_is_said(corp
         assert outcome["overhead"] > 0
     assert right["codes"] == [0, 0]
     assert wrong["codes"] == [1, 0]
-    assert "2 of 3 scripts of 1 repositories were run, and 2 reached a verdict" in page
+    assert "2 of 4 scripts of 1 repositories were run, and 2 reached a verdict" in page
 
 
 def test_a_bug_that_was_read_and_is_right_is_told_with_its_line(corpus):
