@@ -162,11 +162,11 @@ def cora(place: Path, papers: int = 2708, words: int = 1433) -> None:
     place.mkdir(parents=True, exist_ok=True)
     names = "Case_Based Genetic_Algorithms Neural_Networks Probabilistic_Methods Reinforcement_Learning Rule_Learning"
     labels = [*names.split(), "Theory"]
-    contents, cites = [], []
+    contents, cites, own = [], [], words // len(labels)
     for paper in range(papers):
         label = paper % 7
         chosen = draw.random(words) < 0.005
-        chosen[label * 100 : label * 100 + 100] |= draw.random(100) < 0.1
+        chosen[label * own : label * own + own] |= draw.random(own) < 0.1
         contents.append("\t".join([str(paper), *map(str, chosen.astype(int)), labels[label]]))
         cites += [f"{paper}\t{other}" for other in draw.integers(0, papers, 2) if other != paper]
     (place / "cora.content").write_text("\n".join(contents) + "\n")

@@ -81,6 +81,15 @@ def test_the_stand_in_data_is_what_torchvision_reads(tmp_path, monkeypatch):
     assert np.bincount(torchvision.datasets.ImageFolder(tmp_path / "folder").targets).tolist() == [4, 4, 4]
 
 
+def test_the_stand_in_graph_has_words_a_label_and_edges_for_each_paper(tmp_path):
+    make("cora 70 21", tmp_path)
+    papers = [line.split("\t") for line in (tmp_path / "cora.content").read_text().splitlines()]
+    edges = {int(one) for line in (tmp_path / "cora.cites").read_text().splitlines() for one in line.split("\t")}
+    assert [len(paper) for paper in papers] == [1 + 21 + 1] * 70
+    assert len({paper[-1] for paper in papers}) == 7
+    assert edges == set(range(70))
+
+
 def test_stand_in_data_that_is_there_is_left_alone(tmp_path):
     make("text 3", tmp_path / "words.txt")
     (tmp_path / "words.txt").write_text("the script's own")
