@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import Literal
@@ -39,6 +40,7 @@ class Bug:
             that it matches no line of a right loop, such as `loss.item()` for the log.
         loop_over: what the innermost loop around that line must run over; None where there need be none.
         reported: addresses at which people reported it.
+        hints: fixes that go before `hint` where the evidence matches a regular expression: (expression, hint).
         subject: the `SUBJECT` of the module that it stands in. The catalogue fills it in.
     """
 
@@ -59,7 +61,12 @@ class Bug:
     lines: tuple[str, ...] = ()
     loop_over: str | None = None
     reported: tuple[str, ...] = ()
+    hints: tuple[tuple[str, str], ...] = ()
     subject: str = ""
+
+    def hint_for(self, evidence: str) -> str:
+        """Return the fix for what was found."""
+        return next((hint for pattern, hint in self.hints if re.search(pattern, evidence)), self.hint)
 
 
 def code(text: str) -> str:

@@ -63,7 +63,25 @@ BUGS = (
         id="loop-raises",
         title="the loop raises in a case that it should cope with",
         law="The loop comes back without an error.",
-        hint="make the loop work for the case in the finding, such as a last batch with a single sample",
+        hint="make the loop work for the case in the finding as it does in the plainest one",
+        hints=(
+            (
+                r"more than 1 value per channel|scalar type|\(0-d tensor\)|0D or 1D target|zero-dimensional",
+                "make the loop work for a last batch of a single sample: no squeeze() without dim, BatchNorm with more",
+            ),
+            (
+                r"through the graph a second time|freed|modified by an inplace operation",
+                "call backward() once per forward, and keep no tensor with a graph from one batch to the next",
+            ),
+            (r"[Tt]ried to step \d+ times|total_steps", "give the schedule as many steps as it is stepped"),
+            (
+                r"unscale_|[Ss]caler|No inf checks were recorded",
+                "call scaler.step(optimizer), then scaler.update(), once per step, each after a backward()",
+            ),
+            (r"invalid for input of size|shape '\[", "take the size of a batch from the batch: images.size(0)"),
+            (r"IndexError|StopIteration", "count what the loader really gives: its last batch may be smaller"),
+            (r"ZeroDivisionError", "divide by what was really counted, which may be nothing"),
+        ),
         broken=code("""
             for images, labels in train_loader:
                 outputs = model(images).squeeze()  # (1, 10) becomes (10,)

@@ -70,7 +70,7 @@ BUGS = (
     ),
     Bug(
         id="scaler-update-missing",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         title="a GradScaler steps and is never updated",
         law="A GradScaler that steps is updated after the step.",
         hint="call scaler.update() once per step, after scaler.step(optimizer)",
@@ -92,5 +92,7 @@ BUGS = (
             "is that of the step before. Torch raises at the second step of one optimizer."
         ),
         needs="a GradScaler",
+        explains=("loop-raises",),
+        lines=(r"scaler\.step\(",),
     ),
 )

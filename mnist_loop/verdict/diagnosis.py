@@ -42,6 +42,11 @@ class Diagnosis:
         return self.finding.bug
 
     @property
+    def hint(self) -> str:
+        """The fix for what was found."""
+        return self.bug.hint_for(self.finding.text)
+
+    @property
     def severity(self) -> str:
         """That of its finding: one of "bug", "cost" and "info"."""
         return self.finding.severity

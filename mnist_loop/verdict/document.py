@@ -65,7 +65,7 @@ def _diagnosis(verdict: Verdict, diagnosis: Diagnosis) -> dict[str, Any]:
         "severity": diagnosis.severity,
         "title": bug.title,
         "text": finding.text,
-        "hint": bug.hint,
+        "hint": diagnosis.hint,
         "case": None if finding.case is None else dataclasses.asdict(finding.case),
         "snippet": verdict.snippet(diagnosis),
         "count": diagnosis.count,

@@ -55,7 +55,7 @@ def as_html(verdict: Verdict) -> str:
                 "colour": RED if found.severity == "bug" and expected is None else AMBER,
                 "ignored": found.ignored,
                 "evidence": [printable(text) for text in found.finding.text.splitlines()],
-                "hint": found.bug.hint,
+                "hint": found.hint,
                 "place": "" if line is None else line.place,
                 "line": "" if line is None else printable(line.text.strip()),
                 "consequences": ", ".join(one.id for one in found.consequences),

@@ -49,7 +49,8 @@ def _undiagnosed(law: LawResult, verdict: Verdict, diagnosed: dict[str, Outcome]
         return Outcome("not run", law.reason)
     if law.reason in diagnosed:
         return Outcome("consequence", f"a consequence of {law.reason}")
-    text = f"{bug.id}: {bug.title}\n  {verdict.failed[bug.id]}\n  Most likely: {bug.hint}."
+    evidence = verdict.failed[bug.id]
+    text = f"{bug.id}: {bug.title}\n  {evidence}\n  Most likely: {bug.hint_for(evidence)}."
     return Outcome(_broken(bug.severity), text)
 
 

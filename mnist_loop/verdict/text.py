@@ -76,7 +76,7 @@ def diagnosis(verdict: Verdict, found: Diagnosis) -> Iterator[Paragraph]:
         kind = f" (expected: {expected.reason})"
     yield Paragraph(f"{bug.id}: {bug.title}{kind}", SEVERITY_STYLES[found.severity] if expected is None else "warn")
     yield from paragraphs(finding.text, indent=2)
-    yield Paragraph(f"Most likely: {bug.hint}.", indent=2)
+    yield Paragraph(f"Most likely: {found.hint}.", indent=2)
     line = verdict.likely_line(found)
     if line is not None:
         yield Paragraph(f"{line.place}: {line.text}", indent=2, verbatim=True)

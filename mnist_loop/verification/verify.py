@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -22,12 +23,14 @@ from hypothesis import HealthCheck, Phase, configuration, settings
 from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
 from mnist_loop.support.authored import is_authored
+from mnist_loop.support.console import printable
 from mnist_loop.support.device import resolve_device
 from mnist_loop.verdict.finding import ENDED, Finding, Judgement, ranked
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
-from mnist_loop.verification.cases.battery import Experiment, all_runs, basis, battery, experiments
+from mnist_loop.verification.cases.battery import RAISING, Experiment, all_runs, basis, battery, experiments
+from mnist_loop.verification.cases.case import IMAGE_SHAPE
 from mnist_loop.verification.child import answer_for, judge_recordings
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
@@ -166,14 +169,28 @@ class _Trial:
             self.search()
 
     def choose_dtype(self) -> None:
-        """Use float32 for a loop that raises in the plainest case in float64 and does not in float32."""
-        exact, rounded = (basis(self.description, dtype) for dtype in ("float64", "float32"))
-        first = self.judgement(Experiment(exact))
+        """Use float32 for a loop that raises in the plainest case in float64 and does not in float32.
+
+        Raises:
+            UserError: it raises in both, with full batches alone too, and no law says why: it was not tried.
+        """
+        exact = basis(self.description)
+        first = self.judgement(Experiment(exact), always=RAISING)
         if self.ends:
             self.verdict.judgements.append(first)
-        elif _raised(first) and not _raised(self.judgement(Experiment(rounded))):
-            self.dtype = "float32"
-            self.verdict.skipped[exact] = "the loop raises in float64: tried in float32, whose rounding hides more"
+        if self.ends or not _raised(first) or _is_explained(first):
+            return
+        # A loop that cannot do with a partial batch raises in the plainest case, and is tried all the same.
+        size = exact.batch_size
+        full = exact.but(samples=max(exact.samples // size, 3) * size, held_out=2 * size)
+        for case, dtype in ((exact, "float32"), (full, "float64"), (full, "float32")):
+            if not _raised(self.judgement(Experiment(case.but(dtype=dtype)), always=RAISING)):
+                if dtype == "float32":
+                    self.dtype = dtype
+                    told = "the loop raises in float64: tried in float32, whose rounding hides more"
+                    self.verdict.skipped[exact] = told
+                return
+        raise UserError(not_tried(self.description, first))
 
     def add(self, experiment: Experiment) -> None:
         """Try one experiment, and add its judgement to the verdict."""
@@ -222,11 +239,11 @@ class _Trial:
             for finding in judgement.findings
         )
 
-    def judgement(self, experiment: Experiment) -> Judgement:
-        """Have the loop run an experiment, and hold what was recorded to the laws."""
+    def judgement(self, experiment: Experiment, always: tuple[str, ...] = ()) -> Judgement:
+        """Have the loop run an experiment, and hold what was recorded to the laws, asked for or ``always``."""
         if self.options.device != "cpu":
             experiment = dataclasses.replace(experiment, case=experiment.case.but(device=self.options.device))
-        chosen = set(self.options.laws or LAWS) & set(experiment.laws or LAWS)
+        chosen = set(self.options.laws or LAWS) & set(experiment.laws or LAWS) | set(always)
         experiment = dataclasses.replace(experiment, laws=tuple(sorted(chosen)))
         try:
             answer: Any = self.runner.ask(experiment)
@@ -266,6 +283,26 @@ def _note_processes(judgement: Judgement, processes: Sequence[str]) -> None:
     if PROCESSES in judgement.held:
         judgement.held.remove(PROCESSES)
         judgement.findings = ranked([*judgement.findings, Finding(PROCESSES, LAST, left, judgement.case)])
+
+
+def not_tried(of: Description, judgement: Judgement) -> str:
+    """Say that a loop raises even in the plainest case, where, and what to do."""
+    raised = next(finding for finding in judgement.findings if finding.id == "loop-raises")
+    found = f"{of.name} was not tried: in the plainest case, in float64 and in float32, {printable(raised.text)}"
+    if raised.text.startswith("evaluation"):
+        return f"{found}; expected {of.evaluate_name} to fit: name another with --evaluate SPEC, or --evaluate none"
+    program = "FILE" if of.file is None else Path(of.file).name
+    shape = of.declared.input_shape or IMAGE_SHAPE
+    return (
+        f"{found}; expected a loop that trains a classifier on batches (images, labels) with images of shape {shape}: "
+        "declare its model and input (--declare model=NAME --declare input_shape=C,H,W), change this adapter until it "
+        f"fits, or watch the program that calls the loop as it is: mnist-loop check {program}\n\n{of.adapter}\n"
+    )
+
+
+def _is_explained(judgement: Judgement) -> bool:
+    """Return whether a law names the bug of a loop that raised."""
+    return any(finding.severity == "bug" and not finding.bug.catch_all for finding in judgement.findings)
 
 
 def _raised(judgement: Judgement) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def evidence(verdict: Verdict, found: Diagnosis) -> str:
     """Return the evidence, the fix, the consequences and the smallest case, a line each."""
-    lines = [found.finding.text, f"Most likely: {found.bug.hint}."]
+    lines = [found.finding.text, f"Most likely: {found.hint}."]
     if found.consequences:
         lines.append(f"Consequences: {', '.join(consequence.id for consequence in found.consequences)}")
     if found.finding.case is not None:

@@ -49,6 +49,7 @@ def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
         owner=training.owner,
         whole_fit=binder.is_whole(),
         folders=folders_of(binder.module),
+        adapter=binder.adapter(),
     )
 
 

@@ -131,6 +131,12 @@ class Binder:
         read = {word for code in codes_of(written) for word in (*code.co_names, *code.co_varnames)}
         return builds_loaders or any("epochs" in meanings(word, "train") for word in read)
 
+    def adapter(self) -> str:
+        """Return an adapter that fits what trains, to paste and to change."""
+        part = self._training
+        assert part is not None
+        return self._adapter(part.function, part.binding, "train", part.method)[1]
+
     def _part(self, function: Callable[..., Any], use: Use) -> LoopPart:
         check_sync(function, title_of(function))
         try:
@@ -266,17 +272,30 @@ class Binder:
         read: Mapping[str, str] = NO_GLOBALS,
     ) -> UserError:
         """Return the error for ``function``, with an adapter to paste."""
-        title, called, bindings = title_of(function), function, [error.binding]
-        owned = self._target.owner_class
-        if method and owned is not None:
-            title, called = title_of(owned, method), owned
-            bindings.insert(0, _as_far_as_known(self._target.maker or owned))
+        title, source = self._adapter(function, error.binding, use, method, missing, read)
         known = ", ".join(role.name for role in ROLES)
         return UserError(
             f"{title}{adapter.parameters_of(error.binding.signature)} found: {error.why}, expected parameters named "
             f"for what they take ({known}, in any usual spelling): rename them, give them defaults, or write an adapter"
-            f"\n\n{adapter.adapter_source(called, bindings, missing, read, use, method)}\n"
+            f"\n\n{source}\n"
         )
+
+    def _adapter(
+        self,
+        function: Any,
+        binding: Binding,
+        use: Use,
+        method: str = "",
+        missing: Iterable[str] = (),
+        read: Mapping[str, str] = NO_GLOBALS,
+    ) -> tuple[str, str]:
+        """Return the title of ``function`` and the source of an adapter for it."""
+        title, called, bindings = title_of(function), function, [binding]
+        owned = self._target.owner_class
+        if method and owned is not None:
+            title, called = title_of(owned, method), owned
+            bindings.insert(0, _as_far_as_known(self._target.maker or owned))
+        return title, adapter.adapter_source(called, bindings, missing, read, use, method)
 
 
 def _quietly(bind: Callable[[Any, Use], LoopPart | None], what: object, use: Use) -> LoopPart | None:

@@ -32,6 +32,7 @@ class Description:
         found_evaluate_by: how its evaluation was found; None without evaluation.
         evaluate_name: name of its evaluation.
         evaluate_title: the same with its file.
+        adapter: the source of an adapter for it, to paste.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Description:
     found_evaluate_by: FoundBy | None = None
     evaluate_name: str | None = None
     evaluate_title: str | None = None
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Contract:
         owner: what the methods belong to, if the loop is a class or an object.
         whole_fit: one call trains all epochs; otherwise a call is one epoch.
         folders: the folders on the search path of modules while the loop runs, as when it was imported.
+        adapter: the source of an adapter for it, to paste.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Contract:
     owner: Owner | None
     whole_fit: bool
     folders: tuple[str, ...] = ()
+    adapter: str = ""
 
     @property
     def roles(self) -> frozenset[str]:
@@ -105,6 +109,7 @@ class Contract:
             found_evaluate_by=self.found_evaluate_by,
             evaluate_name=None if self.evaluation is None else self.evaluation.name,
             evaluate_title=None if self.evaluation is None else title_of(self.evaluation.function),
+            adapter=self.adapter,
         )
 
     @property

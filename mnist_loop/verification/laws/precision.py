@@ -18,6 +18,8 @@ from mnist_loop.verification.recording.events import Forward, LossCall
 from mnist_loop.verification.recording.oracle import mean_loss
 from mnist_loop.verification.recording.trace import Trace
 
+# How torch says that a GradScaler was not updated after a step, in torch/amp/grad_scaler.py.
+NOT_UPDATED = ("since the last update()", "unscale_() is being called after step()")
 HALF = 0.01  # ten roundings to float16, of 2**-11 each
 
 
@@ -113,3 +115,11 @@ def a_step_applies_unscaled_gradients(trace: Trace) -> Iterator[Evidence]:
                     window.time,
                     f"{window.name}: the gradient is {SCALE:g} times what it should be, the scaler's factor",
                 )
+
+
+@law("scaler-update-missing", numbers=False)
+def a_scaler_that_steps_is_updated(trace: Trace) -> Iterator[Evidence]:
+    must("scaler" in trace.roles, "the loop is handed no GradScaler")
+    failed = trace.failed
+    if failed is not None and any(text in failed.error_message for text in NOT_UPDATED):
+        yield failed.end, f"{failed.what} raised {failed.error}"

@@ -215,17 +215,18 @@ class StaticShapes:
 
 
 @mutant("loop-raises")
-def reports_too_late(model, train_loader, test_loader, criterion, optimizer, device, epochs):
-    """Trains to the end, and fails at the report: the mean of a list that was never filled."""
-    accuracies: list[float] = []
+def watches_every_norm(model, train_loader, test_loader, criterion, optimizer, device, epochs):
+    """Logs the norm of each parameter's gradient: one that is frozen has none."""
+    norms = []
     for _ in range(epochs):
         model.train()
         for x, y in train_loader:
             optimizer.zero_grad()
             criterion(model(x.to(device)), y.to(device)).backward()
+            norms.append([float(parameter.grad.norm()) for parameter in model.parameters()])
             optimizer.step()
         evaluate(model, test_loader, criterion, device)
-    return sum(accuracies) / len(accuracies)
+    return model
 
 
 @mutant("loop-hangs")

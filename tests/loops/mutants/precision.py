@@ -88,3 +88,31 @@ def weighs_in_half(model, device, train_loader, optimizer, epoch):
         loss = (weights * losses).sum() / weights.sum()
         loss.backward()
         optimizer.step()
+
+
+@mutant("scaler-update-missing", evaluate=evaluate, clip=1.0)
+def clips_and_forgets_the_update(model, loader, loss_fn, optimizer, scaler, device):
+    """unscale_(), clip, step(), and no update(): torch refuses the second unscale_()."""
+    model.train()
+    for inputs, targets in loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        scaler.scale(loss_fn(model(inputs), targets)).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)  # the likely line
+
+
+@mutant("scaler-update-missing", evaluate=evaluate)
+def leaves_a_large_step_out(model, loader, loss_fn, optimizer, scaler, device):
+    """A step that is left out for its large gradient leaves out update() too: the next unscale_() is refused."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        scaler.scale(loss_fn(model(inputs.to(device)), targets.to(device))).backward()
+        scaler.unscale_(optimizer)
+        norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+        if torch.stack(norms).norm() > 100.0:
+            continue
+        scaler.step(optimizer)  # the likely line
+        scaler.update()
