@@ -14,7 +14,7 @@ import pytest
 from mnist_loop.engines import CUDA_ONLY
 from mnist_loop.engines.options import engines
 from mnist_loop.errors import UserError
-from mnist_loop.support.options import batch_sizes, positive_int
+from mnist_loop.support.options import batch_sizes, thread_count
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add(
         "--threads",
-        type=positive_int,
+        type=thread_count,
         metavar="N",
         help="CPU threads to measure with (default: all this process may use)",
     )
@@ -64,6 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Time the benchmarks where that was asked for; run each once, untimed, in a plain ``pytest`` run."""
     config.addinivalue_line("markers", "slow: takes more than ten seconds; run with -m slow")
     option = config.option
+    chosen = option.engines
+    if chosen and {*chosen} <= {*CUDA_ONLY} and "cuda" not in " ".join(option.device or _devices_here()):
+        raise pytest.UsageError(f"--engines {','.join(chosen)}: on CUDA alone, which is not measured here; name others")
     if not any(getattr(option, f"benchmark_{name}", None) for name in ASKS_FOR_TIMING):
         option.benchmark_disable = True
         return

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from mnist_loop.engines.options import engines
 from mnist_loop.errors import UserError
-from mnist_loop.support.options import batch_sizes, positive_int
+from mnist_loop.support.options import batch_sizes, thread_count
 
 PLUGINS = ("-p", "mnist_loop.bench.suite", "-p", "mnist_loop.cli.sweep_table")
 ISOLATED = (*PLUGINS, "-c", os.devnull, "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider")
 INTERRUPTED_BY_PYTEST, MISUSED_PYTEST = 2, 4
 MISUSED, INTERRUPTED = 2, 130
+WORDS = ("mnist", "digits")  # that --data takes besides folders
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,13 +44,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="WHERE",
         help="folder that holds MNIST/raw; or mnist: no stand-in; or digits: the stand-in, 55 MB in ./data",
     )
-    add("--threads", type=positive_int, metavar="N", help="CPU threads (default: as many as this process may use)")
+    add("--threads", type=thread_count, metavar="N", help="CPU threads (default: as many as this process may use)")
     add("--time-to-accuracy", action="store_true", help="measure the time to 92 %% test accuracy too")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the benchmarks; return the exit code."""
+    """Run the benchmarks; return the exit code.
+
+    Raises:
+        UserError: ``--data`` is no folder.
+    """
+    if arguments.data not in (None, *WORDS) and not Path(arguments.data).is_dir():
+        raise UserError(
+            f"--data {arguments.data}: no such folder, expected one with MNIST/raw, or {' or '.join(WORDS)}"
+        )
     import pytest
 
     from mnist_loop.support.device import resolve_device

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnist_loop.engines.options import engine
 from mnist_loop.errors import UserError
-from mnist_loop.support.options import fraction, positive_int, thread_count
+from mnist_loop.support.options import positive_int, slowdown, thread_count
 
 HERE = "."
 PACKAGE = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ READERS: Mapping[str, Callable[[str], int | float | str]] = {
     "device": str,
     "dtype": str,
     "engine": engine,
-    "slowdown": fraction,
+    "slowdown": slowdown,
 }
 
 
@@ -147,8 +147,6 @@ def _value(name: str, text: str) -> int | float | str:
         known = ", ".join(READERS)
         raise UserError(f"setting {name!r}: not known, expected {known}, or an environment variable in capitals")
     try:
-        if name == "slowdown" and text.endswith("%"):
-            return float(text[:-1]) / 100
         value: int | float | str = READERS[name](text)
     except Exception as error:
         raise UserError(f"setting {name}={text}: {error}") from error

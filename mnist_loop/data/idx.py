@@ -68,6 +68,8 @@ def check_folder(folder: Path) -> dict[str, str]:
 def _read(file: Path, dimensions: int) -> tuple[tuple[int, ...], npt.NDArray[np.uint8], str]:
     """Return the shape in the header, the elements as a flat array, and the MD5 of the whole file."""
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe or a device would be waited for
+            raise DataError(f"{file}: no regular file, expected an IDX file")
         content = file.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{file}: not there, expected an IDX file") from None

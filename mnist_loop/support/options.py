@@ -46,6 +46,13 @@ def fraction(text: str) -> float:
     return _number(text, expected, lambda value: 0 <= value <= 1)
 
 
+def slowdown(text: str) -> float:
+    """Read a share of 0 to 1, or a percentage of 0% to 100%."""
+    if not text.endswith("%"):
+        return fraction(text)
+    return _number(text[:-1], "a percentage from 0% to 100%", lambda value: 0 <= value <= 100) / 100
+
+
 def percentage(text: str) -> float:
     """Read a percentage above 0, with or without ``%``; return the share: 0.03 for ``3%`` or ``3``."""
     return _number(text.strip().removesuffix("%"), "a percentage above 0, such as 3%", lambda value: value > 0) / 100

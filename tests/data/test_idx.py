@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -215,3 +216,11 @@ def test_a_forbidden_file_is_one_sentence(folder: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError) as caught:
         idx.check_folder(folder)
     assert str(caught.value) == f"{folder / IMAGES}: cannot be read (Permission denied), expected an IDX file"
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder: Path) -> None:
+    """It is refused, as a link to a device is."""
+    (folder / LABELS).unlink()
+    os.mkfifo(folder / LABELS)
+    with pytest.raises(DataError, match="no regular file, expected an IDX file"):
+        idx.check_folder(folder)

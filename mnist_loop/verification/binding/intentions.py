@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -192,13 +193,16 @@ def _read(name: str, text: str) -> Any:
     return text
 
 
+# What the cases can hold: an image of 1024 x 1024 in colour, the classes of ImageNet-21k, batches for a second's steps.
+MOST_PIXELS, MOST_CLASSES, MOST_BATCHES = 3 * 2**20, 100_000, 1024
+
 ON = ("true", "yes", "on", "1")
 OFF = ("false", "no", "off", "0")
 
 
-def _whole(at_least: int) -> Callable[[Any], int]:
+def _whole(at_least: int, at_most: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
             raise ValueError
         return value
 
@@ -237,8 +241,8 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    shape = tuple(_whole(1)(size) for size in value)
-    if not shape:
+    shape = tuple(_whole(1, MOST_PIXELS)(size) for size in value)
+    if not shape or math.prod(shape) > MOST_PIXELS:
         raise ValueError
     return shape
 
@@ -256,16 +260,16 @@ FUNCTION = "a function, or the text that says where it is: file.py:name or modul
 # What is expected of each, and the check that returns the value or fails.
 CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "expects": ("'logits' or 'log_probs'", _one_of("logits", "log_probs")),
-    "accumulate": ("a whole number of batches, at least 1", _whole(1)),
+    "accumulate": (f"a whole number of batches, 1 to {MOST_BATCHES}", _whole(1, MOST_BATCHES)),
     "clip": ("a number above 0, the largest norm", _number(lambda value: value > 0)),
     "schedule": ("'per-epoch' or 'per-batch'", _one_of("per-epoch", "per-batch")),
     "frozen": ("names of submodules or parameters", _names),
     "average": ("a decay of at least 0 and below 1", _number(lambda value: 0 <= value < 1)),
-    "steps_per_epoch": ("a whole number of steps, at least 1", _whole(1)),
+    "steps_per_epoch": ("a whole number of steps, at least 1", _whole(1, sys.maxsize)),
     "precision": ("'float32', 'bfloat16' or 'float16'", _one_of("float32", "bfloat16", "float16")),
     "model": (FUNCTION, _function),
-    "input_shape": ("whole numbers of at least 1, the shape of one image", _shape),
-    "classes": ("a whole number of classes, at least 2", _whole(2)),
+    "input_shape": (f"whole numbers of at least 1, the shape of one image of at most {MOST_PIXELS} numbers", _shape),
+    "classes": (f"a whole number of classes, 2 to {MOST_CLASSES}", _whole(2, MOST_CLASSES)),
     "evaluate": (FUNCTION, _function),
     "save": (FUNCTION, _function),
     "load": (FUNCTION, _function),

@@ -46,6 +46,8 @@ from mnist_loop.verification.recording.recording import Recording
 from mnist_loop.verification.recording.returned import read_returned
 from mnist_loop.verification.sandbox.scratch import refusal
 
+LONGEST_MESSAGE = 1000  # characters of an exception's text that are told
+
 # Added to the seed of a case:
 OTHER_NUMBERS = 0xE7A1  # for a second evaluation, which must not depend on random numbers
 OTHER_PROCESS = 0x5EED  # for a resumed training, which goes on in a process with other generator states
@@ -454,7 +456,8 @@ def _note(call: Call, error: BaseException) -> None:
     if (refused := refusal(error)) is not None:
         raise refused from None
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_authored(frame.filename)]
-    message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    text = str(error)[:LONGEST_MESSAGE].strip()
+    message = text.splitlines()[0] if text else ""
     call.error_type, call.error_message = type(error).__name__, message
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
     call.error = f"{type(error).__name__}: {message}{where}"
