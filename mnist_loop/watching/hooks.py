@@ -336,10 +336,18 @@ class Hooks:
 
             return wrapper
 
+        def get_lr(original: Any) -> Any:
+            def wrapper(self: Any) -> Any:
+                if depth[0] == 0:
+                    tell("schedules", lambda watcher: watcher.schedules.asked(self))
+                return original(self)
+
+            return wrapper
+
         bases = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
         classes = [one for one in vars(lr_scheduler).values() if isinstance(one, type) and issubclass(one, bases)]
         for one in dict.fromkeys(classes):
-            for name, make in (("__init__", init), ("step", step), ("load_state_dict", load)):
+            for name, make in (("__init__", init), ("step", step), ("load_state_dict", load), ("get_lr", get_lr)):
                 if name in vars(one):
                     self.put(one, name, make)
 

@@ -192,6 +192,7 @@ class SeenScheduler:
         first_step: where its first step was.
         loaded: its state was loaded, or it was built with a last epoch.
         inner: another schedule steps it.
+        asked: it, or a copy of it, was asked for its learning rates by something else than a step.
     """
 
     ref: weakref.ref[Any]
@@ -204,6 +205,7 @@ class SeenScheduler:
     first_step: Site | None = None
     loaded: bool = False
     inner: bool = False
+    asked: bool = False
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,12 @@ class ScheduleWatch:
         if seen.optimizer is not None and not log.optimizers[seen.optimizer].steps:
             seen.before += 1
 
+    def asked(self, scheduler: Any) -> None:
+        """Note that a schedule, or a copy of it, was asked for its learning rates: whoever asks may set them."""
+        for seen in self.watcher.log.schedulers:
+            of = None if seen.optimizer is None else self.watcher.log.optimizers[seen.optimizer].ref()
+            seen.asked |= seen.name == type(scheduler).__name__ and of is getattr(scheduler, "optimizer", None)
+
     def loaded(self, scheduler: Any) -> None:
         """Note that the state of a schedule was loaded."""
         seen = self.of(scheduler)

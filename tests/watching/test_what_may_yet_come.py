@@ -42,6 +42,13 @@ for epoch in range(3):
 """
 
 
+# As ignite's LRScheduler has it.
+ASKED = """    scheduler.last_epoch += 1
+    scheduler._get_lr_called_within_step = True
+    optimizer.param_groups[0]["lr"] = scheduler.get_lr()[0]
+"""
+
+
 def found(tmp_path, text, data="Data", shuffle="True"):
     """The severity of each finding, by its id."""
     file = tmp_path / "train.py"
@@ -60,8 +67,9 @@ def found(tmp_path, text, data="Data", shuffle="True"):
     [
         ("", "bug"),
         ("    if epoch >= 10:\n        scheduler.step()\n", "info"),
+        (ASKED, "info"),
     ],
-    ids=["never", "after a warm-up"],
+    ids=["never", "after a warm-up", "by a library, without a step"],
 )
 def test_a_schedule_that_is_stepped_later_is_no_bug(then, severity, tmp_path):
     assert found(tmp_path, then) == {"scheduler-not-stepped": severity}

@@ -48,15 +48,18 @@ def a_schedule_is_stepped(log: WatchLog) -> Iterator[Evidence]:
                 0,
                 f"{one.name} was built, and not stepped once in {steps} steps of its optimizer",
                 one.site,
-                level=None if passes > 1 and one.site is not None and _all_steps_were_taken(log, one) else "info",
+                level=None if passes > 1 and _all_steps_were_taken(log, one) else "info",
             )
 
 
 def _all_steps_were_taken(log: WatchLog, schedule: SeenScheduler) -> bool:
     """Return whether an optimizer was stepped at each line that steps anything, as far as the source tells.
 
-    Another line may step the schedule in a longer training, such as after a warm-up, and so may a library that steps.
+    In a longer training another line may step the schedule, such as after a warm-up. So may a library that steps, or
+    that asks a schedule for its learning rates and sets them.
     """
+    if schedule.site is None or schedule.asked:
+        return False
     taken = {event.site for event in log.of(SeenStep) if event.site is not None}
     files = {site.file for site in (*taken, schedule.site) if site is not None}
     return bool(taken) and calls_of("step", files) == taken
