@@ -195,6 +195,34 @@ BUGS = (
         explains=("zero-grad-after-backward",),
     ),
     Bug(
+        id="steps-skipped",
+        severity="info",
+        title="steps are left out where the gradient is large",
+        law="Each batch that goes through the model has a part in a step.",
+        hint="count the steps that are left out, or clip the gradient instead, which keeps its direction",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+                if norm > 5.0:
+                    continue
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                optimizer.step()
+        """),
+        symptom=(
+            "A guard against gradients that are not finite, or large, is right. Where it is too narrow, the batches "
+            "that the model could learn most from are never learned from, and nothing says so."
+        ),
+        explains=("sync-every-step",),
+    ),
+    Bug(
         id="optimizer-misses-parameters",
         decided_by=("verify", "check"),
         title="parameters get a gradient, but no optimizer has them",

@@ -86,7 +86,13 @@ BUGS = (
         id="scheduler-per-batch",
         title="a schedule that counts epochs is stepped once per batch",
         law="Within an epoch the learning rate is the same, unless the schedule is declared to be one by batches.",
-        hint='call scheduler.step() once per epoch, or declare schedule="per-batch"',
+        hint="call scheduler.step() once per epoch",
+        hints=(
+            (
+                "built for steps",
+                'declare schedule="per-batch" if the schedule counts steps, "per-epoch" if it counts epochs',
+            ),
+        ),
         broken=code("""
             for epoch in range(epochs):
                 for images, labels in train_loader:
@@ -103,7 +109,7 @@ BUGS = (
             "The learning rate runs through its whole schedule within the first epoch and is close to zero from then "
             "on: the loss falls for a few hundred batches and then freezes."
         ),
-        needs=SCHEDULER,
+        needs=f'{SCHEDULER}; info until schedule="per-epoch" is declared',
         lines=(SCHEDULER_STEP,),
         reported=(
             "https://github.com/ivadomed/ivadomed/pull/55",

@@ -64,7 +64,7 @@ def diagnose(judgements: Iterable[Judgement], ignored: Callable[[Finding], str] 
     for judgement in judgements:
         for finding in judgement.findings:
             found.setdefault(finding.id, []).append(finding)
-    owners = _owners(found, {(judgement.case, id_) for judgement in judgements for id_ in judgement.held})
+    owners = _owners(found, judgements)
     diagnoses = []
     for id_, findings in found.items():
         if id_ not in owners:
@@ -78,15 +78,19 @@ def diagnose(judgements: Iterable[Judgement], ignored: Callable[[Finding], str] 
     )
 
 
-def _owners(found: Mapping[str, list[Finding]], held: set[tuple[object, str]]) -> dict[str, str]:
-    """Return, for each broken law that another bug explains, the id of that bug."""
+def _owners(found: Mapping[str, list[Finding]], judgements: list[Judgement]) -> dict[str, str]:
+    """Return, for each broken law that another bug explains, the id of that bug.
+
+    A bug explains a finding in a case in which both show; it has to do so in most of the cases of that law.
+    """
     order = list(BUGS)
+    broken = [{finding.id for finding in judgement.findings} for judgement in judgements]
     owners: dict[str, str] = {}
-    for id_, findings in found.items():
+    for id_ in found:
+        shown = [ids for ids in broken if id_ in ids]
         for cause in sorted(found.keys() - {id_}, key=order.index):
-            # A cause whose own law holds in most of these cases does not explain them.
-            alone = sum((finding.case, cause) in held for finding in findings)
-            explained = found[cause][0].is_cause_of(id_) and 2 * alone <= len(findings)
+            both = sum(cause in ids for ids in shown)
+            explained = any(one.is_cause_of(id_) for one in found[cause]) and 2 * both >= len(shown)
             if explained and _root(cause, owners) != id_:
                 owners.setdefault(id_, cause)
     return owners

@@ -167,6 +167,7 @@ class _Trial:
                 self.report_progress(len(plan) + self.options.random_cases)
         if not self.verdict.bugs and self.options.random_cases:
             self.search()
+        self.verdict.judgements = settled(self.verdict.judgements)
 
     def choose_dtype(self) -> None:
         """Use float32 for a loop that raises in the plainest case in float64 and does not in float32.
@@ -283,6 +284,19 @@ def _note_processes(judgement: Judgement, processes: Sequence[str]) -> None:
     if PROCESSES in judgement.held:
         judgement.held.remove(PROCESSES)
         judgement.findings = ranked([*judgement.findings, Finding(PROCESSES, LAST, left, judgement.case)])
+
+
+def settled(judgements: list[Judgement]) -> list[Judgement]:
+    """Return the judgements as the other ones explain them: a step that is taken in other cases is not missing."""
+    if not any("step-missing" in judgement.held for judgement in judgements):
+        return judgements
+    return [dataclasses.replace(judgement, findings=_left_out(judgement.findings)) for judgement in judgements]
+
+
+def _left_out(findings: list[Finding]) -> list[Finding]:
+    told = "no step was taken, and in other cases one is"
+    kept = (finding for finding in findings if finding.consequence_of != "step-missing")
+    return [dataclasses.replace(f, id="steps-skipped", text=told) if f.id == "step-missing" else f for f in kept]
 
 
 def not_tried(of: Description, judgement: Judgement) -> str:

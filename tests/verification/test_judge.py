@@ -163,6 +163,14 @@ def test_a_bug_that_explains_an_effect_in_one_case_explains_it_in_all():
         assert [finding.id for finding in diagnosis.consequences] == [effect]
 
 
+def test_a_cause_explains_nothing_in_the_cases_in_which_it_does_not_show():
+    """A bug of one case does not take over the findings of four others, though none of them looked for it."""
+    cause, effect = "zero-grad-missing", "gradient-differs"
+    cases = [[broken(cause, 3, "stale", Case()), broken(effect, 3, "differs", Case())]]
+    cases += [[broken(effect, 3, "differs", Case(seed=seed))] for seed in range(1, 5)]
+    assert {diagnosis.id: diagnosis.count for diagnosis in diagnosed(cases)} == {cause: 1, effect: 5}
+
+
 def test_where_the_cause_was_looked_for_and_not_found_it_explains_nothing():
     """A finding in a case in which its usual cause is known to be absent is a bug of its own."""
     cause, effect = "zero-grad-missing", "gradient-differs"

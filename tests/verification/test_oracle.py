@@ -1,5 +1,7 @@
 """The oracle: by hand, by autograd and by torch's own losses and optimizers it says the same."""
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -258,3 +260,14 @@ def test_a_declared_model_is_made_by_its_factory():
     oracle = Oracle(recording, declared)
     forward = of(recording, Forward)[0]
     assert_same({"": oracle.outputs(forward, ()).detach()}, {"": forward.outputs})
+
+
+def test_numbers_that_are_not_finite_warn_of_nothing():
+    """By hand, too: what cannot be judged is no reason to write to stderr."""
+    case = Case()
+    state = {name: value.double() * 1e200 for name, value in world.make_model(case, DEFAULT).named_parameters()}
+    images = numbers(0, 4, 1, 28, 28, scale=1e200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        by_hand.gradients(state, images, numbers(1, 4, 10, scale=1e300), log_probs=True)
+        by_hand.cross_entropy_gradient(numbers(2, 4, 10) * float("inf"), torch.zeros(4, dtype=torch.long))

@@ -14,7 +14,10 @@ from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
 from mnist_loop.verification.binding.roles import SETTINGS, LoopArgs
-from mnist_loop.verification.binding.target import Location, async_error, title_of
+from mnist_loop.verification.binding.target import Location, async_error, codes_of, title_of
+
+# Names that code uses on outputs or targets of classes alone.
+CLASSIFIES = frozenset({"softmax", "log_softmax", "Softmax", "LogSoftmax", "one_hot", "long", "cross_entropy"})
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Description:
         evaluate_name: name of its evaluation.
         evaluate_title: the same with its file.
         adapter: the source of an adapter for it, to paste.
+        classifies: its code treats outputs or targets as those of classes, so that targets of another kind do not fit.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Description:
     evaluate_name: str | None = None
     evaluate_title: str | None = None
     adapter: str = ""
+    classifies: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,16 @@ class Contract:
             evaluate_name=None if self.evaluation is None else self.evaluation.name,
             evaluate_title=None if self.evaluation is None else title_of(self.evaluation.function),
             adapter=self.adapter,
+            classifies=self.classifies,
         )
+
+    @property
+    def classifies(self) -> bool:
+        """Its code treats outputs or targets as those of classes."""
+        written = [self.training.function]
+        if self.owner is not None and self.owner.target.owner_class is not None:
+            written += [part for part in vars(self.owner.target.owner_class).values() if inspect.isfunction(part)]
+        return any(CLASSIFIES & {*code.co_names} for function in written for code in codes_of(function))
 
     @property
     def plain_intentions(self) -> Intentions:

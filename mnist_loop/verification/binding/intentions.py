@@ -28,7 +28,8 @@ class Intentions:
             None: its loss is not known, and the laws of it are not run.
         accumulate: batches whose gradients are averaged into one step.
         clip: largest L2 norm of the gradient that a step applies; larger gradients are scaled down to it.
-        schedule: when the loop steps the scheduler that it is handed, after each epoch or after each step.
+        schedule: when the loop steps the scheduler that it is handed, after each epoch or after each step. None: that
+            depends on what the scheduler was built for.
         frozen: names, or prefixes of names, of submodules and parameters of the model that the loop does not train.
         keeps_best: the loop ends with the state of its best evaluation, loaded into the model or returned.
         average: decay d of the moving average w <- d w + (1 - d) p over the steps, which the loop returns.
@@ -51,7 +52,7 @@ class Intentions:
     expects: Literal["logits", "log_probs"] | None = None
     accumulate: int = 1
     clip: float | None = None
-    schedule: Literal["per-epoch", "per-batch"] = "per-epoch"
+    schedule: Literal["per-epoch", "per-batch"] | None = None
     frozen: tuple[str, ...] = ()
     keeps_best: bool = False
     average: float | None = None

@@ -187,7 +187,8 @@ def make_data(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Ten
     if split == "test" and case.variant == "relabelled":
         labels = (labels + 1) % (declared.classes or CLASSES)
     if case.loss == "mse":
-        return images.to(_dtype(case)), torch.randn(count, 1, generator=generator, dtype=_dtype(case))
+        # Numbers of float32, so that `targets.float()` changes nothing in float64 either.
+        return images.to(_dtype(case)), torch.randn(count, 1, generator=generator).to(_dtype(case))
     return images.to(_dtype(case)), labels
 
 

@@ -12,6 +12,7 @@ from mnist_loop.verification.laws.modes import evaluations
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.laws.state import chosen_state
 from mnist_loop.verification.recording.events import Forward, OptimizerStep, Tensors
+from mnist_loop.verification.recording.identify import held_out
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
 
@@ -102,7 +103,9 @@ def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
     must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
     must(trace.case.samples >= 2 * trace.case.batch_size, "the data set has fewer than two batches")
     must(trace.failed is None, "the loop raised")
-    full = trace.case.samples // trace.case.batch_size * trace.case.batch_size
+    size = trace.case.batch_size
+    full = (trace.case.samples - len(held_out(trace.recording, trace.training))) // size * size
+    must(full >= size, "what is left of the data set has no full batch")
     for epoch, order in zip(trace.epochs, orders(trace), strict=True):
         if len(order) < full:
             count = len(trace.epochs[epoch])

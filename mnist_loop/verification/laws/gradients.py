@@ -130,6 +130,16 @@ def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
             earlier.append(step)
 
 
+@law("steps-skipped")
+def each_gradient_is_applied(trace: Trace) -> Iterator[Evidence]:
+    must(trace.training, UNSEEN)
+    must(trace.declared.accumulate == 1, "a loop that accumulates steps less often")
+    if trace.skipped:
+        count = len(trace.windows)
+        found = f"{len(trace.skipped)} of {count} steps were left out"
+        yield trace.skipped[0].time, f"{found}: their gradients are larger than any that was applied"
+
+
 @law("optimizer-misses-parameters")
 def the_optimizer_holds_every_trained_parameter(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
@@ -208,10 +218,13 @@ def a_step_moves_each_parameter_that_it_should(trace: Trace) -> Iterator[Evidenc
 
 
 def _left_by(trace: Trace, step: OptimizerStep) -> Tensors | None:
-    """Return the parameters at the first forward after a step; None if none comes before the next step."""
+    """Return the parameters at the next training forward; None if none comes before the next step.
+
+    An evaluation between the two may put other weights in, such as averaged ones, and take them out again.
+    """
     later = [event.time for event in trace.steps if event.time > step.time]
     until = later[0] if later else len(trace.recording.events)
-    return next((forward.state for forward in trace.forwards if step.time < forward.time < until), None)
+    return next((forward.state for forward in trace.training if step.time < forward.time < until), None)
 
 
 def _replayed(trace: Trace) -> Iterator[tuple[OptimizerStep, Tensors]]:

@@ -34,6 +34,7 @@ def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
         if evidence is None:
             judgement.held.append(law.id)
         else:
-            found.append(Finding(law.id, *evidence, trace.case))
+            time, text, *level = evidence
+            found.append(Finding(law.id, time, text, trace.case, level=level[0] if level else None))
     judgement.findings = ranked(found)
     return judgement

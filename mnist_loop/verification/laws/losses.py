@@ -86,7 +86,7 @@ def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.loss == "mse", "the loss compares no numbers")
     must(trace.training, UNSEEN)
     for event in trace.recording.events:
-        if isinstance(event, LossCall) and event.outputs.shape != event.targets.shape:
+        if isinstance(event, LossCall) and _is_broadcast(event):
             shapes = f"{tuple(event.outputs.shape)} against targets of shape {tuple(event.targets.shape)}"
             yield event.time, f"the loss was given outputs of shape {shapes}"
     for window, forward, found in wrong_batches(trace):
@@ -96,6 +96,12 @@ def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
         explained = along(trace, found, wrong) is not None and along(trace, found, right(trace, forward)) is None
         if len(forward.samples) > 1 and explained:
             yield window.time, f"{window.name}: each output was compared with the target of every sample"
+
+
+def _is_broadcast(loss: LossCall) -> bool:
+    """Return whether the shapes differ in such a way that pairs are made that do not belong together."""
+    shape = torch.broadcast_shapes(loss.outputs.shape, loss.targets.shape)
+    return int(math.prod(shape)) > max(loss.outputs.numel(), loss.targets.numel())
 
 
 @law("loss-sum")

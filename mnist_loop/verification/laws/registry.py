@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mnist_loop.bugs import BUGS, Bug
+from mnist_loop.bugs import BUGS, Bug, Severity
 from mnist_loop.verification.recording.trace import Trace
 
-Evidence = tuple[int, str]  # when it showed, in events of the recording, and the sentence that says how
+# When it showed, in events of the recording, the sentence that says how, and the severity if it is less certain here.
+Evidence = tuple[int, str] | tuple[int, str, Severity]
 Body = Callable[[Trace], Iterator[Evidence]]
 
 # Why a further run of a case, which a law compares with, can be missing.

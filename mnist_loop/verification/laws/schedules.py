@@ -42,13 +42,16 @@ def the_first_step_has_the_initial_rate(trace: Trace) -> Iterator[Evidence]:
 
 @law("scheduler-per-batch")
 def a_schedule_by_epochs_moves_once_an_epoch(trace: Trace) -> Iterator[Evidence]:
-    must(trace.declared.schedule == "per-epoch", "the schedule is declared to move with each batch")
+    must(trace.declared.schedule != "per-batch", "the schedule is declared to move with each batch")
+    undeclared = trace.declared.schedule is None
+    told = "; that is right for a schedule that was built for steps" if undeclared else ""
     found = rates(trace)
     for (_, before, previous), (step, rate, window) in pairwise(found):
         if previous.epoch == window.epoch and rate < before and is_rate(rate, before * GAMMA):
             yield (
                 step.time,
-                f"{window.name}: the learning rate fell from {before:g} to {rate:g} within epoch {window.epoch}",
+                f"{window.name}: the learning rate fell from {before:g} to {rate:g} within epoch {window.epoch}{told}",
+                *(("info",) if undeclared else ()),
             )
 
 

@@ -43,7 +43,9 @@ def buffers_follow_the_training_batches_alone(trace: Trace) -> Iterator[Evidence
 def _following(trace: Trace, forward: Forward) -> Tensors:
     """Return the state at the first forward after this one; without one, the state after the training."""
     later = next((other.state for other in trace.forwards if other.time > forward.time), None)
-    if later is not None:
+    after = next((step.after for step in reversed(trace.steps) if step.after), {})
+    # An evaluation may put other weights in, such as averaged ones, with the buffers of these.
+    if later is not None and all(torch.equal(later[name], after[name]) for name in after):
         return later
     # A loop may load its best state at the end.
     loads = trace.declared.keeps_best or bool(trace.evaluations)

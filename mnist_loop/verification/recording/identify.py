@@ -40,11 +40,24 @@ def number_epochs(recording: Recording, training: list[Forward]) -> None:
         forward.epoch = max((call.epoch for call in calls if call.time < forward.time), default=1)
 
 
+def held_out(recording: Recording, training: list[Forward]) -> set[int]:
+    """Return the samples of the training set that the loop keeps for evaluation, and never trains on."""
+    trained = {sample for forward in training for sample in forward.samples}
+    evaluated = {
+        sample
+        for forward in recording.events
+        if isinstance(forward, Forward) and not forward.differentiable
+        for split, sample in zip(forward.splits, forward.samples, strict=True)
+        if split == "train"
+    }
+    return evaluated - trained
+
+
 def _number_epochs_of_fit(recording: Recording, training: list[Forward]) -> None:
     case = recording.case
     passes = [event.time for event in recording.events if isinstance(event, Pass) and event.split == "train"]
     draws = [event.time for event in recording.events if isinstance(event, Draw) and event.split == "train"]
-    full = case.samples // case.batch_size * case.batch_size
+    full = (case.samples - len(held_out(recording, training))) // case.batch_size * case.batch_size
     starts: set[int] = set()
     epoch, last = (0 if passes else 1), -1
     seen, previous = set[Sample](), set[Sample]()

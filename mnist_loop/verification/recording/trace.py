@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.recording.arithmetic import FLOOR, distance
+from mnist_loop.verification.recording.arithmetic import FLOOR, distance, norm
 from mnist_loop.verification.recording.divergence import Divergence, divergence
 from mnist_loop.verification.recording.events import Arrival, Call, Event, Forward, OptimizerStep, Pass, Tensors
 from mnist_loop.verification.recording.identify import identify_samples, number_epochs
@@ -115,6 +115,43 @@ class Trace:
 
     @cached_property
     def all_windows(self) -> list[Window]:
+        """The training in pieces: one ends where the parameters changed, an optimizer stepped, or one was left out."""
+        found: list[Window] = []
+        for window in self._pieces:
+            skipped = window.forwards[: self._left_out.get(window.number, 0)]
+            for one in skipped:
+                found.append(Window(self, len(found), [one], [], one.state, one.epoch))
+            rest = window.forwards[len(skipped) :]
+            found.append(Window(self, len(found), rest, window.steps, window.after, window.epoch))
+        return found
+
+    @cached_property
+    def skipped(self) -> list[Window]:
+        """The pieces whose gradient was left out because it is large: larger than any that was applied."""
+        numbers = set()
+        first = 0
+        for window in self._pieces:
+            count = self._left_out.get(window.number, 0)
+            numbers |= set(range(first, first + count))
+            first += count + 1
+        return [window for window in self.windows if window.number in numbers]
+
+    @cached_property
+    def _left_out(self) -> dict[int, int]:
+        """For each piece that applied the gradient of its last forward alone: how many forwards came before it."""
+        if self.declared.accumulate > 1 or self.declared.own_objective or self.recording.compiled:
+            return {}
+        if any(step.closure for step in self.steps):
+            return {}
+        stepped = [piece for piece in self._pieces if piece.steps and self.is_judged(piece.end)]
+        found = [p for p in stepped if len(p.forwards) > 1 and p.only(p.forwards[-1]).applied_what_arrived]
+        dropped = [norm(piece.only(forward).implied) for piece in found for forward in piece.forwards[:-1]]
+        if not found or min(dropped) <= max(norm(piece.applied) for piece in stepped):
+            return {}
+        return {piece.number: len(piece.forwards) - 1 for piece in found}
+
+    @cached_property
+    def _pieces(self) -> list[Window]:
         """The training in pieces: one ends where the parameters changed or an optimizer stepped."""
         windows: list[Window] = []
         pending: list[Forward] = []

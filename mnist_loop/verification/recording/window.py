@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,10 @@ class Window:
     def name(self) -> str:
         """Its name in a message; steps count from 0."""
         return f"step {self.number}"
+
+    def only(self, forward: Forward) -> Window:
+        """Return the same window as if this were its only forward."""
+        return replace(self, forwards=[forward])
 
     @cached_property
     def applied(self) -> Tensors:

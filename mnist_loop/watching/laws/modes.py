@@ -96,7 +96,7 @@ def evaluation_is_done_in_eval_mode(log: WatchLog) -> Iterator[Evidence]:
                 yield Evidence(
                     one.time,
                     f"{model.name} evaluates {log.loaders[one.loader].name} in train mode, with {len(model.sensitive)} "
-                    f"Dropout or BatchNorm modules at work: {forwards} forwards were seen",
+                    f"Dropout or BatchNorm modules at work; forwards seen: {forwards}",
                     one.first_evaluation or one.site,
                 )
 
@@ -112,7 +112,7 @@ def evaluation_records_no_graph(log: WatchLog) -> Iterator[Evidence]:
         if forwards and (one.finished or one.batches > 1) and all(e.recorded and not e.training for e in forwards):
             yield Evidence(
                 one.time,
-                f"{len(forwards)} forwards over {log.loaders[one.loader].name} record a graph that no backward pass "
-                "goes through",
+                f"evaluation forwards over {log.loaders[one.loader].name} record a graph that no backward pass goes "
+                f"through; forwards seen: {len(forwards)}",
                 next((event.site for event in forwards if event.site), one.site),
             )

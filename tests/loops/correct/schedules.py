@@ -150,3 +150,14 @@ def decays_some_parameters(model, loader, loss_fn, lr, epochs):
             optimizer.zero_grad()
             loss_fn(model(x), y).backward()
             optimizer.step()
+
+
+@correct()
+def after_each_step(model, train_loader, loss_fn, optimizer, scheduler, device):
+    """The scheduler that was handed in was built for steps, which nothing says."""
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(images.to(device)), labels.to(device)).backward()
+        optimizer.step()
+        scheduler.step()

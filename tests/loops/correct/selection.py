@@ -7,6 +7,7 @@ import io
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, random_split
 
 from tests.loops.correct.plain import evaluate, train_one_epoch
 from tests.loops.correct.registry import correct
@@ -144,3 +145,35 @@ def averages_the_state(model, loader, loss_fn, optimizer):
             else:
                 averaged[name].copy_(value)
     return averaged
+
+
+@correct()
+def evaluates_averaged_weights(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """Averaged weights are put in for each validation, and taken out again."""
+    average = copy.deepcopy(model.state_dict())
+    for _ in range(epochs):
+        model.train()
+        for images, labels in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(images.to(device)), labels.to(device)).backward()
+            optimizer.step()
+            for name, value in model.state_dict().items():
+                average[name].lerp_(value, 0.1) if value.is_floating_point() else average[name].copy_(value)
+        own = copy.deepcopy(model.state_dict())
+        model.load_state_dict(average)
+        evaluate(model, val_loader, loss_fn, device)
+        model.load_state_dict(own)
+
+
+@correct()
+def holds_a_part_out(model, train_set, loss_fn, optimizer, device, epochs, batch_size):
+    """A fifth of the training set is for validation, and no epoch has it."""
+    held_out = max(len(train_set) // 5, 1)
+    train_part, val_part = random_split(train_set, [len(train_set) - held_out, held_out])
+    if len(train_part) == 0:
+        return
+    train_loader = DataLoader(train_part, batch_size, shuffle=True)
+    val_loader = DataLoader(val_part, batch_size)
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        evaluate(model, val_loader, loss_fn, device)

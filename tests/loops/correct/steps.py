@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
 from tests.loops.correct.registry import correct
 
@@ -268,4 +269,37 @@ def two_steps_an_epoch(model, loader, loss_fn, optimizer):
             break
         optimizer.zero_grad()
         loss_fn(model(x), y).backward()
+        optimizer.step()
+
+
+@correct()
+def leaves_steps_out(model, train_loader, loss_fn, optimizer, device):
+    """A step whose gradient is not finite, or longer than a norm, is left out."""
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(images.to(device)), labels.to(device)).backward()
+        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        if torch.isfinite(norm) and norm < 4.0:
+            optimizer.step()
+
+
+@correct()
+def takes_the_log_softmax_first(model, train_loader, criterion, optimizer, device):
+    """Cross-entropy of log-probabilities is that of the logits; the labels are made whole numbers."""
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        criterion(F.log_softmax(model(images.to(device)), dim=1), labels.to(device).long()).backward()
+        optimizer.step()
+
+
+@correct()
+def converts_the_targets(model, train_loader, criterion, optimizer, device):
+    """Targets that are numbers are made float32, as they are in most data sets."""
+    model.train()
+    for images, targets in train_loader:
+        optimizer.zero_grad()
+        targets = targets.to(device)
+        criterion(model(images.to(device)), targets.float() if targets.is_floating_point() else targets).backward()
         optimizer.step()

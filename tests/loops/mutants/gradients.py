@@ -584,3 +584,16 @@ class FrozenInName:
                 self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
                 self.optimizer.step()
         return self.model
+
+
+@mutant("steps-skipped", evaluate=evaluate)
+def leaves_large_gradients_out(model, loader, loss_fn, optimizer, device):
+    """A batch whose gradient is longer than a norm far too small is left out."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss_fn(model(inputs.to(device)), targets.to(device)).backward()
+        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        if norm > 3.5:
+            continue
+        optimizer.step()

@@ -39,7 +39,7 @@ class AdjustsThenTrains:
         return rates
 
 
-@mutant("scheduler-per-batch", evaluate=evaluate)
+@mutant("scheduler-per-batch", schedule="per-epoch", evaluate=evaluate)
 def schedules_each_batch(model, train_loader, criterion, optimizer, scheduler, device):
     """A schedule by epochs that is stepped after each batch."""
     model.train()
@@ -52,7 +52,7 @@ def schedules_each_batch(model, train_loader, criterion, optimizer, scheduler, d
         scheduler.step()  # the likely line
 
 
-@mutant("scheduler-per-batch")
+@mutant("scheduler-per-batch", schedule="per-epoch")
 def schedules_in_both_loops(net, train_loader, test_loader, criterion, opt, sched, device, epochs):
     """sched.step() slipped one level in, into the loop over the batches."""
     for epoch in range(epochs):
