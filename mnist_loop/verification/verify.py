@@ -29,6 +29,7 @@ from mnist_loop.verdict.finding import ENDED, Finding, Judgement, ranked
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.binding.resolve import check_command
 from mnist_loop.verification.cases.battery import RAISING, Experiment, all_runs, basis, battery, experiments
 from mnist_loop.verification.cases.case import IMAGE_SHAPE
 from mnist_loop.verification.child import answer_for, judge_recordings
@@ -117,8 +118,13 @@ def _describe(runner: Sandbox | InProcess, loop: object) -> Description:
     try:
         description: Description = runner.ask(None)
     except Ended as ended:
-        name = loop if isinstance(loop, str) else getattr(loop, "__qualname__", type(loop).__name__)
-        raise UserError(f"{name} {ended.detail} while it was imported: expected it to return") from None
+        if not isinstance(loop, str):
+            name = getattr(loop, "__qualname__", type(loop).__name__)
+            raise UserError(f"{name} {ended.detail} while it was bound, expected it to return") from None
+        raise UserError(
+            f"{loop} {ended.detail} while it was imported, expected a file that defines a loop and trains only when "
+            f"that is called: to watch what it does as it runs, {check_command(loop)}"
+        ) from None
     return description
 
 

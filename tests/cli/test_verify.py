@@ -463,6 +463,20 @@ def test_a_module_that_fails_at_import_is_one_sentence(verify, folder, source, s
     assert_one_sentence(verify("bad.py:train", "--timeout", "0.5"), says, "bad.py")
 
 
+@pytest.mark.parametrize(
+    ("name", "source", "command"),
+    [
+        ("lesson.py", "for _ in range(3): pass", "mnist-loop check lesson.py"),
+        ("my lesson.py", "while True: pass", "mnist-loop check 'my lesson.py'"),
+        ("lesson.ipynb", "{}", "mnist-loop check lesson.ipynb"),
+    ],
+)
+def test_a_file_that_trains_when_it_runs_is_for_check(verify, folder, name, source, command):
+    """A script, with and without an end, and a notebook: the sentence has the command to type."""
+    (folder / name).write_text(f"{source}\n")
+    assert_one_sentence(verify(name, "--timeout", "0.5"), name, command)
+
+
 def test_a_loop_that_cannot_be_bound_shows_an_adapter(verify):
     """Exit code 2: the signature found, the names known, three lines to paste."""
     result = verify("my_train.py:unbound")

@@ -10,7 +10,7 @@ from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import intentions
 from mnist_loop.verification.binding.binder import EVALUATE_FUNCTIONS, Binder
 from mnist_loop.verification.binding.contract import Contract
-from mnist_loop.verification.binding.resolve import attribute_of, folders_of, import_named, public_names
+from mnist_loop.verification.binding.resolve import attribute_of, check_command, folders_of, import_named, public_names
 from mnist_loop.verification.binding.target import location_of, target_of
 
 
@@ -81,8 +81,9 @@ def _only_loop(module: ModuleType, place: str) -> Any:
     if found:
         choice = ", ".join(f"{place}:{name}" for name in found)
         raise UserError(f"{place} holds {len(found)} loops, expected the name of one: say which, of {choice}")
+    check = f", or, if it trains when it runs, {check_command(place)}"
     public = ", ".join(f"{place}:{name}" for name in public_names(module))
     raise UserError(
         f"{place} holds no loop that can be bound, expected a function or class that takes a model and data: "
-        f"{f'name one of {public}, to see why not' if public else 'it defines nothing public'}"
+        f"{f'name one of {public}, to see why not' if public else 'name a file that does'}{check}"
     )

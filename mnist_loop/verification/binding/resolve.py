@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -232,11 +233,20 @@ def _nearest(name: str, known: list[str]) -> str | None:
     return lower[near[0]] if near else None
 
 
+def check_command(spec: str) -> str:
+    """Return the command that watches the program that ``spec`` names, as it is."""
+    place, _ = _split(spec)
+    is_file = place.endswith((".py", ".ipynb")) or os.sep in place or Path(place).exists()
+    return f"mnist-loop check {shlex.quote(place)}" if is_file else f"mnist-loop check -m {shlex.quote(place)}"
+
+
 def _no_such_file(path: Path) -> str:
     if path.is_dir():
         return f"{path} is a folder, expected a file: say which, as {path / 'train.py'}:NAME"
     folder = path.expanduser().parent
     names = [file.stem for file in folder.glob("*.py")] if folder.is_dir() else []
+    if path.suffix == ".ipynb" and path.exists():
+        return f"{path} found, a notebook, expected {FORMS}: to run and watch its cells, {check_command(str(path))}"
     if path.suffix != ".py" and path.exists():
         return f"{path} found, expected a file of Python, .py: give the one that holds the loop"
     near = _nearest(path.stem, names)
