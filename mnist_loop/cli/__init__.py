@@ -50,7 +50,8 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         with sigterm_as_ctrl_c():
             exit_code: int = arguments.run(arguments)
-            if sys.stdout is not None:  # it is None in a program that is started with stdout closed
+            # It is None where stdout was closed from the start; a program under check may close or replace it.
+            with suppress(AttributeError, ValueError):
                 sys.stdout.flush()
     except UserError as error:
         return _end(str(error), MISUSED)
