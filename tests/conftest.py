@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,17 @@ def ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_worker() -> Iterator[None]:
+    """Hide from the sessions of pytest that tests start that they may run in a process of xdist.
+
+    pytest-benchmark would measure nothing in them.
+    """
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PYTEST_XDIST")}
+    yield
+    os.environ.update(before)
 
 
 # The tests that ask for a verdict, and the parameter that names the loop.
