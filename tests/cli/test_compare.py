@@ -33,15 +33,15 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def interrupted_when(happened):
-    """Do as Ctrl-C does, as soon as something has happened; yield the set of the processes that ran then."""
-    workers, over = set(), threading.Event()
+    """Do as Ctrl-C does, as soon as something has happened; yield the set of the processes that were started until then."""
+    before, workers, over = children(), set(), threading.Event()
 
     def interrupt():
         for _ in range(int(WAIT_S / 0.05)):
             if over.wait(0.05):
                 return
             if happened():
-                workers.update(children())
+                workers.update(children() - before)
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 

@@ -741,10 +741,11 @@ def test_the_known_bugs_of_the_docs_are_strict(verify, folder):
     assert "line 3" not in result.out
 
 
-def test_the_test_in_the_docs_fails_for_the_loop_in_the_docs(folder, monkeypatch):
+def test_the_test_in_the_docs_fails_for_the_loop_in_the_docs(folder):
     """With the verdict as its message."""
     (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
-    (folder / "test_it.py").write_text(blocks("python")[2], encoding="utf-8")
+    shown = next(code for code in blocks("python") if "def test_" in code)
+    (folder / "test_it.py").write_text(shown, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
