@@ -36,7 +36,7 @@ def verdict_on(watcher: Watcher, name: str, children: Sequence[Told] = ()) -> Ve
 def watched(watcher: Watcher, judgement: Judgement) -> str:
     """Say what was watched: silence proves nothing of what was not."""
     log = watcher.log
-    parts = [f"{_count(log.steps, 'step')}{_closely(log)} of {_optimizers(log)}{_on_models(log)}{_data(log)}"]
+    parts = [f"{_steps(log)}{_on_models(log)}{_data(log)}"]
     parts += [_training(log), _evaluation(log), _losses(log)]
     decided = len(judgement.held) + len(judgement.findings)
     parts.append(f"decided {_count(decided, 'bug')}, {len(judgement.not_run)} had nothing to judge")
@@ -44,13 +44,12 @@ def watched(watcher: Watcher, judgement: Judgement) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _closely(log: WatchLog) -> str:
-    return "" if log.closely >= log.steps else f" ({log.closely} watched closely)"
-
-
-def _optimizers(log: WatchLog) -> str:
-    names = list(dict.fromkeys(one.name for one in log.optimizers if one.steps))
-    return " and ".join(names) if names else "no optimizer"
+def _steps(log: WatchLog) -> str:
+    if not log.steps:
+        return f"{_count(log.backwards, 'backward pass', 'backward passes')} and no step of a torch optimizer"
+    closely = "" if log.closely >= log.steps else f" ({log.closely} watched closely)"
+    names = dict.fromkeys(one.name for one in log.optimizers if one.steps)
+    return f"{_count(log.steps, 'step')}{closely} of {' and '.join(names)}"
 
 
 def _on_models(log: WatchLog) -> str:

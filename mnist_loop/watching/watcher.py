@@ -86,6 +86,7 @@ class Watcher:
         self.synced: set[int] = set()  # optimizers whose last step was watched closely
         self.optimizers: dict[int, SeenOptimizer] = {}
         self.models: dict[int, SeenModel | None] = {}
+        self.to_look_at: set[int] = set()  # again, at their next forward
         self.module_refs: dict[int, weakref.ref[Any]] = {}
         self.pass_of_step: int | None = -1
         self.scaled_roots: list[weakref.ref[Any]] = []
@@ -156,6 +157,7 @@ class Watcher:
                 one.holders.append(seen.number)
                 seen.parameters.append(one)
         self.ledger.forget_the_dead()
+        self.to_look_at.update(self.models)  # a model is often changed before its optimizer is made
 
     def on_zero_grad(self, optimizer: Any) -> None:
         """Note where gradients are cleared."""
@@ -227,24 +229,35 @@ class Watcher:
         """Return what is known of a module that the script calls; None for one without parameters."""
         key = id(module)
         ref = self.module_refs.get(key)
-        if ref is not None and ref() is module:
-            return self.models[key]
-        parameters = list(module.named_parameters())
-        found = None
-        if parameters:
+        if ref is None or ref() is not module:
+            self.module_refs[key] = weakref.ref(module)
+            self.models[key] = self._looked_at(module, None)
+            self.to_look_at.add(key)
+        elif key in self.to_look_at:
+            self.to_look_at.discard(key)
+            self.models[key] = self._looked_at(module, self.models[key])
+        return self.models[key]
+
+    def _looked_at(self, module: Any, found: SeenModel | None) -> SeenModel | None:
+        """Note the parameters of a model, which a first forward may make and a script may replace."""
+        known = set() if found is None else {id(one.ref()) for one in found.parameters}
+        new = [(name, tensor) for name, tensor in module.named_parameters() if tensor.is_leaf and id(tensor) not in known]
+        if not new:
+            return found
+        if found is None:
             found = SeenModel(len(self.log.models), weakref.ref(module), type(module).__name__)
-            for name, tensor in parameters:
-                seen = self.ledger.parameter(tensor, name)
-                seen.name, seen.models = name, (*seen.models, found.number)
-                found.parameters.append(seen)
-            for part in module.modules():
-                if _is_sensitive(part):
-                    found.sensitive.append(weakref.ref(part))
-                    found.momenta.append(getattr(part, "momentum", None))
-                    found.dropout |= isinstance(part, DROPOUT)
             self.log.models.append(found)
-        self.models[key] = found
-        self.module_refs[key] = weakref.ref(module)
+        found.parameters = [one for one in found.parameters if one.ref() is not None]
+        for name, tensor in new:
+            one = self.ledger.parameter(tensor, name)
+            one.name, one.models = name, (*one.models, found.number)
+            found.parameters.append(one)
+        parts = {id(ref()) for ref in found.sensitive}
+        for part in module.modules():
+            if _is_sensitive(part) and id(part) not in parts:
+                found.sensitive.append(weakref.ref(part))
+                found.momenta.append(getattr(part, "momentum", None))
+                found.dropout |= isinstance(part, DROPOUT)
         return found
 
     def before_forward(self, module: Any) -> None:

@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def interrupted_when(happened):
-    """Do as Ctrl-C does, as soon as something has happened; yield the set of the processes that were started until then."""
+    """Do as Ctrl-C does, as soon as something has happened; yield the set of the processes started until then."""
     before, workers, over = children(), set(), threading.Event()
 
     def interrupt():

@@ -114,6 +114,7 @@ def run(corpus, readings=""):
     return code, page.read_text()
 
 
+@pytest.mark.slow  # each starts eight programs
 def test_scripts_are_run_with_and_without_check_and_what_is_missing_is_said(corpus, capsys):
     code, page = run(corpus)
     told = capsys.readouterr().err
@@ -132,6 +133,7 @@ def test_scripts_are_run_with_and_without_check_and_what_is_missing_is_said(corp
     assert "2 of 4 scripts of 1 repositories were run, and 2 reached a verdict" in page
 
 
+@pytest.mark.slow
 def test_a_bug_that_was_read_and_is_right_is_told_with_its_line(corpus):
     reading = "[repository.script.readings.zero-grad-missing]\nline = 'wrong.py:8'\nright = true\nwhy = 'So it is.'"
     code, page = run(corpus, reading)

@@ -350,6 +350,7 @@ mutants(
 )
 mutants(
     "train-mode-not-restored",
+    ("layers_made_late", "model.eval()", {"    model.train()\n": ""}),
     (
         "functions",
         "model.eval()",
@@ -374,6 +375,7 @@ mutants(
 EVALUATED = "            output = F.log_softmax(model(data), dim=1)  # evaluated\n"
 mutants(
     "evaluates-in-train-mode",
+    ("layers_made_late", "losses = [", {"    model.eval()\n": ""}),
     (
         "functions",
         "output = F.log_softmax(model(data), dim=1)  # evaluated",

@@ -36,8 +36,8 @@ def training_goes_on_in_train_mode(log: WatchLog) -> Iterator[Evidence]:
         if first is None:
             continue
         for event, training, awake in events[first + 1 :]:
-            began = events[first][0].time
-            if not training and not awake and _evaluated(log, began, event.time):
+            began, part = events[first][0].time, event.reached < events[first][0].reached  # the others may be frozen
+            if not training and not awake and not part and _evaluated(log, began, event.time):
                 change = [e for e in log.of(ModeChange) if not e.training and began < e.time < event.time]
                 yield Evidence(
                     event.time,
@@ -58,6 +58,8 @@ def _evaluated(log: WatchLog, begin: int, end: int) -> bool:
 def training_is_done_in_train_mode(log: WatchLog) -> Iterator[Evidence]:
     for model in _sensitive(log):
         events = _training(log, model)
+        if not all(one.ever_arrived for one in model.parameters):
+            continue  # new layers on a frozen model, whose Dropout and BatchNorm are rightly in eval mode
         if len(events) >= AGAIN and not any(training or awake for _, training, awake in events):
             kinds = "Dropout" if model.dropout else "BatchNorm"
             yield Evidence(
