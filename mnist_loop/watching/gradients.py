@@ -175,6 +175,13 @@ class Ledger:
         return self.looked[optimizer] <= MOST_VALUES
 
 
+def moved(seen: SeenParameter) -> bool:
+    """Return whether a parameter has another value than when its first gradient came; True where that is not known."""
+    tensor = seen.ref()
+    now = seen.latest if tensor is None else fingerprint(tensor)
+    return now is None or seen.first != now
+
+
 def fingerprint(tensor: Any) -> tuple[float, int]:
     """Return a sum over a tensor's values and its version, by which a change is told."""
     return _norm(tensor), tensor._version

@@ -92,6 +92,8 @@ def _pairwise(watcher: Watcher, name: str, given: torch.Tensor, target: Any) -> 
     watcher.called("pairwise")
     if not isinstance(target, torch.Tensor) or given.shape == target.shape or given.numel() < 2:
         return
+    if given.ndim == target.ndim:
+        return  # (N, 1) with (1, N): each is to be compared with each
     # As many predictions as targets, and yet each is compared with each.
     if given.numel() == target.numel() and given.squeeze().shape == target.squeeze().shape:
         size = torch.broadcast_shapes(given.shape, target.shape)

@@ -241,7 +241,8 @@ class Watcher:
     def _looked_at(self, module: Any, found: SeenModel | None) -> SeenModel | None:
         """Note the parameters of a model, which a first forward may make and a script may replace."""
         known = set() if found is None else {id(one.ref()) for one in found.parameters}
-        new = [(name, tensor) for name, tensor in module.named_parameters() if tensor.is_leaf and id(tensor) not in known]
+        leaves = [(name, tensor) for name, tensor in module.named_parameters() if tensor.is_leaf]
+        new = [(name, tensor) for name, tensor in leaves if id(tensor) not in known]
         if not new:
             return found
         if found is None:

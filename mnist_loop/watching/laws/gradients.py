@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from mnist_loop.watching.gradients import fingerprint
+from mnist_loop.watching.gradients import moved
 from mnist_loop.watching.laws.registry import Evidence, law, must
 from mnist_loop.watching.log import SeenBackward, SeenForward, SeenOptimizer, SeenStep, WatchLog
 
@@ -94,9 +94,8 @@ def what_arrives_is_applied(log: WatchLog) -> Iterator[Evidence]:
     must(not log.scaler_steps, "a GradScaler decides which steps are taken")
     if log.backwards >= AGAIN and not log.steps:
         held = [one for one in log.parameters if one.holders and one.ever_arrived and one.first is not None]
-        values = [(one.first, one.latest if (tensor := one.ref()) is None else fingerprint(tensor)) for one in held]
         inputs = any(not one.reached and not one.unheld for one in log.of(SeenBackward))
-        if held and not inputs and all(first == latest for first, latest in values):
+        if held and not inputs and not any(moved(one) for one in held):
             yield Evidence(
                 log.of(SeenBackward)[0].time,
                 f"{log.backwards} backward passes have reached {len(held)} parameters of {log.optimizers[0].name}, "

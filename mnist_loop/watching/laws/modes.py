@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mnist_loop.watching.gradients import moved
 from mnist_loop.watching.laws.registry import Evidence, law, must
 from mnist_loop.watching.log import ModeChange, SeenBackward, SeenForward, SeenModel, SeenPass, WatchLog
 
@@ -24,6 +25,7 @@ def _training(log: WatchLog, model: SeenModel) -> list[tuple[SeenBackward, bool,
 def _sensitive(log: WatchLog) -> list[SeenModel]:
     trained = log.trained_models
     models = [model for model in log.models if model.number in trained and model.sensitive]
+    models = [model for model in models if any(one.ever_arrived and moved(one) for one in model.parameters)]
     must(models, "no model that is trained has Dropout or BatchNorm")
     return models
 
