@@ -67,11 +67,11 @@ def _all_steps_were_taken(log: WatchLog, schedule: SeenScheduler) -> bool:
 
 @law("scheduler-horizon")
 def a_schedule_ends_with_the_training(log: WatchLog) -> Iterator[Evidence]:
-    schedules = [(one, steps) for one, steps in _schedules(log) if one.horizon and one.steps]
+    schedules = [(one, one.horizon) for one, _ in _schedules(log) if one.horizon and one.steps]
     must(schedules, "there is no schedule with an end")
     must(log.complete, "the training was not watched to its end")
-    for one, _ in schedules:
-        if one.name.startswith("Cosine") and one.steps > one.horizon and not one.steps % one.horizon:
+    for one, horizon in schedules:
+        if one.name.startswith("Cosine") and one.steps > horizon and not one.steps % horizon:
             continue  # whole cycles
-        if one.horizon and (one.steps < FEW * one.horizon or one.steps > one.horizon):
-            yield Evidence(0, f"{one.name} is to end after {one.horizon} of its steps, and took {one.steps}", one.site)
+        if not FEW * horizon <= one.steps <= horizon:
+            yield Evidence(0, f"{one.name} is to end after {horizon} of its steps, and took {one.steps}", one.site)
