@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_loop import bugs as catalogue
 from mnist_loop.cli.output import Outputs, add_output_options, outputs_of
+from mnist_loop.cli.signals import TERMINATIONS
 from mnist_loop.errors import UserError
 from mnist_loop.support import console
 from mnist_loop.support.options import positive_int
@@ -133,7 +134,7 @@ class _Check:
             raise Stopped
 
     def catch_endings(self) -> None:
-        """Tell the verdict before SIGTERM or ``os._exit`` ends this process, which is not asked again."""
+        """Tell the verdict before SIGTERM, SIGHUP or ``os._exit`` ends this process, which is not asked again."""
         leave = os._exit
 
         def tell_and_leave(code: int) -> None:
@@ -150,7 +151,9 @@ class _Check:
             leave(ENDED_BY + number)
 
         os._exit = tell_and_leave  # type: ignore[assignment]
-        signal.signal(signal.SIGTERM, terminated)
+        for number in TERMINATIONS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, terminated)
         self.children.put_in()
 
     def verdict(self, watcher: Watcher, children: Sequence[Told] = ()) -> Verdict:

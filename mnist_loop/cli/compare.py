@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,7 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
                 why = comparison.run()
             except LossesDiffer as error:
                 progress.line(str(error))
+                _end(comparison, str(error))
                 return FAILED
+            except UserError as error:  # of an engine, say
+                _end(comparison, str(error))
+                raise
             except WorkerLost as error:
                 why = str(error)
             except KeyboardInterrupt:
@@ -130,6 +134,13 @@ def run(arguments: argparse.Namespace) -> int:
         comparison.journal.end(why, comparison.spent)
         took = f"; {seconds(comparison.spent)} of measuring, {seconds(time.perf_counter() - began)} in all"
     return _conclude(comparison.journal.path, why, arguments.fail_on, took)
+
+
+def _end(comparison: Comparison | None, why: str) -> None:
+    """Write the end of a comparison that measures no more, where its file can still be written."""
+    if comparison is not None:
+        with suppress(UserError):
+            comparison.journal.end(why, comparison.spent)
 
 
 def _request(arguments: argparse.Namespace) -> ComparisonRequest:

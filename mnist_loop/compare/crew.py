@@ -13,7 +13,11 @@ from mnist_loop.compare.arms import Arm
 from mnist_loop.compare.hosts import HostProcess
 from mnist_loop.compare.plan import Plan
 from mnist_loop.compare.worker import CAN_FORK
-from mnist_loop.support.wire import Peer
+from mnist_loop.support.wire import ANSWER_S, Peer
+
+# A block takes 0.005 s, and the first step, without compiling, some 0.1 s; on a machine that swaps both take much more.
+STEPS_S = 60.0
+REFERENCE = "reference"  # the engine that compiles nothing
 
 
 class Crew:
@@ -95,7 +99,9 @@ class Crew:
             self.hosts[self.key(arm)].connect().ask("stock", **asked)
             workers[index] = worker = self.hosts[self.key(arm)].worker(arm.label)
             self.workers.append(worker)  # so that Ctrl-C finds it
-            prepared[index] = worker.ask("prepare", **asked)
+            worker.patience_s = STEPS_S
+            first_s = STEPS_S if asked["engine"] == REFERENCE else ANSWER_S  # it may have to compile
+            prepared[index] = worker.ask("prepare", timeout_s=first_s, **asked)
             self.devices[index] = prepared[index]["device"]
         self.workers = [workers[index] for index in range(len(self.arms))]
         return [prepared[index] for index in range(len(self.arms))]
@@ -107,7 +113,7 @@ class Crew:
             "device": plan.device,
             "threads": plan.threads,
             "dtype": plan.dtype,
-            "engine": "reference",
+            "engine": REFERENCE,
             "slowdown": 0.0,
         }
         return {**chosen, "batch_size": batch_size, **arm.settings}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,7 @@ class HostProcess:
         return Peer(self.connect().connection, label, self.log)
 
     def close(self) -> None:
-        """End the process, and wait until it has."""
+        """End the process and its workers, whatever they do, and wait until it has."""
         if self.peer is not None:
             self.peer.close()
         self.listener.close()
@@ -66,7 +67,12 @@ class HostProcess:
             self.process.wait(END_S if self.peer is not None else 0)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):  # workers that are in the middle of a step
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def _listener(self) -> Listener:
         if sys.platform == "win32":
@@ -82,7 +88,7 @@ class HostProcess:
             try:
                 process = subprocess.Popen(  # noqa: S603  # the Python that the person named
                     [*command, str(PACKAGE)],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,  # its end tells the process that this one has ended
                     stdout=log,
                     stderr=log,
                     env=_variables(self.arm.variables),

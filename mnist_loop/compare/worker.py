@@ -267,14 +267,24 @@ def _spin(seconds: float) -> None:
         pass
 
 
+def _stdin() -> int:
+    """Return another file descriptor of what was the standard input, which is empty from now on."""
+    moved, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return moved
+
+
 def main(address: str, package: str, ours: str) -> None:
     """Be the host of an arm until the comparison closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the comparison's to answer
     if CAN_FORK:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no worker stays behind as a zombie
     take_packages(Path(package), Path(ours))
+    from mnist_loop.support.life import die_with_parent
     from mnist_loop.support.wire import answer_requests, failure, send_message
 
+    die_with_parent(_stdin())  # and so do the workers, which are of its process group
     connection = Client(address)
     try:
         server = ForkServer(connection)

@@ -11,7 +11,8 @@ from typing import Any
 
 from mnist_loop.errors import UserError
 
-ANSWER_S = 300.0  # a block takes 0.005 s; on a machine that swaps or hangs much more
+ANSWER_S = 300.0  # for importing torch, loading data, compiling
+LONGEST_ERROR = 500  # characters of an error's first line that are told
 LONGEST_LOG = 2000  # characters of a process's output that are searched for its last line
 
 Message = dict[str, Any]
@@ -38,7 +39,8 @@ def failure(error: BaseException) -> Message:
     kind = type(error).__name__
     if not lines:
         return {"error": kind}
-    return {"error": lines[0] if isinstance(error, UserError) else f"{kind}: {lines[0]}"}
+    line = lines[0] if len(lines[0]) <= LONGEST_ERROR else f"{lines[0][:LONGEST_ERROR]} ..."
+    return {"error": line if isinstance(error, UserError) else f"{kind}: {line}"}
 
 
 def answer_requests(connection: Connection, handle: Callable[[Message], Message]) -> None:
@@ -67,13 +69,17 @@ class Peer:
         connection: to it.
         label: its name in messages.
         log: the file that its output goes to.
+
+    Attributes:
+        patience_s: how long an answer is waited for.
     """
 
     def __init__(self, connection: Connection, label: str, log: Path) -> None:
         self.connection, self.label, self.log = connection, label, log
+        self.patience_s = ANSWER_S
 
-    def ask(self, do: str, timeout_s: float = ANSWER_S, **details: Any) -> Message:
-        """Send a request and wait for its answer.
+    def ask(self, do: str, timeout_s: float | None = None, **details: Any) -> Message:
+        """Send a request and wait for its answer, for ``timeout_s`` seconds or as long as `patience_s` says.
 
         Raises:
             WorkerLost: the process has ended or does not answer in time.
@@ -81,7 +87,7 @@ class Peer:
         """
         try:
             send_message(self.connection, {"do": do, **details})
-            return self.wait_for_answer(timeout_s, do)
+            return self.wait_for_answer(self.patience_s if timeout_s is None else timeout_s, do)
         except (EOFError, OSError) as error:
             raise WorkerLost(f"{self.label}: its process ended while asked for {do!r}{last_words(self.log)}") from error
 
@@ -93,7 +99,7 @@ class Peer:
             UserError: the process reports an error.
         """
         if not self.connection.poll(timeout_s):
-            raise WorkerLost(f"{self.label}: no answer for {timeout_s:.0f} s when asked for {do!r}")
+            raise WorkerLost(f"{self.label}: no answer for {timeout_s:.0f} s, the time limit, when asked for {do!r}")
         reply = receive_message(self.connection)
         if "error" in reply:
             raise UserError(f"{self.label}: {reply['error']}")

@@ -303,24 +303,35 @@ def test_ctrl_c_before_the_training_is_quiet(train, monkeypatch):
     assert train() == Result(130, "", "mnist-loop: interrupted\n")
 
 
-def test_sigterm_ends_a_run_as_ctrl_c_does(train):
-    """A scheduler's signal leads to the summary, too; afterwards the signal is handled as before."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_is_as_ctrl_c(train, number):
+    """A scheduler's, or that of a closed terminal: it leads to the summary; afterwards it is handled as before."""
 
     def unanswered(number, frame):
-        raise AssertionError("SIGTERM was not answered by the run")
+        raise AssertionError(f"signal {number} was not answered by the run")
 
-    before = signal.signal(signal.SIGTERM, unanswered)
+    before = signal.signal(number, unanswered)
     try:
-        with at_batch(3, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        with at_batch(3, lambda: os.kill(os.getpid(), number)):
             result = train("--epochs", 2)
-        assert signal.getsignal(signal.SIGTERM) is unanswered
+        assert signal.getsignal(number) is unanswered
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
     assert result.code == 130
     assert "interrupted: 0 of 2 epochs" in result.out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_closed_terminal_does_not_end_what_nohup_started(train):
+    """SIGHUP stays ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with at_batch(3, lambda: os.kill(os.getpid(), signal.SIGHUP)):
+            assert train("--epochs", 1).code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_held_back_while_torch_loads(number):
     """What runs within comes to its end; then the interruption is raised; the handlers are those of before."""
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

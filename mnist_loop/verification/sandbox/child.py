@@ -32,6 +32,7 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from mnist_loop.errors import UserError
+from mnist_loop.support.life import die_with_parent
 from mnist_loop.verification.sandbox import scratch
 from mnist_loop.verification.sandbox.scratch import Scratch
 
@@ -267,7 +268,7 @@ def _prepare(ends: Ends, memory: int | None) -> tuple[io.TextIOWrapper, io.TextI
     streams = _redirect(ends.output)
     os.close(ends.output)
     _unhook_debugger()
-    _die_with_parent(ends.life)
+    die_with_parent(ends.life)
     _adopt_orphans()
     faulthandler.disable()  # pytest's writes to the parent's terminal
     faulthandler.enable(ends.stacks, all_threads=False)
@@ -317,20 +318,6 @@ def _unhook_debugger() -> None:
     pdb = sys.modules.get("pdb")
     if pdb is not None and pdb.set_trace.__module__ != "pdb":
         pdb.set_trace = lambda **_: pdb.Pdb().set_trace(sys._getframe(1))  # type: ignore[attr-defined]
-
-
-def _die_with_parent(life: int) -> None:
-    """Have the kernel kill the group when the parent's end of the pipe closes, whatever the child does then.
-
-    PR_SET_PDEATHSIG would not do: it is sent when the thread ends that forked, not the process.
-    """
-    if sys.platform != "linux":
-        return  # elsewhere the child ends when it reads the next request
-    import fcntl
-
-    fcntl.fcntl(life, fcntl.F_SETOWN, -getpid())
-    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _adopt_orphans() -> None:
