@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mnist_loop.compare.arms import Arm
 from mnist_loop.compare.hosts import HostProcess
 from mnist_loop.compare.plan import Plan
 from mnist_loop.compare.worker import CAN_FORK
+from mnist_loop.support.leftovers import temporary_folder
 from mnist_loop.support.wire import ANSWER_S, Peer
 
 # A block takes 0.005 s, and the first step, without compiling, some 0.1 s; on a machine that swaps both take much more.
@@ -31,7 +31,8 @@ class Crew:
 
     def __init__(self, arms: Sequence[Arm], plan: Plan, say: Callable[[str], object]) -> None:
         self.arms, self.plan, self.say = arms, plan, say
-        self.folder = Path(tempfile.mkdtemp(prefix="mnist-loop-"))
+        self.opened = ExitStack()
+        self.folder: Path | None = None  # of sockets and logs
         self.hosts: dict[Any, HostProcess] = {}
         self.workers: list[Peer] = []
         self.devices: dict[int, str] = {}
@@ -58,6 +59,8 @@ class Crew:
             UserError: an environment without torch, say; or no data.
             WorkerLost: a process that ended at its start.
         """
+        if self.folder is None:
+            self.folder = self.opened.enter_context(temporary_folder("compare"))
         for arm in self.arms:
             if self.key(arm) not in self.hosts:
                 self.hosts[self.key(arm)] = HostProcess(arm, self.folder)
@@ -143,4 +146,4 @@ class Crew:
     def close(self) -> None:
         """End all processes, and delete the temporary folder."""
         self.close_hosts()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.opened.close()

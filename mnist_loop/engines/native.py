@@ -13,7 +13,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from mnist_loop.engines.lesson import check
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
 from mnist_loop.model import MLP
+from mnist_loop.support.leftovers import temporary_folder
 
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
 
@@ -241,8 +241,8 @@ def _compile(real: str) -> ctypes.CDLL:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise _unsuitable("there is no C compiler (cc, gcc or clang)")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "native.so")
+    with temporary_folder("native") as folder:
+        file = folder / "native.so"
         for option in FOR_THIS_CPU:
             how = [*OPTIONS, option, f"-Dreal={real}", str(SOURCE), "-o", str(file), "-lm"]
             try:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from mnist_loop.errors import UserError
-
-STAGING_PREFIX = ".mnist-loop-staging-"
-STALE_AFTER_S = 3600.0  # staging takes minutes at most: an older folder was left by a killed process
+from mnist_loop.support.leftovers import hold, part_of, release, temporary_folder
 
 LARGEST_LOOKED_AT = 64 * 2**20  # bytes that are read to recognise a file that mnist_loop wrote; such files are smaller
 
@@ -78,9 +72,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     path = path.resolve()
     # tempfile makes files that only their owner can read. To correct that one has to know the umask, which can only be
     # read by changing it, for all threads.
-    part = path.parent / f".{path.name}.{uuid4().hex}.part"
+    part, lock = part_of(path), -1
     try:
         with part.open("xb") as file:
+            lock = hold(part)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -88,21 +83,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    finally:
+        release(lock)
 
 
 @contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
-    """Yield a new folder inside ``root``, so on the same disk as the final files; it is removed at the end.
-
-    Folders that a killed process left there more than an hour ago are removed too.
-    """
+    """Yield a new folder inside ``root``, so on the same disk as the final files; it is removed at the end."""
     root.mkdir(parents=True, exist_ok=True)
-    for stale in root.glob(f"{STAGING_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another process has just removed it
-            if time.time() - stale.stat().st_mtime > STALE_AFTER_S:
-                shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=root) as folder:
-        yield Path(folder)
+    with temporary_folder("staging", root) as folder:
+        yield folder
 
 
 def publish(files: list[Path], folder: Path) -> None:
@@ -110,7 +100,7 @@ def publish(files: list[Path], folder: Path) -> None:
 
     Files of the same names are replaced.
     """
-    whole = files[0].with_name(f"{STAGING_PREFIX}whole")
+    whole = files[0].with_name(f".{folder.name}")
     whole.mkdir()
     staged = [file.replace(whole / file.name) for file in files]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ verdict.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from mnist_loop.errors import UserError
 from mnist_loop.support.authored import is_authored
 from mnist_loop.support.console import printable
 from mnist_loop.support.device import resolve_device
+from mnist_loop.support.leftovers import temporary_folder
 from mnist_loop.verdict.finding import ENDED, Finding, Judgement, ranked
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
@@ -275,7 +275,7 @@ class _Trial:
 def _hypothesis_elsewhere() -> Iterator[None]:
     """Have Hypothesis keep its files, ``.hypothesis/``, out of the working folder."""
     before = configuration.storage_directory(intent_to_write=False).path
-    with tempfile.TemporaryDirectory(prefix="mnist-loop-hypothesis-") as folder:
+    with temporary_folder("hypothesis") as folder:
         configuration.set_hypothesis_home_dir(folder)
         try:
             yield

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnist_loop.support.leftovers import make_folder, release, remove
 from mnist_loop.watching.on_import import once_torch_is_imported
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class Children:
     """
 
     def __init__(self) -> None:
-        self.folder = ""
+        self.folder: Path | None = None
+        self.lock = -1
         self.unwatched = 0
         self.start: Any = None
 
@@ -65,8 +65,9 @@ class Children:
                 children.unwatched += 1
                 original(process)
                 return
-            children.folder = children.folder or tempfile.mkdtemp(prefix="mnist-loop-check-")
-            process._target = WatchedTarget(target, children.folder)
+            if children.folder is None:
+                children.folder, children.lock = make_folder("check")
+            process._target = WatchedTarget(target, str(children.folder))
             try:
                 original(process)
             finally:
@@ -77,12 +78,13 @@ class Children:
     def take_out(self) -> list[Told]:
         """Watch no more processes; return what those that trained have told."""
         BaseProcess.start = self.start  # type: ignore[method-assign]
-        if not self.folder:
+        if self.folder is None:
             return []
         from mnist_loop.watching.told import Told
 
-        told = [Told.from_json(file.read_text()) for file in sorted(Path(self.folder).glob("*.json"))]
-        shutil.rmtree(self.folder, ignore_errors=True)
+        told = [Told.from_json(file.read_text()) for file in sorted(self.folder.glob("*.json"))]
+        remove(self.folder)
+        release(self.lock)
         return told
 
 

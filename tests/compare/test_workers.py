@@ -218,7 +218,7 @@ def test_a_worker_that_is_killed_is_missed_at_once(crew):
 def test_a_worker_that_hangs_is_given_up(workers):
     """After the time limit, not before."""
     workers[0].ask("begin", lead_in=1, steps=4000, most=4001)
-    with pytest.raises(WorkerLost, match=r"^\.: no answer for 0 s when asked for 'go'"):
+    with pytest.raises(WorkerLost, match=r"^\.: no answer for 0 s, the time limit, when asked for 'go'"):
         workers[0].ask("go", timeout_s=0.01)
 
 

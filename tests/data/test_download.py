@@ -19,7 +19,7 @@ from mnist_loop.data import download_mnist, idx, load_data
 from mnist_loop.data import mnist as data_module
 from mnist_loop.data.vision import datasets
 from mnist_loop.errors import DataError
-from mnist_loop.support.files import STAGING_PREFIX, STALE_AFTER_S
+from mnist_loop.support.leftovers import OURS, STALE_AFTER_S
 from tests import small_mnist
 
 ARCHIVES = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in small_mnist.contents().items()}
@@ -227,7 +227,7 @@ def test_nothing_is_in_its_place_before_all_is(server: Server) -> None:
     server.answers["first"] = at_last(look)
     download_mnist(ROOT)
     assert seen
-    assert all(name.startswith(STAGING_PREFIX) for name in seen), seen
+    assert all(OURS.fullmatch(name) for name in seen), seen
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first file", "last file"])
@@ -368,14 +368,14 @@ def test_ctrl_c_leaves_nothing(server: Server) -> None:
 
 def test_what_a_killed_download_left_is_swept(server: Server) -> None:
     """The next download removes what a killed one left long ago, and leaves one alone that may still go on."""
-    names = {"killed": STALE_AFTER_S + 60, "going on": STALE_AFTER_S - 60}
+    names = {".mnist-loop-staging-killed00": STALE_AFTER_S * 2, ".mnist-loop-staging-going_on": STALE_AFTER_S / 2}
     for name, age in names.items():
-        staging = ROOT / f"{STAGING_PREFIX}{name}"
+        staging = ROOT / name
         small_mnist.write(staging / "MNIST" / "raw", {FIRST: ARCHIVES[FIRST]})
         then = time.time() - age
         os.utime(staging, (then, then))
     load_data("mnist")
-    assert sorted(path.name for path in ROOT.iterdir()) == sorted(["MNIST", f"{STAGING_PREFIX}going on"])
+    assert sorted(path.name for path in ROOT.iterdir()) == [".mnist-loop-staging-going_on", "MNIST"]
 
 
 def test_a_download_to_the_home_folder_goes_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

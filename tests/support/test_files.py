@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mnist_loop.support.files import STAGING_PREFIX, STALE_AFTER_S, publish, staging_folder, write_atomically
+from mnist_loop.support import leftovers
+from mnist_loop.support.files import publish, staging_folder, write_atomically
 
 OLD, NEW = b"old", b"new" * 1000
 FILES = ("one", "two", "three")
@@ -155,7 +155,7 @@ def test_staging_leaves_nothing(tmp_path: Path, interruption: BaseException | No
     def stage() -> None:
         with staging_folder(root) as staging, staging_folder(root) as other:
             assert staging.parent == root
-            assert staging.name.startswith(STAGING_PREFIX)
+            assert leftovers.OURS.fullmatch(staging.name)
             assert staging != other
             assert names(staging) == []
             (staging / "below").mkdir()
@@ -169,26 +169,6 @@ def test_staging_leaves_nothing(tmp_path: Path, interruption: BaseException | No
         with pytest.raises(type(interruption)):
             stage()
     assert names(root) == []
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    """Staging folders older than any that is in use go; younger ones and all else stay."""
-    kept, old = f"{STAGING_PREFIX}kept", f"{STAGING_PREFIX}old"
-    for name, age in ((kept, STALE_AFTER_S - 60), (old, STALE_AFTER_S + 60), ("another", 2 * STALE_AFTER_S)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_bytes(NEW)
-        then = time.time() - age
-        os.utime(tmp_path / name, (then, then))
-    with staging_folder(tmp_path):
-        pass
-    assert names(tmp_path) == sorted(["another", kept])
-
-
-def test_a_staging_folder_that_goes_while_looked_at_does_no_harm(tmp_path: Path) -> None:
-    """Another process may remove its own folder at any time. A link to nowhere stands for one just gone."""
-    (tmp_path / f"{STAGING_PREFIX}going").symlink_to(tmp_path / "gone")
-    with staging_folder(tmp_path) as staging:
-        assert staging.is_dir()
 
 
 # Finished files take their place

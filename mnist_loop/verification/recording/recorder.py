@@ -44,6 +44,7 @@ from mnist_loop.verification.recording.events import (
 )
 from mnist_loop.verification.recording.recording import Recording
 from mnist_loop.verification.recording.returned import read_returned
+from mnist_loop.verification.sandbox import scratch
 from mnist_loop.verification.sandbox.scratch import refusal
 
 LONGEST_MESSAGE = 1000  # characters of an exception's text that are told
@@ -235,7 +236,7 @@ class _Recorder:
 
     @contextmanager
     def checkpoint_folder(self) -> Iterator[None]:
-        with tempfile.TemporaryDirectory(prefix="mnist_loop-") as folder:
+        with tempfile.TemporaryDirectory(dir=scratch.temporary()) as folder:
             self.world.values["path"] = str(Path(folder) / "checkpoint.pt")
             yield
 

@@ -25,6 +25,7 @@ from typing import NoReturn
 import psutil
 import torch
 
+from mnist_loop.support.leftovers import remove
 from mnist_loop.verification.sandbox import child, scratch
 from mnist_loop.verification.sandbox.child import HEADER, LOST, Ends, Setup
 from mnist_loop.verification.sandbox.scratch import Scratch
@@ -88,7 +89,7 @@ class Child:
                 _children.discard(self)
                 for file in (lock, *files):
                     os.close(file)
-                scratch.remove(self.scratch.folder)
+                remove(self.scratch.folder)
                 raise
             for file in theirs:
                 os.close(file)
@@ -167,7 +168,7 @@ class Child:
         while _read(self._stacks, self.stacks):
             pass
         _children.discard(self)
-        scratch.remove(self.scratch.folder)
+        remove(self.scratch.folder)
         _close(self._files)
 
     def family(self) -> list[psutil.Process]:
@@ -386,7 +387,7 @@ def _abandon(pid: int, owner: int, files: set[int], place: Scratch) -> None:
         _kill(pid, reaped=False)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
-        scratch.remove(place.folder)
+        remove(place.folder)
         _close(files)
 
 

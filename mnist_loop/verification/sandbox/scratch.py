@@ -16,7 +16,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +30,7 @@ import torch
 
 from mnist_loop.errors import WriteRefused
 from mnist_loop.support.authored import is_authored
+from mnist_loop.support.leftovers import hold, release, remove, sweep
 from mnist_loop.verification.sandbox import landlock
 
 PREFIX = "mnist-loop-scratch-"
@@ -40,7 +40,6 @@ MOST_ENTRIES = 1000  # in all folders that are shown as folders; the others are 
 SMALL_FILE = 2**20  # bytes: the largest file that is copied before it is written to
 MOST_COPIED = 2**24  # bytes of all these copies
 DEVICES = ("/dev", "/proc")  # nobody's files: written to by libraries, to share memory or to set up a GPU
-STALE_AFTER_S = 60.0  # by when a new folder is locked
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _inside: Scratch | None = None  # that this process works in
@@ -78,33 +77,19 @@ def make() -> tuple[Scratch, int]:
         The scratch folder, and a file descriptor: the folder is in use until it is closed.
     """
     place = tempfile.gettempdir()
-    _sweep(place)
+    sweep(place)
     folder = realpath(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     lock = -1
     try:
-        lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        lock = hold(folder)
         scratch = Scratch(folder, os.getcwd())
         os.mkdir(scratch.temporary)
         _show(scratch)
     except BaseException:
-        if lock >= 0:
-            os.close(lock)
+        release(lock)
         remove(folder)
         raise
     return scratch, lock
-
-
-def remove(folder: str) -> None:
-    """Remove a scratch folder, whatever was made of the permissions in it. Nothing that a link leads to is touched."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if isdir(folder):
-        os.chmod(folder, 0o700)
-        for parent, names, _ in os.walk(folder):
-            for name in names:
-                if not islink(join(parent, name)):
-                    os.chmod(join(parent, name), 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def original(path: Path) -> Path:
@@ -137,6 +122,11 @@ def enter(scratch: Scratch) -> None:
     sys.addaudithook(guard.hear)
 
 
+def temporary() -> str | None:
+    """Return the scratch folder's own folder for temporary files; None where this process works in none."""
+    return None if _inside is None else _inside.temporary
+
+
 def refusal(error: BaseException | None) -> WriteRefused | None:
     """Return the refused write that an error comes from; None where it comes from none."""
     seen: set[int] = set()
@@ -158,21 +148,6 @@ RULE = (
 
 
 # -- the view ----------------------------------------------------------------------------------------------------------
-
-
-def _sweep(place: str) -> None:
-    """Remove the scratch folders that nobody uses any more."""
-    for entry in os.scandir(place):
-        if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
-            with suppress(OSError):  # it is in use, of another user, or gone
-                if time.time() - entry.stat().st_mtime < STALE_AFTER_S:
-                    continue
-                lock = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove(entry.path)
-                finally:
-                    os.close(lock)
 
 
 def _show(scratch: Scratch) -> None:
