@@ -18,6 +18,7 @@ from mnist_loop.bench.result_file import ResultFile, per_image
 from mnist_loop.bench.ruler import measure_ruler
 from mnist_loop.bench.workloads import KINDS
 from mnist_loop.errors import UserError
+from mnist_loop.support.files import check_room
 from mnist_loop.support.numbers import Quantity, Unit
 
 FILE_STORAGE = "file://"
@@ -63,10 +64,17 @@ class SweepHooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
-        """Print the lines of progress without file names and dots between them."""
+        """Print the lines of progress without file names and dots between them; see that results can be stored."""
+        if not self.config.option.benchmark_only:
+            return
         reporter = self._reporter()
-        if reporter is not None and self.config.option.benchmark_only:
+        if reporter is not None:
             reporter.showfspath = False
+        if not self.config.option.collectonly:
+            try:
+                check_room(self._folder() / "result.json")
+            except UserError as error:
+                raise pytest.UsageError(str(error)) from error
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

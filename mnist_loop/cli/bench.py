@@ -8,12 +8,14 @@ from pathlib import Path
 
 from mnist_loop.engines.options import engines
 from mnist_loop.errors import UserError
+from mnist_loop.support.files import check_room
 from mnist_loop.support.options import batch_sizes, thread_count
 
 PLUGINS = ("-p", "mnist_loop.bench.suite", "-p", "mnist_loop.cli.sweep_table")
 ISOLATED = (*PLUGINS, "-c", os.devnull, "--rootdir", ".", "--noconftest", "-p", "no:cacheprovider")
 INTERRUPTED_BY_PYTEST, MISUSED_PYTEST = 2, 4
 MISUSED, INTERRUPTED = 2, 130
+FOLDER = Path(".benchmarks")
 WORDS = ("mnist", "digits")  # that --data takes besides folders
 
 
@@ -53,12 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the benchmarks; return the exit code.
 
     Raises:
-        UserError: ``--data`` is no folder.
+        UserError: ``--data`` is no folder, or the result could not be written.
     """
     if arguments.data not in (None, *WORDS) and not Path(arguments.data).is_dir():
         raise UserError(
             f"--data {arguments.data}: no such folder, expected one with MNIST/raw, or {' or '.join(WORDS)}"
         )
+    check_room(FOLDER / "result.json")
     import pytest
 
     from mnist_loop.support.device import resolve_device

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_loop.errors import UserError
-from mnist_loop.support.files import check_output
+from mnist_loop.support.files import check_output, check_room
 from mnist_loop.support.numbers import seconds
 from mnist_loop.support.options import batch_sizes, duration, percentage, seed, thread_count
 
@@ -157,6 +157,7 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
         check_output(arguments.output, instead=f"go on with it with --continue {arguments.output}, or name a new file")
         if arguments.output.suffix == COMPRESSED:
             raise UserError(f"{arguments.output}: is written as it is measured, and not compressed; name a .jsonl file")
+    check_room(arguments.output or FOLDER / "comparison.jsonl")
     plan = Plan(
         part=arguments.part,
         batch_sizes=tuple(arguments.batch_sizes),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from mnist_loop.errors import UserError
 from mnist_loop.support import console
-from mnist_loop.support.files import check_output, write_atomically
+from mnist_loop.support.files import check_output, check_room, write_atomically
 from mnist_loop.verdict.formats import FORMATS, is_verdict, rendered, write_verdict
 from mnist_loop.verdict.text import summary
 
@@ -121,6 +121,7 @@ def outputs_of(arguments: argparse.Namespace, inputs: Iterable[Path] = (), usual
         check_output(file, inputs, is_verdict)
         if not file.parent.is_dir():
             raise UserError(f"{file}: there is no folder {file.parent}, expected one for the verdict: make it")
+        check_room(file)
     if len({file.resolve() for _, file in files}) < len(files):
         raise UserError(f"{files[0][1]}: found as two outputs, expected a file for each: name another one")
     return Outputs(printed or ("text" if arguments.output else usual), tuple(files), arguments.all)

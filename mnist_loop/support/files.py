@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mnist_loop.errors import UserError
 from mnist_loop.support.leftovers import hold, part_of, release, temporary_folder
 
+ROOM = 2**20  # bytes: a result takes less
 LARGEST_LOOKED_AT = 64 * 2**20  # bytes that are read to recognise a file that mnist_loop wrote; such files are smaller
 
 
@@ -52,6 +53,30 @@ def check_output(
         raise UserError(f"{path}: cannot be written ({reason}); name another file") from error
     if not known:
         raise UserError(f"{path}: is there already, and is nothing that this command wrote; move it, or {instead}")
+
+
+def check_room(path: Path) -> None:
+    """Refuse a new file that could not be written when the long work is done whose result it is for.
+
+    As many bytes as a result takes are written beside it, or where its folder will be, and removed.
+
+    Raises:
+        UserError: a folder that cannot be written, or a full disk.
+    """
+    place = next(folder for folder in path.absolute().parents if folder.exists() or folder.is_symlink())
+    part = part_of(place / path.name)
+    try:
+        with part.open("xb") as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}), expected a folder with room for it: write it elsewhere"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _is_same(found: os.stat_result, path: Path) -> bool:

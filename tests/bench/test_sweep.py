@@ -146,6 +146,15 @@ def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
     result.stdout.fnmatch_lines(["*input pipeline*step*", "not stored: result.json: cannot be written (No space left*"])
 
 
+def test_results_that_could_not_be_stored_are_not_measured(sweep, pytester):
+    """It is told before the first benchmark."""
+    (pytester.path / ".benchmarks").write_text("a file")
+    result = pytester.runpytest_inprocess(*ISOLATED, "--benchmark-only", str(benchmarks_folder()))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *.benchmarks/result.json: cannot be written (Not a directory), expected *"])
+    assert "collected" not in result.stdout.str()
+
+
 @pytest.fixture
 def project(pytester):
     """A checkout with a benchmark and a test that cannot be imported."""

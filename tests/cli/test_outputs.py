@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,3 +168,52 @@ def test_what_is_checked_is_what_is_written() -> None:
     write_atomically(Path("link"), b"new")
     assert Path("link").is_symlink()
     assert Path("target").read_bytes() == b"new"
+
+
+# A place that cannot be written, of an output at the end of long work
+
+LONG_WORK = {
+    "bench": (["bench"], ".benchmarks/result.json"),
+    "compare": (["compare", ".", ".:threads=2"], ".benchmarks/comparison.jsonl"),
+    "compare -o": (["compare", ".", ".:threads=2", "-o", "out/run.jsonl"], "out/run.jsonl"),
+    "verify": (["verify", "nowhere.py:train", "-o", "out/verdict.json"], "out/verdict.json"),
+    "check": (["check", "--format", "json", "-o", "out/verdict.json", "train.py"], "out/verdict.json"),
+}
+IN_FULL_PLACE = """
+import resource, sys
+from mnist_loop.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+code = main({command})
+assert 'torch' not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(("command", "file"), LONG_WORK.values(), ids=LONG_WORK)
+def test_a_file_in_the_folders_place_is_refused_first(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], file: str
+) -> None:
+    """Exit code 2 and one sentence, before anything is tried or measured."""
+    (folder / "train.py").write_text("raise SystemExit('it ran')")
+    (folder / file).parent.write_text("a file")
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"mnist-loop: {file}: ")
+    assert err.count("\n") == 1
+    assert (folder / file).parent.read_text() == "a file"
+
+
+@pytest.mark.parametrize(("command", "file"), LONG_WORK.values(), ids=LONG_WORK)
+def test_a_full_disk_is_refused_first(folder: Path, command: list[str], file: str) -> None:
+    """Before torch is imported; nothing is left there."""
+    (folder / "train.py").write_text("raise SystemExit('it ran')")
+    (folder / file).parent.mkdir()
+    code = IN_FULL_PLACE.format(command=command)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr == (
+        f"mnist-loop: {file}: cannot be written (File too large), expected a folder with room for it: "
+        "write it elsewhere\n"
+    )
+    assert list((folder / file).parent.iterdir()) == []
