@@ -111,11 +111,13 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 @pytest.fixture(scope="session")
 def data(request: pytest.FixtureRequest) -> Data:
     """The data of the benchmarks: MNIST if it is there or, when timing, can be downloaded; else Digits."""
+    from mnist_loop.bench.workloads import check_batch_size
     from mnist_loop.data import load_data
 
     config = request.config
     try:
         found = load_data(config.getoption("data"), download=not config.option.benchmark_disable)
+        check_batch_size(max(config.getoption("batch_sizes")), found)
     except UserError as error:
         pytest.exit(f"mnist_loop: {error}", returncode=2)
     sweep = config.pluginmanager.get_plugin(SWEEP)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mnist_loop.data import Data, make_loaders, normalise
+from mnist_loop.errors import UserError
 from mnist_loop.loop import Loader, evaluate, train_one_epoch
 from mnist_loop.model import MLP
 
@@ -33,6 +34,7 @@ IMAGES_IN_MEMORY = 16384  # 49 MiB in float32, more than most caches
 LONGEST_SUM = 28 * 28  # terms in the longest dot product of the forward pass
 ROUNDING_CONFIDENCE = 4.0  # Higham and Mary (2019): exceeded with probability 2 exp(-4**2 / 2) = 0.0007 at most
 STEPS_IN_MEMORY = 4096
+EVALUATION = "evaluation"  # the part that works on test images
 
 Batch = tuple[Tensor, Tensor]
 
@@ -51,6 +53,27 @@ def loss_tolerance(device: torch.device, dtype: torch.dtype = torch.float32) -> 
     tf32 = device.type == "cuda" and dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
     unit_roundoff = 2.0**-11 if tf32 else torch.finfo(dtype).eps / 2
     return ROUNDING_CONFIDENCE * math.sqrt(LONGEST_SUM) * unit_roundoff
+
+
+def check_batch_size(batch_size: int, data: Data, *parts: str) -> None:
+    """Refuse batches that the data cannot fill.
+
+    Args:
+        batch_size: the largest one.
+        data: where the images come from.
+        parts: what is measured; nothing for all parts.
+
+    Raises:
+        UserError: says how many images there are.
+    """
+    sizes = {"test": len(data.test), "training": len(data.train)}
+    splits = {"test" if part == EVALUATION else "training" for part in parts} or set(sizes)
+    split = min(splits, key=lambda name: sizes[name])
+    if batch_size > sizes[split]:
+        raise UserError(
+            f"a batch size of {batch_size} found, expected at most {sizes[split]}, the number of {split} images of "
+            f"{data.name}: name smaller ones"
+        )
 
 
 @dataclass
@@ -286,7 +309,7 @@ class EpochWorkload(EndToEnd):
 class EvaluationWorkload(StepWorkload):
     """Evaluation alone: forward and loss in eval mode, on the batches of the step."""
 
-    part = "evaluation"
+    part = EVALUATION
 
     def work_on(self, batches: Iterator[Batch]) -> Callable[[], float]:
         model, loss_fn = lesson_model(self.device, self.dtype), nn.CrossEntropyLoss()

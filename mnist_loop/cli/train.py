@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_loop.cli.signals import held_back
 from mnist_loop.engines import NAMES
-from mnist_loop.errors import CheckpointError
+from mnist_loop.errors import CheckpointError, UserError
 from mnist_loop.support.files import check_output
 from mnist_loop.support.options import fraction, positive_float, positive_int, seed, thread_count, worker_count
 from mnist_loop.support.progress import Progress
@@ -161,13 +161,19 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
     from mnist_loop.training.run import TrainingRun, TrainingSettings
 
     checkpoint, save_to = _checkpoint(arguments)
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if arguments.engine == "distributed" else 1
+    beside = _of_torchrun("LOCAL_WORLD_SIZE", 1) if arguments.engine == "distributed" else 1
     torch.set_num_threads(arguments.threads or max(1, available_cpus() // beside))
     progress.status("looking for the data")
     data = load_data(arguments.data)
     progress.line(data.note)
+    chosen = {name: _choose(name, arguments, checkpoint) for name in LESSON}
+    if chosen["batch_size"] > len(data.train):
+        raise UserError(
+            f"a batch size of {chosen['batch_size']} found, expected at most {len(data.train)}, the number of training "
+            f"images of {data.name}: name a smaller --batch-size"
+        )
     settings = TrainingSettings(
-        **{name: _choose(name, arguments, checkpoint) for name in LESSON},
+        **chosen,
         data=data.name,
         device=device.type,
         threads=torch.get_num_threads(),
@@ -197,9 +203,17 @@ def _start(arguments: argparse.Namespace, device: torch.device, progress: Progre
 def _checkpoint(arguments: argparse.Namespace) -> tuple[Checkpoint | None, Path | None]:
     """Return the checkpoint to continue from, and the file to save to."""
     from mnist_loop.training.checkpoint import Checkpoint
+    from mnist_loop.training.run import check_settings
 
     save, resume = arguments.save, arguments.resume
-    return (None if resume is None else Checkpoint.load(resume)), (save or resume) if _speaks(arguments) else None
+    checkpoint = None
+    if resume is not None:
+        checkpoint = Checkpoint.load(resume)
+        try:
+            check_settings(checkpoint.settings)
+        except CheckpointError as error:
+            raise CheckpointError(f"{resume}: {error}") from None
+    return checkpoint, (save or resume) if _speaks(arguments) else None
 
 
 def _check_save(save: Path | None, resume: Path | None) -> None:
@@ -222,7 +236,15 @@ def _own(device: torch.device, arguments: argparse.Namespace) -> torch.device:
 
     if arguments.engine != "distributed" or device.type != "cuda" or device.index is not None:
         return device
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", _of_torchrun("LOCAL_RANK", 0))
+
+
+def _of_torchrun(name: str, default: int) -> int:
+    """Return a number that torchrun sets in the environment."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < default:
+        raise UserError(f"${name} is {text!r}, expected a whole number as torchrun sets it: unset it")
+    return int(text)
 
 
 def _choose(name: str, arguments: argparse.Namespace, checkpoint: Checkpoint | None) -> Any:

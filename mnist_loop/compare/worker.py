@@ -162,6 +162,7 @@ class ArmWorker:
         from mnist_loop.bench import workloads
         from mnist_loop.support.device import resolve_device
 
+        workloads.check_batch_size(request["batch_size"], self.data, request["part"])
         kinds = {kind.part: kind for kind in workloads.KINDS}
         device, dtype = resolve_device(request["device"]), getattr(torch, request["dtype"])
         return kinds[request["part"]](self.data, request["batch_size"], device, dtype, request["engine"])

@@ -77,8 +77,8 @@ class Data:
 def load_data(where: str | Path | None = None, *, download: bool = True) -> Data:
     """Find MNIST, download it, or fall back to `Digits`.
 
-    MNIST is looked for in ``where``, then in ``$MNIST_LOOP_DATA``, then in ``./data``. A download is written to the
-    first of these that is given. The note of the result says what was found.
+    MNIST is looked for in ``where`` alone if that is a folder, else in ``$MNIST_LOOP_DATA``, then in ``./data``. A
+    download is written to the first of these. The note of the result says what was found.
 
     Args:
         where: a folder with ``MNIST/raw`` in it; or ``"mnist"``: never the stand-in; or ``"digits"``: the stand-in.
@@ -192,6 +192,7 @@ def _places(where: str | Path | None) -> list[tuple[Path, str]]:
             found = f"cannot be read ({error.strerror})"
         if found:
             raise DataError(f"{where}: {found}, expected one that holds MNIST/raw, or the word mnist or digits")
+        return places  # another one would not be what was asked for
     if os.environ.get(ENVIRONMENT_VARIABLE):
         places.append((_expand_user(os.environ[ENVIRONMENT_VARIABLE]), f"${ENVIRONMENT_VARIABLE}"))
     places.append((DEFAULT_ROOT, "default"))

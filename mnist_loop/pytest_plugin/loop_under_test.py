@@ -104,8 +104,9 @@ def bind_loop(config: pytest.Config) -> LoopUnderTest | None:
     Raises:
         pytest.UsageError: there is no such loop, it cannot be bound, or another option is wrong.
     """
-    option = config.option
+    option, named = config.option, "--loop"  # how the user named what is read
     if option.loop is None:
+        named = "loop" if config.inipath is None else f"loop in {config.inipath.name}"
         # The loop of the ini-file is for a run of the whole suite, not of a part that the arguments name.
         given = config.args_source == pytest.Config.ArgsSource.ARGS
         option.loop = "" if given else config.getini("loop")
@@ -116,16 +117,21 @@ def bind_loop(config: pytest.Config) -> LoopUnderTest | None:
         return None
     try:
         with _inside(folder):
+            of_loop = named
             settings = read_settings()
+            named = "--loop-declare" if option.loop_declare else of_loop
             declared = declared_for(settings, option.loop_declare)
             evaluate = declared.pop("evaluate", None)
             evaluate = evaluate if option.loop_evaluate is None else option.loop_evaluate
             file = option.loop_expect_failures
+            named = "--loop-expect-failures"
             known = settings.expected if file is None else read_expected(Path(file))
+            named = "--loop-device"
             device = str(resolve_device(option.loop_device))
+            named = of_loop
             description = describe(option.loop, evaluate, Options(device=device), **declared)
     except UserError as error:
-        raise pytest.UsageError(f"--loop: {error}") from None
+        raise pytest.UsageError(f"{named}: {error}") from None
     options = {"device": device, "random_cases": option.loop_cases, "timeout": option.loop_timeout}
     chosen = Options(**{name: value for name, value in options.items() if value is not None})
     return LoopUnderTest(option.loop, evaluate, declared, chosen, known, settings.ignore, folder, description)

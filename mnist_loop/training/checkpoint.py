@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +37,14 @@ UNREADABLE = (
     KeyError,
     TypeError,
     AttributeError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
+    AssertionError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
 )
 
 
@@ -121,8 +131,16 @@ class Checkpoint:
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             content["history"] = [Epoch(**epoch) for epoch in content["history"]]
+            _check_history(content["history"])
             return cls(**content)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror}), {expected}") from error
         except UNREADABLE as error:
             raise CheckpointError(f"{path}: not a checkpoint of this version, or damaged; {expected}") from error
+
+
+def _check_history(history: list[Epoch]) -> None:
+    for epoch in history:
+        figures = epoch.train_loss, epoch.test_loss, epoch.test_accuracy
+        if type(epoch.epoch) is not int or not all(type(one) is float for one in figures):
+            raise ValueError("a history of another kind")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from mnist_loop.engines import contract as engines
 from mnist_loop.errors import CheckpointError
 from mnist_loop.loop import Epoch, fit
 from mnist_loop.model import MLP
+from mnist_loop.support.options import LAST_SEED, MOST
 from mnist_loop.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -27,6 +29,18 @@ PATIENCE = {"compiled": "preparing takes up to a minute the first time"}  # by e
 
 # Settings that a resumed run must share with its checkpoint. The others change only the rounding.
 DECISIVE = ("batch_size", "lr", "seed", "data")
+
+# What may stand in the settings of a checkpoint, by the type of a setting: what it is, and whether a value is that.
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "batch_size": ("a whole number of at least 1", lambda value: type(value) is int and 1 <= value <= MOST),
+    "lr": ("a number above 0", lambda value: type(value) is float and math.isfinite(value) and value > 0),
+    "seed": (f"a whole number up to {LAST_SEED}", lambda value: type(value) is int and 0 <= value <= LAST_SEED),
+    "threads": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
+}
+A_NAME = ("a name", lambda value: isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable())
+LONGEST_NAME = 200
+# Of the optimizer; what else is in its state decides how fast it is.
+OF_SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,31 @@ class TrainingSettings:
     threads: int
     torch: str
     engine: str = "reference"
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """See that the settings of a checkpoint are some that a run can have: a person may have changed them.
+
+    Raises:
+        CheckpointError: names the setting.
+    """
+    if not isinstance(settings, Mapping):
+        raise CheckpointError(f"its settings are a {type(settings).__name__}, expected settings by name: start anew")
+    for field_ in fields(TrainingSettings):
+        if field_.name in settings:
+            value = settings[field_.name]
+            expected, fits = KINDS.get(field_.name, A_NAME)
+            if not fits(value):
+                raise CheckpointError(
+                    f"the {field_.name.replace('_', ' ')} in its settings is {shortened(value)}, expected {expected}: "
+                    "start anew"
+                )
+
+
+def shortened(value: object) -> str:
+    """Return a value as Python writes it, on one line and not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]} ..."
 
 
 class LossNotFinite(Exception):
@@ -84,7 +123,8 @@ class TrainingRun:
         """Restore the state of ``checkpoint``.
 
         Raises:
-            CheckpointError: its data, seed, batch size or learning rate differ.
+            CheckpointError: its data, seed, batch size or learning rate differ, or the state of its optimizer is of
+                another learning rate, say, than its settings.
         """
         for name, here in asdict(self.settings).items():
             there = checkpoint.settings.get(name)
@@ -93,8 +133,20 @@ class TrainingRun:
                     f"the checkpoint was trained with {name.replace('_', ' ')} {there}, not {here}: "
                     "go on with that, or start anew"
                 )
+        here = self._hyperparameters()
         checkpoint.restore(self.model, self.optimizer)
+        there = self._hyperparameters()
+        for name in here:
+            if here[name] != there[name]:
+                raise CheckpointError(
+                    f"the checkpoint's optimizer has {name} {shortened(there[name])}, expected {here[name]}, as its "
+                    "settings say: start anew"
+                )
         self.history = list(checkpoint.history)
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        (group,) = self.optimizer.param_groups
+        return {name: group.get(name) for name in OF_SGD}
 
     def prepare(self, progress: Progress) -> float:
         """Let the engine prepare, which it does once before training; return the seconds that it took.

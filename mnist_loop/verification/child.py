@@ -10,6 +10,7 @@ from mnist_loop.verification.binding.bind import bind
 from mnist_loop.verification.binding.contract import Contract
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.cases.battery import Experiment
+from mnist_loop.verification.cases.world import check_declared
 from mnist_loop.verification.laws.judge import LAWS, judge
 from mnist_loop.verification.recording.divergence import may_overflow_in_half
 from mnist_loop.verification.recording.packing import pack
@@ -27,6 +28,7 @@ def answer_for(loop: object, evaluate: object, declared: Mapping[str, Any]) -> A
         UserError: ``loop`` is not a training loop, or cannot be bound.
     """
     contract = bind(loop, evaluate, **declared)
+    check_declared(contract.intentions)
 
     def answer(request: Experiment | None) -> object:
         return contract.description if request is None else observe(contract, request)

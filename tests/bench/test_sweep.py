@@ -146,6 +146,15 @@ def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
     result.stdout.fnmatch_lines(["*input pipeline*step*", "not stored: result.json: cannot be written (No space left*"])
 
 
+@pytest.mark.parametrize("size", [21, 1_000_000_000])
+def test_batches_that_the_data_cannot_fill_are_refused(sweep, size):
+    """With the number of images, and exit code 2."""
+    result, documents = sweep("--benchmark-only", "--batch-sizes", f"8,{size}")
+    assert (result.ret, documents) == (2, [])
+    sentence = f"a batch size of {size} found, expected at most 20, the number of test images of MNIST (modified)"
+    result.stdout.fnmatch_lines([f"*Exit: mnist_loop: {sentence}: name smaller ones*"])
+
+
 def test_results_that_could_not_be_stored_are_not_measured(sweep, pytester):
     """It is told before the first benchmark."""
     (pytester.path / ".benchmarks").write_text("a file")
@@ -186,7 +195,7 @@ def test_only_benchmarks_are_in_the_sweep(request):
 
 def test_a_plain_pytest_runs_each_benchmark_once(sweep):
     """Without --benchmark-only nothing is timed and nothing stored, and no engine compiles."""
-    result, documents = sweep("--batch-sizes", "8,64")
+    result, documents = sweep("--batch-sizes", "8,16")
     assert result.ret == 0
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] == 8
@@ -200,6 +209,7 @@ def test_a_plain_pytest_runs_each_benchmark_once(sweep):
         (["--batch-sizes", "8,x"], "*--batch-sizes: 'x' found, expected a whole number of at least 1"),
         (["--device", "gpu"], "*--device: device 'gpu': not *, expected auto, cpu, cuda, cuda:N or mps"),
         (["--threads", "0"], "*--threads: '0' found, expected a whole number of at least 1"),
+        (["--engines", "graphed"], "*--engines graphed: on CUDA alone, which is not measured here; name others"),
     ],
 )
 def test_a_mistyped_option_is_one_sentence(sweep, options, message):

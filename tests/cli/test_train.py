@@ -400,6 +400,7 @@ def test_another_number_of_threads_is_told(train, tmp_path):
         (["--epochs", "0"], ["--epochs", "'0' found", "at least 1"]),
         (["--batch-size", "0"], ["--batch-size", "at least 1"]),
         (["--batch-size", "9" * 20], ["--batch-size", "at most"]),
+        (["--batch-size", TRAIN + 1], [f"a batch size of {TRAIN + 1} found, expected at most {TRAIN}"]),
         (["--lr", "nan"], ["--lr", "'nan' found", "a number above 0"]),
         (["--lr", "-1"], ["--lr", "'-1' found", "a number above 0"]),
         (["--seed", str(2**70)], ["--seed", "at most 18446744073709551615"]),
@@ -435,6 +436,43 @@ def test_misuse_of_the_program_is_one_sentence(capsys):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert_one_sentence(Result(stop.value.code, *capsys.readouterr()), fragment, "see mnist-loop --help")
+
+
+EDITED = {
+    "a list": (lambda content: content.update(settings=[1]), "its settings are a list"),
+    "a list as batch size": (lambda content: content["settings"].update(batch_size=[64]), "batch size in its settings"),
+    "batch size -4": (lambda content: content["settings"].update(batch_size=-4), "batch size in its settings is -4"),
+    "batch size as text": (lambda content: content["settings"].update(batch_size="64"), "is '64', expected a whole"),
+    "seed 2^80": (lambda content: content["settings"].update(seed=2**80), f"seed in its settings is {2**80}"),
+    "lr as text": (lambda content: content["settings"].update(lr="fast"), "lr in its settings is 'fast'"),
+    "another lr": (lambda content: content["optimizer"]["param_groups"][0].update(lr=0.5), "optimizer has lr 0.5"),
+    "a long name": (lambda content: content["settings"].update(torch="x" * 10**6), "torch in its settings is 'xxx"),
+    "a tensor": (lambda content: content["settings"].update(device=torch.zeros(3)), "device in its settings is tens"),
+    "text for an accuracy": (lambda content: content["history"][0].update(test_accuracy="good"), "not a checkpoint of"),
+    "no generator": (lambda content: content.update(rng=None), "of another model or optimizer"),
+}
+
+
+@pytest.mark.parametrize(("edit", "told"), EDITED.values(), ids=EDITED)
+def test_an_edited_checkpoint_is_one_sentence(train, tmp_path, edit, told):
+    """It says what was changed, and the file stays as it is."""
+    file = tmp_path / "run.pt"
+    assert train("--epochs", 1, "--save", file).code == 0
+    content = torch.load(file, weights_only=True)
+    edit(content)
+    torch.save(content, file)
+    before = file.read_bytes()
+    result = train("--epochs", 2, "--resume", file)
+    assert_one_sentence(result, told)
+    assert len(result.err) < 1000
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", ["many", "", "-1", "0"])
+def test_a_variable_of_torchrun_is_named_as_it_is(train, monkeypatch, value):
+    """It is no option, and so the sentence has its name."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", value)
+    assert_one_sentence(train("--engine", "distributed"), f"$LOCAL_WORLD_SIZE is {value!r}, expected a whole number")
 
 
 def test_an_existing_file_is_never_overwritten(train, tmp_path):

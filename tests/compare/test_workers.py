@@ -197,6 +197,10 @@ def test_the_facts_are_those_of_the_arm(crew):
 
 def test_what_an_arm_cannot_do_is_one_sentence(workers):
     """With the label of the arm before it; the worker goes on."""
+    with pytest.raises(UserError, match=r"^\.: a batch size of 60001 found, expected at most 60000, .* training im"):
+        prepare(workers[0], batch_size=60_001)
+    with pytest.raises(UserError, match=r"^\.: a batch size of 10001 found, expected at most 10000, .* test images"):
+        prepare(workers[0], batch_size=10_001, part="evaluation")
     with pytest.raises(UserError, match=r"^\.: device 'cuda:99': not on this machine"):
         prepare(workers[0], device="cuda:99")
     with pytest.raises(UserError, match=r"^\.: KeyError: 'nonsense'$"):

@@ -81,13 +81,25 @@ def test_the_first_place_that_has_mnist_is_taken(
     """The place given comes before the variable, and that before ./data; the note has those passed over."""
     for place in holding:
         put_mnist(places[place])
-    data = load_data(places["given"])
-    passed_over = [f"{places[name]} ({TOLD_BY[name]})" for name in PLACES[: PLACES.index(holding[0])]]
+    given = holding[0] == PLACES[0]
+    data = load_data(places["given"] if given else None)
+    first = 0 if given else 1
+    passed_over = [f"{places[name]} ({TOLD_BY[name]})" for name in PLACES[first : PLACES.index(holding[0])]]
     note = f"data: MNIST from {places[holding[0]]} ({TOLD_BY[holding[0]]})"
     assert data.note == (f"{note}; none in {', '.join(passed_over)}" if passed_over else note)
     assert (data.name, data.root) == ("MNIST", places[holding[0]])
     assert_holds(data)
     assert downloads.asked_for == []
+
+
+def test_a_place_that_was_given_is_the_only_one(places: dict[str, Path], downloads: Downloads) -> None:
+    """Where it has no MNIST, that of the variable is not used in its stead: it is downloaded there, or none is used."""
+    put_mnist(places["variable"])
+    put_mnist(places["default"])
+    data = load_data(places["given"])
+    assert downloads.asked_for == [places["given"]]
+    assert data.name == "Digits"
+    assert f"; no MNIST in {places['given']} (as given), and the download" in data.note
 
 
 def test_the_variable_counts_only_when_it_has_a_value(monkeypatch: pytest.MonkeyPatch, downloads: Downloads) -> None:
@@ -167,7 +179,7 @@ def test_the_stand_in_is_said_in_one_line(places: dict[str, Path], downloads: Do
     assert data.name == "Digits"
     assert data.note == (
         "data: Digits, the built-in stand-in, from data; "
-        f"no MNIST in {places['given']} (as given), {places['variable']} ($MNIST_LOOP_DATA), data (default), "
+        f"no MNIST in {places['given']} (as given), "
         f"and the download to {places['given']} failed (no network here); "
         "0 MB were written there"
     )

@@ -319,6 +319,14 @@ def test_an_expectation_is_strict(project, verdicts, not_run, says):
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_loop_of_the_ini_file_is_named_as_it_stands_there(project):
+    """Nobody typed --loop."""
+    project.path.joinpath("pytest.ini").write_text("[pytest]\nloop = my_trian:train\n")
+    result = project.runpytest_inprocess("-c", "pytest.ini")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: loop in pytest.ini: no such module as my_trian, *"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -327,10 +335,16 @@ def test_an_expectation_is_strict(project, verdicts, not_run, says):
         (["--loop", "no_loop.py:nothing"], "ERROR: --loop: *nothing*"),
         (["--loop", "raises.py"], "ERROR: --loop: raises.py fails at import with ZeroDivisionError*"),
         (["--loop", "my_train:train", "--loop-evaluate", "my_train:tset"], "ERROR: --loop: *has no 'tset'*"),
-        (["--loop", "my_train:train", "--loop-declare", "clip=x"], "ERROR: --loop: *clip*a number above 0*"),
-        (["--loop", "my_train:train", "--loop-device", "gpu"], "ERROR: --loop: device 'gpu'*"),
-        (["--loop", "my_train:train", "--loop-expect-failures", "none"], "ERROR: --loop: none: cannot be read*"),
-        (["--loop", "my_train:train", "--loop-expect-failures", "bad.txt"], "ERROR: --loop: bad.txt, line 1: *"),
+        (["--loop", "my_train:train", "--loop-declare", "clip=x"], "ERROR: --loop-declare: *clip*a number above 0*"),
+        (["--loop", "my_train:train", "--loop-device", "gpu"], "ERROR: --loop-device: device 'gpu'*"),
+        (
+            ["--loop", "my_train:train", "--loop-expect-failures", "none"],
+            "ERROR: --loop-expect-failures: none: cannot*",
+        ),
+        (
+            ["--loop", "my_train:train", "--loop-expect-failures", "bad.txt"],
+            "ERROR: --loop-expect-failures: bad.txt, line*",
+        ),
         (["--loop", "my_train:train", "--loop-cases", "-1"], "*expected a whole number of at least 0"),
         (["--loop", "my_train:train", "--loop-timeout", "0"], "*expected a number above 0"),
     ],

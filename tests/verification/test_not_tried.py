@@ -83,3 +83,14 @@ def test_the_laws_that_are_asked_for_do_not_change_whether_it_was_tried():
         verify(takes_dicts, options=only)
     verdict = verify(in_single_precision, options=only)
     assert list(verdict.held) == ["zero-grad-missing"]
+
+
+def test_a_message_of_50_megabytes_is_told_in_part():
+    """By as much as a terminal can show."""
+
+    def raises(model, train_loader, loss_fn, optimizer):
+        raise ValueError("x" * 50_000_000)
+
+    with pytest.raises(UserError, match="training raised ValueError: xxx") as caught:
+        verify(raises, options=SHORT)
+    assert len(str(caught.value)) < 5000

@@ -13,9 +13,11 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
+from mnist_loop.errors import UserError
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.cases.case import CLASSES, IMAGE_SHAPE, Case
 
+MOST_NAMED, LONGEST_TOLD = 4, 200  # names, and characters of an error, in a sentence
 WIDTH = 6  # of the hidden layers
 GAMMA = 0.5  # factor of a schedule, far from 1: a missed step of it is no rounding error
 SCALE = 1024.0  # initial scale of a GradScaler: a power of two, so that scaling is exact
@@ -203,6 +205,45 @@ def make_model(case: Case, declared: Intentions) -> nn.Module:
             outputs = 1 if case.loss == "mse" else declared.classes or CLASSES
             model = Net(MODELS[case.model](features), outputs, case.loss == "nll")
         return model.to(_dtype(case))  # type: ignore[no-any-return]  # a declared factory is of no known type
+
+
+def check_declared(declared: Intentions) -> None:
+    """See that a declared model can be made, and that what is declared frozen is a part of a model.
+
+    Raises:
+        UserError: says what was declared.
+    """
+    if declared.model is not None:
+        models: list[nn.Module] = [_declared_model(declared)]
+    else:
+        with torch.random.fork_rng(devices=[]):
+            models = [Net(make(math.prod(IMAGE_SHAPE)), CLASSES, False) for make in MODELS.values()]
+    names = {name for model in models for name in (*dict(model.named_modules()), *model.state_dict()) if name}
+    for part in declared.frozen:
+        if not any(name.startswith(part) for name in names):
+            first = ", ".join(sorted(names)[:MOST_NAMED])
+            raise UserError(f"frozen={part} found, which is no part of the model, expected one such as {first}")
+
+
+def _declared_model(declared: Intentions) -> nn.Module:
+    assert declared.model is not None
+    with torch.random.fork_rng(devices=[]):
+        try:
+            model = declared.model()
+        except UserError:
+            raise
+        except Exception as error:  # whatever a stranger's function raises
+            told = " ".join(str(error).split())[:LONGEST_TOLD]
+            raise UserError(
+                f"the function declared as model raises {type(error).__name__} ({told}), expected one that is called "
+                "without arguments and returns a model"
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"the function declared as model returns {type(model).__name__}, expected one that returns a model, a "
+            "torch.nn.Module"
+        )
+    return model
 
 
 def make_optimizer(case: Case, model: nn.Module) -> Optimizer:
