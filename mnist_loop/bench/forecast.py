@@ -171,7 +171,7 @@ def stored_costs(folder: Path, machine: str, torch: str) -> dict[BenchmarkCell, 
             section = document["mnist_loop"]
             if section["identity"]["hash"] == machine and section["software"]["torch"] == torch:
                 costs |= dict(_costs(document["benchmarks"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             continue  # anything may lie in the folder; without it the forecast is only less exact
     return costs
 

@@ -32,6 +32,7 @@ from mnist_loop.bugs import (
 )
 from mnist_loop.bugs.bug import Bug, Severity, Tool
 from mnist_loop.errors import UserError
+from mnist_loop.support.shown import shown
 
 __all__ = ["BUGS", "SUBJECTS", "Bug", "Severity", "Tool", "decided_by", "get"]
 
@@ -70,4 +71,4 @@ def get(id: str) -> Bug:  # noqa: A002  # what everyone calls it, the command li
         return BUGS[id]
     close = get_close_matches(id.lower(), BUGS, n=1)
     meant = f"did you mean {close[0]}?" if close else "mnist-loop verify --list shows them all"
-    raise UserError(f"{id!r} found, expected the id of a bug, such as zero-grad-missing: {meant}")
+    raise UserError(f"{shown(id)} found, expected the id of a bug, such as zero-grad-missing: {meant}")

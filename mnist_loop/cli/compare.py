@@ -147,12 +147,19 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
     from mnist_loop.bench.machine import available_cpus
     from mnist_loop.compare.plan import Plan
     from mnist_loop.compare.request import continued_request, new_request
+    from mnist_loop.report.reading import read_result
     from mnist_loop.report.reading.files import COMPRESSED
+    from mnist_loop.report.stored import Refused
 
     if arguments.go_on is not None:
         if arguments.arms or arguments.set or arguments.output:
             raise UserError("--continue FILE goes on with what is in FILE: it takes --budget and --fail-on alone")
-        return continued_request(arguments.go_on, arguments.budget)
+        request = continued_request(arguments.go_on, arguments.budget)
+        found = read_result(arguments.go_on)
+        if isinstance(found, Refused):  # it would be measured for nothing
+            request.close()
+            raise UserError(f"{arguments.go_on}: cannot be gone on with ({found.reason}): start a new comparison")
+        return request
     if arguments.output is not None:
         check_output(arguments.output, instead=f"go on with it with --continue {arguments.output}, or name a new file")
         if arguments.output.suffix == COMPRESSED:

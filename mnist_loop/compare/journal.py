@@ -6,6 +6,7 @@ The first line says what is compared (see docs/results.md). A kill loses at most
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 from mnist_loop.errors import UserError
 from mnist_loop.statistics.pairing import Block
 from mnist_loop.support.limits import LARGEST_FILE, LONGEST_LINE, MIB
+from mnist_loop.support.shown import shown
 
 if sys.platform != "win32":
     import fcntl
@@ -198,9 +200,19 @@ def _decoded(line: bytes) -> Any:
 
 
 def blocks(events: Iterable[dict[str, Any]]) -> list[Block]:
-    """Return the blocks among ``events``."""
+    """Return the blocks among ``events``.
+
+    Raises:
+        KeyError: one has not all values.
+        ValueError: one has another value than a finite number.
+    """
     names = Block.__dataclass_fields__
-    return [Block(**{name: event[name] for name in names}) for event in events if event["event"] == "block"]
+    found = [{name: event[name] for name in names} for event in events if event["event"] == "block"]
+    for block in found:
+        for name, value in block.items():
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise ValueError(f"{name} {shown(value)} in a block")
+    return [Block(**block) for block in found]
 
 
 def unused(folder: Path, stem: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -18,6 +19,8 @@ from mnist_loop.support.limits import (
     SMALLEST_MARGIN,
 )
 from mnist_loop.support.numbers import seconds
+from mnist_loop.support.options import MOST, MOST_AT_ONCE
+from mnist_loop.support.shown import shown
 
 # Shorter than the disturbances of a shared machine, so that they affect both arms alike. On one, the ratio of identical
 # code scattered within a second by 3.1% with blocks of 58 ms, 1.9% with 29 ms, 1.0% with 7 ms and 0.7%
@@ -127,6 +130,36 @@ class Plan:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Plan:
-        """Read a plan back."""
+        """Read a plan back.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: one is of another kind.
+        """
         values = {field.name: stored[field.name] for field in fields(cls)}
+        for name, value in values.items():
+            if not FITS[name](value):
+                raise ValueError(f"{name} {shown(value)} in its plan")
         return cls(**{**values, "batch_sizes": tuple(values["batch_sizes"])})
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MOST
+
+
+# What a stored plan may have.
+FITS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("part", "device", "dtype"), lambda value: isinstance(value, str)),
+    "batch_sizes": lambda value: isinstance(value, list | tuple) and bool(value) and all(map(_is_count, value)),
+    "data": lambda value: value is None or isinstance(value, str),
+    "threads": lambda value: _is_count(value) and value <= MOST_AT_ONCE,
+    "margin": _is_number,
+    "confidence": lambda value: _is_number(value) and 0 < value < 1,
+    "budget_s": _is_number,
+    "seed": lambda value: type(value) is int,
+    "ruler": lambda value: isinstance(value, bool),
+}

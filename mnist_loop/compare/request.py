@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mnist_loop.compare.crew import Crew
 from mnist_loop.compare.journal import Journal, blocks, reopen, unused
 from mnist_loop.compare.plan import Plan
 from mnist_loop.errors import UserError
+from mnist_loop.support.shown import shown
 
 SAME_VERSIONS = ("torch", "python", "numpy")  # must be unchanged when a comparison goes on
 
@@ -119,12 +120,29 @@ def continued_request(path: Path, budget_s: float | None = None) -> ComparisonRe
     try:
         if is_full(journal, restarts(blocks(events))):
             raise UserError(f"{path}: holds as much as a comparison may; start a new one")
-        asked, plan = head["asked"], {**head["plan"], "data": head["asked"]["data"]}
-        again = new_request(asked["arms"], asked["set"], Plan.of({**plan, "budget_s": budget_s or plan["budget_s"]}))
-    except (KeyError, TypeError) as error:
+        if not spent(events) >= 0:
+            raise ValueError("seconds")
+        asked = head["asked"]
+        specs, settings, data = _texts(asked["arms"]), _texts(asked["set"]), asked["data"]
+        plan = Plan.of({**head["plan"], "data": data})
+        again = new_request(specs, settings, replace(plan, budget_s=budget_s or plan.budget_s))
+        if not all(isinstance(arm["software"], dict) for arm in head["arms"]) or len(head["arms"]) != len(again.arms):
+            raise ValueError("arms")
+        if not isinstance(head["machine"], dict):
+            raise ValueError("machine")
+    except KeyError as error:
         journal.close()
         raise UserError(f"{path}: not complete ({error} is missing), expected a comparison") from error
-    except UserError:
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        journal.close()
+        raise UserError(f"{path}: damaged ({shown(str(error))}), expected a comparison: start a new one") from error
+    except BaseException:
         journal.close()
         raise
     return ComparisonRequest(again.specs, again.settings, again.plan, again.arms, journal, head, events)
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("what was asked for is no list of texts")
+    return values

@@ -18,6 +18,7 @@ from mnist_loop.errors import CheckpointError
 from mnist_loop.loop import Epoch, fit
 from mnist_loop.model import MLP
 from mnist_loop.support.options import LAST_SEED, MOST
+from mnist_loop.support.shown import LONGEST, shown
 from mnist_loop.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "seed": (f"a whole number up to {LAST_SEED}", lambda value: type(value) is int and 0 <= value <= LAST_SEED),
     "threads": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
 }
-A_NAME = ("a name", lambda value: isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable())
-LONGEST_NAME = 200
+A_NAME = ("a name", lambda value: isinstance(value, str) and len(value) <= LONGEST and value.isprintable())
 # Of the optimizer; what else is in its state decides how fast it is.
 OF_SGD = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
@@ -71,15 +71,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             expected, fits = KINDS.get(field_.name, A_NAME)
             if not fits(value):
                 raise CheckpointError(
-                    f"the {field_.name.replace('_', ' ')} in its settings is {shortened(value)}, expected {expected}: "
+                    f"the {field_.name.replace('_', ' ')} in its settings is {shown(value)}, expected {expected}: "
                     "start anew"
                 )
-
-
-def shortened(value: object) -> str:
-    """Return a value as Python writes it, on one line and not too long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]} ..."
 
 
 class LossNotFinite(Exception):
@@ -139,7 +133,7 @@ class TrainingRun:
         for name in here:
             if here[name] != there[name]:
                 raise CheckpointError(
-                    f"the checkpoint's optimizer has {name} {shortened(there[name])}, expected {here[name]}, as its "
+                    f"the checkpoint's optimizer has {name} {shown(there[name])}, expected {here[name]}, as its "
                     "settings say: start anew"
                 )
         self.history = list(checkpoint.history)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mnist_loop.bugs import get
 from mnist_loop.errors import UserError
+from mnist_loop.support.shown import shown
 
 FORM = "expected `id: reason`"
 
@@ -64,7 +65,7 @@ def _entry(text: str, file: str, number: int) -> Expected:
     id_, colon, reason = (part.strip() for part in text.partition(":"))
     entry = Expected(id_, reason, file, number)
     if not colon or not reason:
-        found = repr(text) if not colon else f"{id_!r} without a reason"
+        found = shown(text) if not colon else f"{shown(id_)} without a reason"
         raise UserError(f"{entry.where}: {found} found, {FORM}: say why the bug stays")
     return checked_entry(entry)
 
