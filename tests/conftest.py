@@ -16,7 +16,30 @@ from mnist_loop import model as model_module
 from mnist_loop.data import mnist as data_module
 from mnist_loop.errors import DataError
 from mnist_loop.training import checkpoint as checkpoint_module
-from tests import verdicts
+from tests import left_behind, verdicts
+
+LEFT = pytest.StashKey[left_behind.Watch]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look at what is there before the tests."""
+    root = session.config.rootpath
+    session.config.stash[LEFT] = left_behind.Watch(root, root / "data", root / ".benchmarks")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a session that leaves a process, a temporary folder or a half-written file of ours, by its name."""
+    if hasattr(session.config, "workerinput"):  # a process of xdist: the one that started it looks
+        return
+    left = session.config.stash[LEFT].left()
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    for one in left:
+        if reporter is not None:
+            reporter.write_line(f"left behind by the tests: {one}", red=True)
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 # The code under test comes as session fixtures, so that tests/properties/test_mutants.py can hand in a broken copy.
 
