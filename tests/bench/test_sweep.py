@@ -110,6 +110,9 @@ def test_ctrl_c_keeps_what_was_measured(sweep, monkeypatch):
     monkeypatch.setattr(clock, "measure_workload", interrupted_at_the_third)
     result, (document,) = sweep("--benchmark-only", "--batch-sizes", "8")
     assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "interrupted" in result.outlines
+    assert "--full-trace" not in result.stdout.str()
+    assert "KeyboardInterrupt" not in result.stdout.str()
     assert [benchmark["extra_info"]["part"] for benchmark in document["benchmarks"]] == ["input pipeline", "step"]
     assert not document["mnist_loop"]["complete"]
     assert len(document["mnist_loop"]["planned"]) == 4
