@@ -27,6 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Without ``argv`` this is the program itself, which ignores Ctrl-C after the command has ended.
     """
+    arguments = make_parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    finally:
+        if argv is None:  # a second Ctrl-C would interrupt torch's cleanup, with a traceback
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser: argparse.ArgumentParser = _Parser(
         prog="mnist-loop", description="The MNIST training loop that can be trusted, and how fast it is here."
     )
@@ -38,12 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench.add_parser(commands)
     compare.add_parser(commands)
     report.add_parser(commands)
-    arguments = parser.parse_args(argv)
-    try:
-        return _run(arguments)
-    finally:
-        if argv is None:  # a second Ctrl-C would interrupt torch's cleanup, with a traceback
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
