@@ -101,8 +101,8 @@ class SweepHooks:
     def pytest_keyboard_interrupt(self) -> None:
         """Have pytest tell of Ctrl-C in our words: its own are of the line that was interrupted, and of its options."""
         reporter = self._reporter()
-        if self.config.option.benchmark_only and hasattr(reporter, "_report_keyboardinterrupt"):
-            reporter._report_keyboardinterrupt = lambda: self.line("interrupted")
+        if self.config.option.benchmark_only and reporter is not None:
+            vars(reporter)["_report_keyboardinterrupt"] = lambda: self.line("interrupted")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail a run whose results could not be stored."""
