@@ -146,6 +146,29 @@ BUGS = (
         ),
     ),
     Bug(
+        id="epochs-miscounted",
+        title="one epoch too few or too many is trained",
+        law="A loop that is handed the number of epochs trains that many.",
+        hint="count the epochs with range(epochs), or range(1, epochs + 1)",
+        broken=code("""
+            for epoch in range(1, epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer)
+                print(f"epoch {epoch} of {epochs}")
+        """),
+        fixed=code("""
+            for epoch in range(1, epochs + 1):
+                train_one_epoch(model, train_loader, loss_fn, optimizer)
+                print(f"epoch {epoch} of {epochs}")
+        """),
+        symptom=(
+            "The log counts as it should and the training ends one epoch early, or one batch or epoch late. A schedule "
+            "that was built for the number of epochs does not come to its end."
+        ),
+        needs="a whole fit that is handed the number of epochs",
+        explains=("stops-after-first-batch",),
+        lines=(r"in range\(1, \w*epochs\)|in range\(\w*epochs \+ 1\)",),
+    ),
+    Bug(
         id="batches-repeated",
         title="samples are trained on twice in an epoch while others are left out",
         law="No sample is trained on twice in an epoch while others are left out.",
@@ -319,7 +342,7 @@ BUGS = (
     ),
     Bug(
         id="evaluation-incomplete",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         severity="info",
         title="an evaluation leaves out a part of its data",
         law="An evaluation goes over all samples of its data.",

@@ -169,7 +169,7 @@ BUGS = (
     ),
     Bug(
         id="last-gradient-dropped",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         title="the step stands before the backward pass, so that the last gradient is never applied",
         law="A step applies the gradient of the batch before the next batch goes through the model.",
         hint="call optimizer.step() after loss.backward(), in the same turn of the loop",
@@ -192,7 +192,12 @@ BUGS = (
             "before, to a model whose output for the present batch is already computed. The last batch is paid for and "
             "never learned from."
         ),
-        explains=("zero-grad-after-backward",),
+        explains=(
+            *DIFFERS,
+            *("zero-grad-after-backward", "zero-grad-missing", "zero-grad-per-epoch", "step-missing", "kernel-no-op"),
+            *("graph-detached", "resume-incomplete", "loop-raises"),
+        ),
+        lines=(r"\bopt\w*\.step\(",),
     ),
     Bug(
         id="steps-skipped",

@@ -39,7 +39,7 @@ BUGS = (
     ),
     Bug(
         id="scheduler-not-stepped",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         title="a learning-rate schedule is built and never stepped",
         law="A schedule of an optimizer that steps is stepped too.",
         hint="call scheduler.step() once an epoch, or once a batch where the schedule counts batches",
@@ -55,7 +55,7 @@ BUGS = (
                 scheduler.step()
         """),
         symptom="The learning rate stays as it was at the start, for the whole training.",
-        needs="a learning-rate schedule",
+        needs="a learning-rate schedule; info where one call is one epoch, as the caller may step it",
     ),
     Bug(
         id="scheduler-horizon",

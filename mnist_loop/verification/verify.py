@@ -293,16 +293,28 @@ def _note_processes(judgement: Judgement, processes: Sequence[str]) -> None:
 
 
 def settled(judgements: list[Judgement]) -> list[Judgement]:
-    """Return the judgements as the other ones explain them: a step that is taken in other cases is not missing."""
-    if not any("step-missing" in judgement.held for judgement in judgements):
+    """Return the judgements as the other ones explain them.
+
+    A step that is taken in other cases is not missing, and a loop that stops early in one case alone may do so.
+    """
+    held = {id_ for judgement in judgements for id_ in judgement.held}
+    if not held & {"step-missing", "epochs-miscounted"}:
         return judgements
-    return [dataclasses.replace(judgement, findings=_left_out(judgement.findings)) for judgement in judgements]
+    return [
+        dataclasses.replace(judgement, findings=list(_settled(judgement.findings, held))) for judgement in judgements
+    ]
 
 
-def _left_out(findings: list[Finding]) -> list[Finding]:
-    told = "no step was taken, and in other cases one is"
-    kept = (finding for finding in findings if finding.consequence_of != "step-missing")
-    return [dataclasses.replace(f, id="steps-skipped", text=told) if f.id == "step-missing" else f for f in kept]
+def _settled(findings: list[Finding], held: set[str]) -> Iterator[Finding]:
+    for finding in findings:
+        if "step-missing" in held and "step-missing" in (finding.id, finding.consequence_of):
+            if finding.id == "step-missing":
+                told = "no step was taken, and in other cases one is"
+                yield dataclasses.replace(finding, id="steps-skipped", text=told)
+        elif finding.id == "epochs-miscounted" and finding.id in held:
+            yield dataclasses.replace(finding, text=f"{finding.text}; in other cases it is right", level="info")
+        else:
+            yield finding
 
 
 def not_tried(of: Description, judgement: Judgement) -> str:

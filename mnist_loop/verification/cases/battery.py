@@ -12,7 +12,9 @@ from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.cases.world import OPTIMIZERS
 
 # The laws that an error of the loop can break.
-RAISING = ("loop-raises", "graph-detached", "loop-exhausts-memory", "scaler-update-missing")
+RAISING = (
+    *("loop-raises", "graph-detached", "loop-exhausts-memory", "scaler-update-missing", "last-gradient-dropped"),
+)
 TEST_ROLES = {"test_loader", "test_set"}
 
 

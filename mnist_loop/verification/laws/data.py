@@ -98,6 +98,25 @@ def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
             yield evaluation.time, f"samples {', '.join(map(str, twice))} were evaluated more than once"
 
 
+@law("evaluation-incomplete", numbers=False)
+def an_evaluation_is_of_all_of_its_data(trace: Trace) -> Iterator[Evidence]:
+    must(trace.failed is None, "the loop raised")
+    seen: dict[tuple[int, int, str], set[int]] = {}
+    times: dict[tuple[int, int, str], int] = {}
+    for evaluation in evaluations(trace):
+        for forward in evaluation.forwards:
+            if forward.split in ("val", "test"):
+                call = -1 if evaluation.call is None else evaluation.call.time
+                key = (call, evaluation.after_epoch, forward.split)
+                seen.setdefault(key, set()).update(forward.samples)
+                times.setdefault(key, forward.time)
+    must(seen, "which samples were evaluated cannot be told")
+    for key, samples in seen.items():
+        left_out = trace.case.held_out - len(samples)
+        if left_out > 0:
+            yield times[key], f"{left_out} of {trace.case.held_out} samples of the {key[2]} data were not evaluated"
+
+
 @law("stops-after-first-batch", numbers=False)
 def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
     must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
@@ -110,6 +129,25 @@ def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
         if len(order) < full:
             count = len(trace.epochs[epoch])
             yield trace.epochs[epoch][-1].time, f"epoch {epoch} ends after {count} of {trace.case.batches} batches"
+
+
+@law("epochs-miscounted", numbers=False)
+def as_many_epochs_are_trained_as_were_asked_for(trace: Trace) -> Iterator[Evidence]:
+    must(trace.recording.whole_fit and "epochs" in trace.roles, "the loop is not handed the number of epochs")
+    must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    must(not trace.declared.keeps_best, "a loop that keeps the best state may stop early")
+    must(not any(step.closure for step in trace.steps), "a closure calls the model as often as it likes")
+    must(trace.failed is None, "the loop raised")
+    sizes = [len(order) for order in orders(trace)]
+    must(trace.case.samples >= 2 * trace.case.batch_size, "the data set has fewer than two batches")
+    wanted, found = trace.case.epochs, len(sizes)
+    inside = any(e.call is None or e.call.what == "train" for e in trace.evaluations)
+    must(found > wanted or not inside, "a loop that evaluates as it trains may stop early")
+    if abs(found - wanted) == 1 and min(sizes[:wanted]) >= trace.case.samples // trace.case.batch_size:
+        last = trace.training[-1].time
+        extra = f", the last of {sizes[-1]} of {trace.case.samples} samples" if found > wanted else ""
+        yield last, f"{found} epoch{'s' * (found != 1)} trained{extra}, but {wanted} were asked for"
 
 
 @law("batches-repeated", numbers=False)

@@ -130,6 +130,27 @@ def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
             earlier.append(step)
 
 
+@law("last-gradient-dropped", numbers=False)
+def a_step_follows_its_backward(trace: Trace) -> Iterator[Evidence]:
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    failed, forwards = trace.failed, trace.forwards
+    if failed is not None and "modified by an inplace operation" in failed.error_message:
+        between = [step for step in trace.steps if step.lr and forwards and step.time > forwards[-1].time]
+        if between:
+            yield between[-1].time, f"a step came between forward and backward, which raised {failed.error}"
+    must(trace.training, UNSEEN)
+    arrivals = [event.time for event in trace.recording.events if isinstance(event, Arrival)]
+    steps = [step for step in trace.steps if step.lr]
+    must(arrivals and len(steps) > 1, "fewer than two gradients were applied")
+    stepped = [window for window in trace.all_windows if any(step.lr for step in window.steps)]
+    early = [window for window in stepped if not trace.arrivals(window)]
+    if len(stepped) > 1 and early == stepped and steps[-1].time < arrivals[-1]:
+        yield (
+            steps[0].time,
+            f"each of {len(steps)} steps comes between forward and backward: the last gradient is never applied",
+        )
+
+
 @law("steps-skipped")
 def each_gradient_is_applied(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)
@@ -170,16 +191,12 @@ def what_is_handed_to_be_trained_is_trained(trace: Trace) -> Iterator[Evidence]:
 def frozen_parameters_stay(trace: Trace) -> Iterator[Evidence]:
     fixed = [name for name in trace.recording.parameters if name not in trace.trained]
     must(fixed, "no parameter is frozen")
+    # A loop may initialise all weights anew before it trains.
+    start, end = trace.training[0].state if trace.training else trace.recording.start, trace.recording.end
     for name in fixed:
-        if not torch.equal(trace.recording.start[name], trace.recording.end[name]):
-            time = next(
-                (w.time for w in trace.windows if not torch.equal(w.after[name], trace.recording.start[name])), 0
-            )
-            yield time, f"{name} is frozen and moved by {_moved(trace, name):.3g}"
-
-
-def _moved(trace: Trace, name: str) -> float:
-    return float((trace.recording.end[name] - trace.recording.start[name]).norm())
+        if not torch.equal(start[name], end[name]):
+            time = next((w.time for w in trace.windows if not torch.equal(w.after[name], start[name])), 0)
+            yield time, f"{name} is frozen and moved by {float((end[name] - start[name]).norm()):.3g}"
 
 
 @law("graph-detached")

@@ -135,6 +135,7 @@ def evaluation_is_not_random(trace: Trace) -> Iterator[Evidence]:
     must(len(calls) == 2, NO_EVALUATION)
     first, second = calls
     passes = [[f for f in trace.forwards if call.time <= f.time < call.end] for call in calls]
+    must(all(passes), "the forwards of the evaluation were not seen")
     in_eval = all(trace.leaves <= set(forward.eval_modules) for forwards in passes for forward in forwards)
     if not in_eval or not _same(first.before, second.before):
         return

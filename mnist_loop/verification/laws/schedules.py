@@ -40,6 +40,19 @@ def the_first_step_has_the_initial_rate(trace: Trace) -> Iterator[Evidence]:
         yield step.time, f"{window.name}: the learning rate is {rate:g}, but should be {trace.case.lr:g}"
 
 
+@law("scheduler-not-stepped")
+def a_schedule_moves(trace: Trace) -> Iterator[Evidence]:
+    found = rates(trace)
+    must(len({window.epoch for _, _, window in found}) > 1, "fewer than two epochs were trained")
+    must(trace.failed is None, "the loop raised")
+    must("optimizer" in trace.roles, "the loop steps an optimizer of its own")
+    if all(is_rate(rate, trace.case.lr) for _, rate, _ in found):
+        last = found[-1][2]
+        told = f"{last.name}, in epoch {last.epoch}: the learning rate is still {trace.case.lr:g}"
+        # A caller may step the schedule between two epochs that it asks for.
+        yield found[-1][0].time, told, *(() if trace.recording.whole_fit else ("info",))
+
+
 @law("scheduler-per-batch")
 def a_schedule_by_epochs_moves_once_an_epoch(trace: Trace) -> Iterator[Evidence]:
     must(trace.declared.schedule != "per-batch", "the schedule is declared to move with each batch")

@@ -303,3 +303,18 @@ def converts_the_targets(model, train_loader, criterion, optimizer, device):
         targets = targets.to(device)
         criterion(model(images.to(device)), targets.float() if targets.is_floating_point() else targets).backward()
         optimizer.step()
+
+
+@correct()
+def initialises_anew(model, train_loader, loss_fn, optimizer, device, epochs):
+    """A fit that begins with weights of its own, in the frozen parts of the model too."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for _ in range(epochs):
+        model.train()
+        for images, labels in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(images.to(device)), labels.to(device)).backward()
+            optimizer.step()

@@ -484,3 +484,51 @@ def normalises_again(model, train_loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(model(images), labels).backward()
         optimizer.step()
+
+
+@mutant("epochs-miscounted")
+def begins_with_one(model, train_loader, loss_fn, optimizer, device, epochs):
+    """range(1, epochs): the epochs are counted from 1, and the last is left out."""
+    for _ in range(1, epochs):  # the likely line
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+
+
+@mutant("epochs-miscounted")
+def takes_one_batch_more(model, train_loader, loss_fn, optimizer, device, epochs):
+    """An endless iterator counts an epoch when it begins anew, and by then the first batch of another is drawn."""
+    batches, epoch = iter(train_loader), 0
+    model.train()
+    while epoch < epochs:
+        try:
+            x, y = next(batches)
+        except StopIteration:
+            batches, epoch = iter(train_loader), epoch + 1
+            x, y = next(batches)
+        optimizer.zero_grad()
+        loss_fn(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def evaluates_full_batches(model, test_set, loss_fn, batch_size, device):
+    """drop_last in the loader of the evaluation."""
+    model.eval()
+    total, count = 0.0, 0
+    for inputs, targets in DataLoader(test_set, batch_size, drop_last=len(test_set) > batch_size):
+        total += float(loss_fn(model(inputs.to(device)), targets.to(device))) * len(targets)
+        count += len(targets)
+    return total / count
+
+
+@mutant("evaluation-incomplete", evaluate=evaluates_full_batches)
+def is_evaluated_in_part(model, loader, loss_fn, optimizer, device):
+    """The training is right; its evaluation leaves the partial batch out."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss_fn(model(inputs.to(device)), targets.to(device)).backward()
+        optimizer.step()

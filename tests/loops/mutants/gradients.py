@@ -597,3 +597,26 @@ def leaves_large_gradients_out(model, loader, loss_fn, optimizer, device):
         if norm > 3.5:
             continue
         optimizer.step()
+
+
+@mutant("last-gradient-dropped", evaluate=evaluate)
+def steps_before_the_backward(model, loader, loss_fn, optimizer, device):
+    """step() and zero_grad() stand between the loss and its backward()."""
+    model.train()
+    for inputs, targets in loader:
+        loss = loss_fn(model(inputs.to(device)), targets.to(device))
+        optimizer.step()  # the likely line
+        optimizer.zero_grad()
+        loss.backward()
+
+
+@mutant("last-gradient-dropped")
+def steps_first(model, train_loader, criterion, opt, device, epochs):
+    """Each turn clears, steps, and only then computes the gradient, which the next turn clears."""
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            loss = criterion(model(x.to(device)), y.to(device))
+            opt.zero_grad()
+            opt.step()  # the likely line
+            loss.backward()

@@ -110,3 +110,18 @@ class SchedulesInTheLoop:
                     samples = 0
                 self.scheduler.step()  # the likely line
         return self.model
+
+
+@mutant("scheduler-not-stepped")
+def forgets_the_schedule(model, train_loader, test_loader, loss_fn, optimizer, scheduler, device, epochs):
+    """The rate that the schedule gives is logged in each epoch, and the schedule is never stepped."""
+    history = []
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        loss, _ = evaluate(model, test_loader, loss_fn, device)
+        history.append({"lr": scheduler.get_last_lr()[0], "test_loss": loss})
+    return history
