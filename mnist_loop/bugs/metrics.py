@@ -43,9 +43,14 @@ BUGS = (
     ),
     Bug(
         id="metric-wrong-n",
-        title="a sum is divided by the wrong number",
-        law="A reported loss or accuracy is a sum over the samples, divided by their number.",
+        title="a sum is divided by the wrong number, or goes on from pass to pass",
+        law="A reported loss or accuracy is a sum over the samples of its pass, divided by their number.",
         hint="divide a sum over samples by samples, and a sum over batches by batches",
+        hints=(
+            (r"weighted by \d+", "weight each batch by the samples that it has: len(labels), not batch_size"),
+            (r"goes on from pass to pass|until then", "set sum and count to zero at the beginning of each pass"),
+            (r"accumulated", "add up the loss before it is divided by the number of batches that are accumulated"),
+        ),
         broken=code("""
             total = 0.0
             model.eval()
@@ -67,13 +72,47 @@ BUGS = (
             "the start, or an accuracy of 59 or of 0.015."
         ),
         needs=NEEDS,
-        explains=("metric-differs", "mean-of-batch-means"),
+        explains=("metric-differs", "mean-of-batch-means", "functional-dropout"),
         lines=(r"/ *(len\(|\w*batch_size)",),
         reported=(
             "https://github.com/pytorch/tutorials/issues/179",
             "https://github.com/pytorch/tutorials/issues/1486",
             "https://github.com/kazuto1011/svm-pytorch/issues/4",
+            "https://github.com/mitmul/chainer-cifar10/issues/1",
+            "https://github.com/espnet/espnet/issues/5090",
         ),
+    ),
+    Bug(
+        id="last-batch-reported",
+        severity="info",
+        title="what is reported of an epoch is the loss or accuracy of its last batch",
+        law="A reported loss or accuracy is of all batches of its pass.",
+        hint="add up the batches' losses, each times its number of samples, and divide by the number of all samples",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.step()
+            epoch_loss = loss.item()
+        """),
+        fixed=code("""
+            total = 0.0
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model(images), labels)
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(labels)
+            epoch_loss = total / len(train_loader.dataset)
+        """),
+        symptom=(
+            "The curve is as noisy as single batches are, and the smaller the last batch is, the noisier. It may be "
+            "meant as a sign of life, which is why this is no error."
+        ),
+        needs=NEEDS,
+        explains=("metric-differs",),
+        reported=("https://github.com/lucidrains/med-seg-diff-pytorch/pull/17",),
     ),
     Bug(
         id="metric-differs",

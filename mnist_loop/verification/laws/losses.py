@@ -77,7 +77,7 @@ def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.loss == "cross-entropy", "the model gives log-probabilities")
     for window, forward, found in wrong_batches(trace):
         wrong = output_gradient("nll", forward.outputs, trace.labels(forward))  # type: ignore[arg-type]  # not None there
-        if along(trace, found, wrong) is not None:
+        if along(trace, found, wrong) is not None and along(trace, found, right(trace, forward)) is None:
             yield window.time, f"{window.name}: the gradient at the outputs is that of nll_loss(logits)"
 
 
@@ -154,23 +154,26 @@ def no_sample_sees_another(trace: Trace) -> Iterator[Evidence]:
         return
     for window, forward, found in wrong_batches(trace):
         labels = trace.labels(forward)
-        if len(labels) < 2:
+        # Where outputs are large, the gradients of different losses can be one.
+        if len(labels) < 2 or along(trace, found, right(trace, forward)) is not None:
             continue
         for name, loss in _over_the_batch(labels).items():
             if along(trace, found, gradient_of(forward, loss)) is not None:
-                yield window.time, f"{window.name}: the gradient at the outputs is that of {name} over the batch, dim 0"
+                yield window.time, f"{window.name}: the gradient at the outputs is that of {name}"
 
 
 def _over_the_batch(labels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return the losses that result from the wrong dimension, 0 instead of 1."""
+    """Return the losses that result from the wrong dimension, 0 instead of 1, or from rows that are made of columns."""
+    dim = "over the batch, dim 0"
     return {
-        "cross_entropy(softmax)": lambda z: F.cross_entropy(z.softmax(dim=0), labels),
-        "cross_entropy(log_softmax)": lambda z: F.cross_entropy(z.log_softmax(dim=0), labels),
-        "nll_loss(log(softmax))": lambda z: F.nll_loss(z.softmax(dim=0).clamp_min(1e-12).log(), labels),
-        "nll_loss(softmax)": lambda z: F.nll_loss(z.softmax(dim=0), labels),
-        "nll_loss(log_softmax)": lambda z: F.nll_loss(z.log_softmax(dim=0), labels),
-        "cross_entropy(outputs - mean)": lambda z: F.cross_entropy(z - z.mean(dim=0), labels),
-        "cross_entropy(outputs / norm)": lambda z: F.cross_entropy(F.normalize(z, dim=0), labels),
+        f"cross_entropy(softmax) {dim}": lambda z: F.cross_entropy(z.softmax(dim=0), labels),
+        f"cross_entropy(log_softmax) {dim}": lambda z: F.cross_entropy(z.log_softmax(dim=0), labels),
+        f"nll_loss(log(softmax)) {dim}": lambda z: F.nll_loss(z.softmax(dim=0).clamp_min(1e-12).log(), labels),
+        f"nll_loss(softmax) {dim}": lambda z: F.nll_loss(z.softmax(dim=0), labels),
+        f"nll_loss(log_softmax) {dim}": lambda z: F.nll_loss(z.log_softmax(dim=0), labels),
+        f"cross_entropy(outputs - mean) {dim}": lambda z: F.cross_entropy(z - z.mean(dim=0), labels),
+        f"cross_entropy(outputs / norm) {dim}": lambda z: F.cross_entropy(F.normalize(z, dim=0), labels),
+        "the outputs transposed and put into rows again": lambda z: F.cross_entropy(z.T.reshape(len(z), -1), labels),
     }
 
 

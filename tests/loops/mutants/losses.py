@@ -330,3 +330,15 @@ def smooths_in_secret(model, loader, optimizer, device):
         loss = F.cross_entropy(model(inputs.to(device)), targets.to(device), label_smoothing=0.1)
         loss.backward()
         optimizer.step()
+
+
+@mutant("mixes-samples")
+def views_transposed_scores(model, train_loader, criterion, opt, device, epochs):
+    """The scores are transposed before view, so that a row holds scores of several samples."""
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            scores = model(x.to(device)).transpose(0, 1).contiguous().view(len(y), -1)
+            opt.zero_grad()
+            criterion(scores, y.to(device)).backward()
+            opt.step()

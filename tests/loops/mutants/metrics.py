@@ -194,3 +194,128 @@ def evaluation_reports_a_root(model, train_loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(model(x.to(device)), y.to(device)).backward()
         optimizer.step()
+
+
+@torch.no_grad()
+def _evaluate_by_nominal_size(model, val_loader, criterion, batch_size, device):
+    model.eval()
+    loss, accuracy = 0.0, 0.0
+    for x, y in val_loader:
+        outputs = model(x.to(device))
+        loss += float(criterion(outputs, y.to(device))) * batch_size
+        accuracy += float((outputs.argmax(1) == y.to(device)).double().mean()) * batch_size
+    return loss / len(val_loader.dataset), accuracy / len(val_loader.dataset)
+
+
+@mutant("metric-wrong-n", evaluate=_evaluate_by_nominal_size)
+def weighs_by_the_nominal_size(model, train_loader, criterion, optimizer, device):
+    """The evaluation weighs each batch by batch_size, the last one too, which is smaller."""
+    model.train()
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        criterion(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def _accuracy_of_full_batches(model, val_loader, batch_size, device):
+    model.eval()
+    correct = sum(int((model(x.to(device)).argmax(1) == y.to(device)).sum()) for x, y in val_loader)
+    return correct / (len(val_loader) * batch_size)
+
+
+@mutant("metric-wrong-n", evaluate=_accuracy_of_full_batches)
+def counts_full_batches_for_the_accuracy(model, train_loader, criterion, optimizer, device):
+    """The evaluation returns an accuracy alone, divided by batches times batch size."""
+    model.train()
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        criterion(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
+
+
+@mutant("metric-wrong-n", accumulate=2)
+def reports_the_divided_loss(model, train_loader, loss_fn, optimizer, device, accumulate):
+    """What is added up for the report is the loss that was divided for the accumulation."""
+    model.train()
+    optimizer.zero_grad()
+    total, rest = 0.0, len(train_loader) % accumulate
+    for number, (x, y) in enumerate(train_loader, start=1):
+        window = accumulate if number <= len(train_loader) - rest else rest
+        loss = loss_fn(model(x.to(device)), y.to(device)) / window
+        loss.backward()
+        total += loss.item() * len(y)
+        if number % accumulate == 0 or number == len(train_loader):
+            optimizer.step()
+            optimizer.zero_grad()
+    return total / len(train_loader.dataset)
+
+
+@mutant("metric-wrong-n")
+def divides_by_the_epochs(model, train_loader, loss_fn, optimizer, device, epochs):
+    """The mean of each epoch is divided by the number of epochs as well."""
+    history = []
+    for _ in range(epochs):
+        model.train()
+        total = 0.0
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = loss_fn(model(x.to(device)), y.to(device))
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(y)
+        history.append(total / len(train_loader.dataset) / epochs)
+    return history
+
+
+@mutant("metric-wrong-n")
+class CountsOn:
+    """The meter of the evaluation is made once: what it counts as correct goes on, and what it divides by does not."""
+
+    def __init__(self, model, optimizer, loss_fn, device):
+        self.model, self.optimizer, self.loss_fn, self.device = model, optimizer, loss_fn, device
+        self.loss, self.correct = 0.0, 0
+
+    def train_epoch(self, train_loader):
+        self.model.train()
+        for x, y in train_loader:
+            self.optimizer.zero_grad()
+            self.loss_fn(self.model(x.to(self.device)), y.to(self.device)).backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def evaluate(self, test_loader):
+        self.model.eval()
+        for x, y in test_loader:
+            outputs = self.model(x.to(self.device))
+            self.loss += float(self.loss_fn(outputs, y.to(self.device))) * len(y)
+            self.correct += int((outputs.argmax(1) == y.to(self.device)).sum())
+        return self.loss / len(test_loader.dataset), self.correct / len(test_loader.dataset)
+
+
+@mutant("metric-wrong-n")
+def never_clears_the_list(model, train_loader, loss_fn, optimizer, device, epochs):
+    """The list of losses is made before the epochs, and divided by the samples of one."""
+    history, losses = [], []
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss = loss_fn(model(x.to(device)), y.to(device))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item() * len(y))
+        history.append({"train_loss": sum(losses) / len(train_loader.dataset)})
+    return history
+
+
+@mutant("last-batch-reported", evaluate=evaluate)
+def returns_the_last_loss(model, loader, loss_fn, optimizer, device):
+    """The loss that is returned for the epoch is that of the last batch."""
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x.to(device)), y.to(device))
+        loss.backward()
+        optimizer.step()
+    return {"loss": loss.item()}
