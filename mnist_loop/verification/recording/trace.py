@@ -145,7 +145,11 @@ class Trace:
             return {}
         stepped = [piece for piece in self._pieces if piece.steps and self.is_judged(piece.end)]
         found = [p for p in stepped if len(p.forwards) > 1 and p.only(p.forwards[-1]).applied_what_arrived]
-        dropped = [norm(piece.only(forward).implied) for piece in found for forward in piece.forwards[:-1]]
+        dropped = [
+            norm(piece.only(forward).implied) * (piece.only(piece.forwards[-1]).unscaled_by or 1.0)
+            for piece in found
+            for forward in piece.forwards[:-1]
+        ]
         if not found or min(dropped) <= max(norm(piece.applied) for piece in stepped):
             return {}
         return {piece.number: len(piece.forwards) - 1 for piece in found}

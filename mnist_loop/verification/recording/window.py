@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.recording.arithmetic import add, clipped, distance, scale, sum_of
 from mnist_loop.verification.recording.events import Call, Forward, OptimizerStep, Tensors
 
@@ -118,9 +119,15 @@ class Window:
         return any(self.trace.close(self.applied, candidate) for candidate in candidates)
 
     @cached_property
+    def unscaled_by(self) -> float | None:
+        """By what it multiplied the gradient of its backward passes: 1, or what a GradScaler does; None for neither."""
+        factors = (1.0, 1 / SCALE) if "scaler" in self.trace.roles else (1.0,)
+        return next((f for f in factors if self.trace.close(self.applied, scale(self.implied, f))), None)
+
+    @property
     def applied_what_arrived(self) -> bool:
         """It applied the gradient of its backward passes, right or wrong."""
-        return self.trace.close(self.applied, self.implied)
+        return self.unscaled_by is not None
 
 
 @dataclass

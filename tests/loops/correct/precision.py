@@ -98,3 +98,16 @@ def scales_in_full_precision(model, loader, loss_fn, optimizer):
         scaler.scale(loss_fn(model(x), y)).backward()
         scaler.step(optimizer)
         scaler.update()
+
+
+@correct()
+def scaler_without_large_gradients(model, train_loader, loss_fn, optimizer, scaler, device):
+    """A step whose gradient is large is left out, and the scaler is updated all the same."""
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        scaler.scale(loss_fn(model(images.to(device)), labels.to(device))).backward()
+        scaler.unscale_(optimizer)
+        if torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm() <= 5.0:
+            scaler.step(optimizer)
+        scaler.update()
