@@ -136,6 +136,32 @@ BUGS = (
         ),
     ),
     Bug(
+        id="step-outside-loop",
+        title="the optimizer steps once an epoch, on the gradient of the last batch alone",
+        law="Without accumulation, each batch's gradient is applied before the next one replaces it.",
+        hint="move optimizer.step() into the loop over the batches, after backward()",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+            optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "A step that is indented one level too little runs after the loop: all gradients but the last are cleared "
+            "unused. The training is as slow as its batches are many, and nothing raises."
+        ),
+        explains=(
+            *("gradient-differs", "steps-skipped", "stops-after-first-batch", "zero-grad-after-backward"),
+            *("metric-differs", "step-missing", "trains-nothing"),
+        ),
+    ),
+    Bug(
         id="step-double",
         decided_by=("verify", "check"),
         title="each batch is stepped twice",

@@ -119,6 +119,19 @@ def training_moves_the_parameters(trace: Trace) -> Iterator[Evidence]:
         yield trace.training[0].time, f"{len(trace.training)} backward passes, no step: every parameter is as it was"
 
 
+@law("step-outside-loop")
+def the_gradient_of_each_batch_is_applied(trace: Trace) -> Iterator[Evidence]:
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    must(trace.declared.accumulate == 1, "a loop that accumulates steps less often")
+    windows = stepping(trace)
+    must(len(trace.epochs) > 1, "fewer than two epochs were trained")
+    must(len(windows) == len(trace.epochs) == len(trace.all_windows), "the loop does not step once an epoch")
+    alone = [w for w in windows if len(w.forwards) > 1 and w.only(w.forwards[-1]).applied_what_arrived]
+    if alone == windows and all(norm(window.only(window.forwards[0]).implied) for window in windows):
+        count = len(windows[0].forwards)
+        yield windows[0].time, f"one step in epoch 1, which applies the gradient of the last of {count} batches alone"
+
+
 @law("step-double")
 def one_step_a_gradient(trace: Trace) -> Iterator[Evidence]:
     for window in stepping(trace):

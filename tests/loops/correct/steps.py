@@ -318,3 +318,27 @@ def initialises_anew(model, train_loader, loss_fn, optimizer, device, epochs):
             optimizer.zero_grad()
             loss_fn(model(images.to(device)), labels.to(device)).backward()
             optimizer.step()
+
+
+@correct()
+def steps_once_an_epoch(model, train_loader, loss_fn, optimizer, device, epochs):
+    """Gradient descent on the whole data: each batch adds its share, and one step an epoch applies the sum."""
+    samples = len(train_loader.dataset)
+    for _ in range(epochs):
+        model.train()
+        optimizer.zero_grad()
+        for images, labels in train_loader:
+            loss = loss_fn(model(images.to(device)), labels.to(device))
+            (loss * len(labels) / samples).backward()
+        optimizer.step()
+
+
+@correct()
+def transposes_twice(model, train_loader, loss_fn, optimizer, device):
+    """Scores that are made contiguous in another order and come back in the right one."""
+    model.train()
+    for images, labels in train_loader:
+        scores = model(images.to(device)).transpose(0, 1).contiguous()
+        optimizer.zero_grad()
+        loss_fn(scores.transpose(0, 1).contiguous().view(len(labels), -1), labels.to(device)).backward()
+        optimizer.step()

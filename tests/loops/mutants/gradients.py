@@ -605,7 +605,7 @@ def steps_before_the_backward(model, loader, loss_fn, optimizer, device):
     model.train()
     for inputs, targets in loader:
         loss = loss_fn(model(inputs.to(device)), targets.to(device))
-        optimizer.step()  # the likely line
+        optimizer.step()
         optimizer.zero_grad()
         loss.backward()
 
@@ -620,3 +620,13 @@ def steps_first(model, train_loader, criterion, opt, device, epochs):
             opt.zero_grad()
             opt.step()  # the likely line
             loss.backward()
+
+
+@mutant("step-outside-loop", evaluate=evaluate)
+def steps_after_the_batches(model, loader, loss_fn, optimizer, device):
+    """The step is indented one level too little: it comes once, after the last batch."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss_fn(model(inputs.to(device)), targets.to(device)).backward()
+    optimizer.step()
