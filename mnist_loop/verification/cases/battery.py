@@ -123,6 +123,10 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     if of.saves and not of.whole_fit:
         plan.add("resumed", model="probe", optimizer="SGD with momentum")
         plan.add("resumed", model="probe", optimizer="Adam")
+        # The count of epochs decides when the rate falls, and which state is the best may be known before the stop.
+        plan.add("resumed", epochs=3, schedule="every second epoch", laws=("resume-incomplete", *RAISING))
+        for seed in range(4 if of.declared.keeps_best else 0):
+            plan.add("resumed", epochs=4, lr=2.0, seed=seed, held_out=9)
     return plan.experiments
 
 

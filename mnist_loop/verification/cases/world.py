@@ -33,6 +33,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 SCHEDULES: dict[str, Callable[[Optimizer], LRScheduler]] = {
     "StepLR": lambda optimizer: StepLR(optimizer, step_size=1, gamma=GAMMA),
+    "every second epoch": lambda optimizer: StepLR(optimizer, step_size=2, gamma=GAMMA),
     "ExponentialLR": lambda optimizer: ExponentialLR(optimizer, gamma=GAMMA),
 }
 LOSSES: dict[str, Callable[[], nn.Module]] = {

@@ -147,3 +147,7 @@ def resuming_equals_not_stopping(trace: Trace) -> Iterator[Evidence]:
     if wrong:
         apart = float((end[wrong[0]].double() - other[wrong[0]].double()).norm())
         yield len(trace.recording.events), f"{', '.join(wrong[:3])} ends elsewhere: {wrong[0]} by {apart:.3g}"
+    kept, again = chosen_state(trace), chosen_state(resumed)
+    lost = [name for name in kept if name in again and not torch.equal(kept[name], again[name])]
+    if lost:
+        yield len(trace.recording.events), f"the state that is returned is another: {', '.join(lost[:3])} differs"

@@ -177,3 +177,31 @@ def holds_a_part_out(model, train_set, loss_fn, optimizer, device, epochs, batch
     for _ in range(epochs):
         train_one_epoch(model, train_loader, loss_fn, optimizer, device)
         evaluate(model, val_loader, loss_fn, device)
+
+
+@correct(keeps_best=True, save="save", load="load")
+class KeepsTheBestOverAStop:
+    """The best loss and its state are in the checkpoint."""
+
+    def __init__(self, model, train_loader, val_loader, loss_fn, optimizer, device):
+        self.model, self.loss_fn, self.optimizer, self.device = model, loss_fn, optimizer, device
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.best, self.best_state = float("inf"), None
+
+    def train_epoch(self):
+        train_one_epoch(self.model, self.train_loader, self.loss_fn, self.optimizer, self.device)
+        loss, _ = evaluate(self.model, self.val_loader, self.loss_fn, self.device)
+        if loss < self.best:
+            self.best, self.best_state = loss, copy.deepcopy(self.model.state_dict())
+        return self.best_state
+
+    def save(self, path):
+        trained = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({**trained, "rng": torch.get_rng_state(), "best": self.best, "best_state": self.best_state}, path)
+
+    def load(self, path):
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        self.best, self.best_state = state.get("best", self.best), state.get("best_state", self.best_state)

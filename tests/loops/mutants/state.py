@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from tests.loops.correct.selection import KeepsTheBestOverAStop
 from tests.loops.mutants import evaluate, mutant
 
 
@@ -240,3 +241,30 @@ class ResetsTheStatistics:
                 self.optimizer.step()
             history.append(evaluate(self.model, test_loader, self.loss_fn, self.device))
         return history
+
+
+def _load_without_count(model, optimizer, path):
+    weights, moments, rng = torch.load(path, weights_only=True)
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(moments)
+    torch.set_rng_state(rng)
+
+
+@mutant("resume-incomplete", evaluate=evaluate, save=_save_without_scheduler, load=_load_without_count)
+def forgets_how_many_epochs(model, loader, loss_fn, optimizer, scheduler, device):
+    """The optimizer's checkpoint has the learning rate of now; how often the schedule was stepped is lost."""
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss_fn(model(inputs.to(device)), targets.to(device)).backward()
+        optimizer.step()
+    scheduler.step()
+
+
+@mutant("resume-incomplete", keeps_best=True, save="save", load="load")
+class ForgetsTheBest(KeepsTheBestOverAStop):
+    """The best loss so far is not in the checkpoint: the first epoch after the stop is always the best."""
+
+    def save(self, path):
+        trained = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({**trained, "rng": torch.get_rng_state()}, path)
