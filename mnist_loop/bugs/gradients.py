@@ -136,6 +136,34 @@ BUGS = (
         ),
     ),
     Bug(
+        id="zero-grad-after-skip",
+        title="where a step is left out for a gradient that is nan, the gradient is not cleared",
+        law="A gradient that is left out for being nan is cleared before the next batch.",
+        hint="call optimizer.zero_grad() also where the step is left out",
+        broken=code("""
+            for images, labels in train_loader:
+                loss_fn(model(images), labels).backward()
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if torch.isfinite(norm):
+                    optimizer.step()
+                    optimizer.zero_grad()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                loss_fn(model(images), labels).backward()
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if torch.isfinite(norm):
+                    optimizer.step()
+                optimizer.zero_grad()
+        """),
+        symptom=(
+            "The nan stays in the gradients, each batch adds to it, and every step from there on is left out as well: "
+            "the training goes on and learns nothing, until an epoch begins with a zero_grad(), if one does."
+        ),
+        needs="a loop that leaves out steps whose gradient is not finite",
+        reported=("https://github.com/espnet/espnet/pull/3283",),
+    ),
+    Bug(
         id="step-outside-loop",
         title="the optimizer steps once an epoch, on the gradient of the last batch alone",
         law="Without accumulation, each batch's gradient is applied before the next one replaces it.",

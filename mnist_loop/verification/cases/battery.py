@@ -127,6 +127,9 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
         plan.add("resumed", epochs=3, schedule="every second epoch", laws=("resume-incomplete", *RAISING))
         for seed in range(4 if of.declared.keeps_best else 0):
             plan.add("resumed", epochs=4, lr=2.0, seed=seed, held_out=9)
+    # Last, as a loop may end its process there.
+    skips: dict[str, object] = {"corrupt": True, "batch_size": 2, "samples": 8 * max(2, of.declared.accumulate)}
+    plan.add(optional="an image has a pixel that is nan", laws=("zero-grad-after-skip",), epochs=4, **skips)
     return plan.experiments
 
 

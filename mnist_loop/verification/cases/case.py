@@ -36,6 +36,7 @@ class Case:
         variant: "poisoned": with other test images; "relabelled": with other test labels.
         watch: "graphs": saved tensors are recorded; "reads": reads of tensors by Python are recorded.
         resume: the training is saved half-way and resumed with new objects.
+        corrupt: a pixel of one training image is nan.
     """
 
     model: str = "plain"
@@ -56,6 +57,7 @@ class Case:
     variant: Variant = ""
     watch: Watch = ""
     resume: bool = False
+    corrupt: bool = False
 
     @property
     def batches(self) -> int:

@@ -185,6 +185,8 @@ def make_data(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Ten
     shape = declared.input_shape or IMAGE_SHAPE
     images = torch.randn(count, *shape, generator=generator, dtype=torch.float64) * case.scale
     labels = torch.randint(declared.classes or CLASSES, (count,), generator=generator)
+    if split == "train" and case.corrupt:
+        images.flatten(1)[count // 2, 0] = math.nan
     if split == "test" and case.variant == "poisoned":
         images = images * -3 + 2
     if split == "test" and case.variant == "relabelled":

@@ -11,7 +11,7 @@ from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import add, distance, norm, scale
 from mnist_loop.verification.recording.divergence import is_judged, largest
-from mnist_loop.verification.recording.events import Arrival, OptimizerStep, Tensors
+from mnist_loop.verification.recording.events import Arrival, Forward, OptimizerStep, Tensors
 from mnist_loop.verification.recording.oracle import Replicas
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import Window
@@ -108,6 +108,29 @@ def gradients_live_until_the_step(trace: Trace) -> Iterator[Evidence]:
                 window.time,
                 f"{window.name}: gradients of norm {norm(window.implied):.3g} arrived, and none were left",
             )
+
+
+@law("zero-grad-after-skip", numbers=False)
+def a_gradient_that_is_left_out_is_cleared(trace: Trace) -> Iterator[Evidence]:
+    must(trace.failed is None, "the loop raised")
+    must(trace.case.corrupt, "no gradient is nan on purpose")
+    must(trace.training and trace.steps, UNSEEN)
+    for forwards in trace.epochs.values():
+        bad = [number for number, forward in enumerate(forwards) if not _is_finite(forward)]
+        if len(bad) != 1:
+            continue  # the nan is in the parameters: the step was not left out
+        rest = forwards[bad[0] + 1 :]
+        stepped = any(forwards[bad[0]].time < step.time <= forwards[-1].time for step in trace.steps)
+        kept = [forward for forward in rest if not all(bool(g.isfinite().all()) for g in forward.gradients.values())]
+        if len(rest) > 2 * trace.declared.accumulate and kept == rest and not stepped:
+            told = (
+                f"a step was left out for a gradient that is nan, which stays in the gradients of {len(rest)} batches"
+            )
+            yield forwards[bad[0]].time, f"{told} after it: none of them is applied"
+
+
+def _is_finite(forward: Forward) -> bool:
+    return all(bool(gradient.isfinite().all()) for gradient in forward.output_gradients)
 
 
 @law("step-missing", numbers=False)

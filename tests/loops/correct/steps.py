@@ -342,3 +342,28 @@ def transposes_twice(model, train_loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(scores.transpose(0, 1).contiguous().view(len(labels), -1), labels.to(device)).backward()
         optimizer.step()
+
+
+@correct()
+def skips_what_is_not_finite(model, loader, loss_fn, optimizer, device):
+    """A step whose gradient is not finite is left out, and its gradient is cleared."""
+    model.train()
+    optimizer.zero_grad()
+    for images, labels in loader:
+        loss_fn(model(images.to(device)), labels.to(device)).backward()
+        if all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):
+            optimizer.step()
+        optimizer.zero_grad()
+
+
+@correct()
+def skips_a_loss_that_is_not_finite(model, loader, loss_fn, optimizer, device):
+    """A batch whose loss is not finite is left out before its backward pass."""
+    model.train()
+    for images, labels in loader:
+        loss = loss_fn(model(images.to(device)), labels.to(device))
+        if not loss.isfinite():
+            continue
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

@@ -630,3 +630,15 @@ def steps_after_the_batches(model, loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(model(inputs.to(device)), targets.to(device)).backward()
     optimizer.step()
+
+
+@mutant("zero-grad-after-skip", evaluate=evaluate)
+def keeps_what_it_skips(model, loader, loss_fn, optimizer, device):
+    """A step whose gradient is not finite is left out, and its gradient stays."""
+    model.train()
+    optimizer.zero_grad()
+    for inputs, targets in loader:
+        loss_fn(model(inputs.to(device)), targets.to(device)).backward()
+        if all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):
+            optimizer.step()
+            optimizer.zero_grad()
