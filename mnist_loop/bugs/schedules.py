@@ -83,6 +83,31 @@ BUGS = (
         needs="a learning-rate schedule with an end",
     ),
     Bug(
+        id="plateau-mode-wrong",
+        title="a plateau schedule waits for an accuracy to fall, or for a loss to rise",
+        law='A ReduceLROnPlateau has mode "max" where it is given an accuracy, and "min" where it is given a loss.',
+        hint='build the schedule with mode="max" for an accuracy, and with mode="min", the default, for a loss',
+        broken=code("""
+            schedule = ReduceLROnPlateau(optimizer, patience=2)
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                schedule.step(accuracy(model, val_loader))
+        """),
+        fixed=code("""
+            schedule = ReduceLROnPlateau(optimizer, mode="max", patience=2)
+            for epoch in range(epochs):
+                train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+                schedule.step(accuracy(model, val_loader))
+        """),
+        symptom=(
+            "Every epoch that is better counts as one without an improvement: the learning rate falls as long as the "
+            "training goes well, and soon is too small for it to go on."
+        ),
+        needs="a ReduceLROnPlateau that the loop steps, on a loss or an accuracy",
+        lines=(r"ReduceLROnPlateau\(",),
+        reported=("https://github.com/md-mohaiminul/ViS4mer/issues/4",),
+    ),
+    Bug(
         id="scheduler-per-batch",
         title="a schedule that counts epochs is stepped once per batch",
         law="Within an epoch the learning rate is the same, unless the schedule is declared to be one by batches.",

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from mnist_loop.verification.cases.world import GAMMA
 from mnist_loop.verification.laws.gradients import UNSEEN
+from mnist_loop.verification.laws.metrics import ERRORS, Series, batches, passes_between, report
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.events import OptimizerStep
+from mnist_loop.verification.recording.events import OptimizerStep, PlateauStep
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import Window
 
@@ -79,3 +80,25 @@ def a_schedule_by_steps_moves_once_a_step(trace: Trace) -> Iterator[Evidence]:
         moves = len(previous.forwards)
         if moves > 1 and any(is_rate(rate, before * GAMMA**n) for n in range(2, moves + 2)):
             yield step.time, f"{window.name}: the learning rate fell from {before:g} to {rate:g} in one step"
+
+
+@law("plateau-mode-wrong")
+def a_plateau_is_one_of_what_it_is_given(trace: Trace) -> Iterator[Evidence]:
+    steps = [event for event in trace.recording.events if isinstance(event, PlateauStep)]
+    must(steps, "the loop steps no ReduceLROnPlateau")
+    must(len({step.mode for step in steps}) == 1, "the schedules have different modes")
+    must(trace.case.loss != "mse" and trace.knows_loss, "its loss is not known")
+    reports, begin = [], 0
+    for step in steps:
+        inside = [(name, batches(trace, found)) for name, found in passes_between(trace, begin, step.time)]
+        reports.append({(n, f): v for n, known in inside if known for f, v in report(trace, [known]).items()})
+        begin = step.time
+    given = Series("what the schedule is given", steps[0].time, tuple(step.value for step in steps), tuple(reports))
+    found = {formula.of for _, formula in given.formulas("right", "mean_of_means", "wrong_count", "last_batch")}
+    errors = any(formula.told == ERRORS for _, formula in given.formulas("right"))
+    different = len(set(given.numbers))
+    told = f"{', '.join(f'{number:.4g}' for number in given.numbers)} are given to a ReduceLROnPlateau in mode"
+    if steps[0].mode == "min" and found == {"accuracy"} and not errors and different > 2:
+        yield steps[0].time, f'the accuracies {told} "min": it lowers the learning rate when they rise'
+    if steps[0].mode == "max" and found == {"loss"} and different > 1:
+        yield steps[0].time, f'the losses {told} "max": it lowers the learning rate when they fall'

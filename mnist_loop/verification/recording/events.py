@@ -119,6 +119,14 @@ class OptimizerStep(Event):
 
 
 @dataclass(eq=False)
+class PlateauStep(Event):
+    """One step of a ReduceLROnPlateau: its mode, "min" or "max", and what it was given."""
+
+    mode: str
+    value: float
+
+
+@dataclass(eq=False)
 class Read(Event):
     """Python read the value of a tensor, outside of an optimizer's step, and so waited for the device."""
 

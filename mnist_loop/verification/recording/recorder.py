@@ -14,13 +14,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -39,6 +40,7 @@ from mnist_loop.verification.recording.events import (
     LossCall,
     OptimizerStep,
     Pass,
+    PlateauStep,
     Read,
     Tensors,
 )
@@ -270,6 +272,7 @@ class _Recorder:
         self.watch_model(stack)
         stack.callback(register_optimizer_step_pre_hook(self.before_step).remove)
         stack.callback(register_optimizer_step_post_hook(self.after_step).remove)
+        stack.enter_context(_plateaus_watched(self.on_plateau))
 
     def watch_model(self, stack: ExitStack) -> None:
         model = self.world.model
@@ -302,6 +305,9 @@ class _Recorder:
         saved = _Saved(tensor, len(self.forwards) - 1)
         self.saved.add(saved)
         return saved
+
+    def on_plateau(self, mode: str, value: Any) -> None:
+        self.add(PlateauStep(mode, float(value)))
 
     def on_read(self) -> None:
         if not self.steps:  # not the optimizer's own reads
@@ -424,6 +430,23 @@ class _Recorder:
 
     def hooks_left(self) -> tuple[str, ...]:
         return ("hooks on the model",) if _count_hooks(self.world.model) > self.hooks else ()
+
+
+@contextmanager
+def _plateaus_watched(on_step: Callable[[str, Any], None]) -> Iterator[None]:
+    """Report each step of a ReduceLROnPlateau, which torch has no hook for."""
+    step = ReduceLROnPlateau.step
+
+    @wraps(step)
+    def watched(self: ReduceLROnPlateau, metrics: Any, *args: Any, **kwargs: Any) -> None:
+        on_step(self.mode, metrics)
+        step(self, metrics, *args, **kwargs)
+
+    ReduceLROnPlateau.step = watched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ReduceLROnPlateau.step = step  # type: ignore[method-assign]
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -161,3 +161,21 @@ def after_each_step(model, train_loader, loss_fn, optimizer, scheduler, device):
         loss_fn(model(images.to(device)), labels.to(device)).backward()
         optimizer.step()
         scheduler.step()
+
+
+@correct()
+def on_a_plateau_of_the_accuracy(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """The rate falls when the validation accuracy no longer rises."""
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=0)
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        schedule.step(evaluate(model, val_loader, loss_fn, device)[1])
+
+
+@correct()
+def on_a_plateau_of_the_errors(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """The rate falls when the share of wrong answers no longer does."""
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        schedule.step(1 - evaluate(model, val_loader, loss_fn, device)[1])

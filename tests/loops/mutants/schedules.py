@@ -1,5 +1,7 @@
 """Learning-rate schedules: when the rate changes."""
 
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
 from tests.loops.mutants import evaluate, mutant
 
 
@@ -125,3 +127,16 @@ def forgets_the_schedule(model, train_loader, test_loader, loss_fn, optimizer, s
         loss, _ = evaluate(model, test_loader, loss_fn, device)
         history.append({"lr": scheduler.get_last_lr()[0], "test_loss": loss})
     return history
+
+
+@mutant("plateau-mode-wrong")
+def waits_for_the_accuracy_to_fall(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """The schedule has its default mode, "min", and is given the accuracy."""
+    plateau = ReduceLROnPlateau(optimizer, patience=1, factor=0.5)  # the likely line
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        plateau.step(evaluate(model, val_loader, loss_fn, device)[1])
