@@ -150,9 +150,33 @@ BUGS = (
             "larger batch makes the training explode."
         ),
         needs=NEEDS,
-        explains=(*EXPLAINS, "metric-wrong-n"),
+        explains=(*EXPLAINS, "metric-wrong-n", "loss-scaled"),
         lines=(r"reduction\s*=\s*[\"']sum[\"']",),
         reported=("https://github.com/jax-ml/jax/pull/3113",),
+    ),
+    Bug(
+        id="loss-scaled",
+        title="the loss is multiplied by a constant, or divided by the samples once more",
+        law="The loss that is minimised is the mean loss, not a multiple of it.",
+        hint="minimise the mean that the loss returns: it is divided by the number of samples already",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                (loss_fn(model(images), labels) / len(labels)).backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "Each gradient is the right one times a constant, as with another learning rate: with 64 samples that are "
+            "divided by twice, a 64th of the one that is set. Adam hides it, up to its epsilon."
+        ),
+        needs=NEEDS,
+        explains=EXPLAINS,
     ),
     Bug(
         id="loss-wrong-target",

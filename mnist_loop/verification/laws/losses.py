@@ -113,6 +113,26 @@ def the_loss_is_a_mean(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: the gradient at the outputs is {count} times that of the mean loss"
 
 
+@law("loss-scaled")
+def the_loss_is_not_scaled(trace: Trace) -> Iterator[Evidence]:
+    must(trace.declared.accumulate == 1, "a loop that accumulates may divide wherever it likes")
+    must("scaler" not in trace.roles, "a GradScaler scales the loss")
+    must("lr" not in trace.roles and not trace.declared.own_optimizer, "the loop steps in its own manner")
+    found = [(w, f, along(trace, gradient, right(trace, f))) for w, f, gradient in wrong_batches(trace)]
+    factors = [factor for _, _, factor in found if factor is not None]
+    must(len(found) > 1 and len(found) == sum(len(window.forwards) for window in trace.windows), "batches are right")
+    if len(factors) < len(found):
+        return
+    window, forward, factor = found[0]
+    told = f"{window.name}: the gradient at the outputs is {factor:.4g} times that of the mean loss, as in all steps"
+    for name, unit in (("", [1.0] * len(found)), ("1/N", [1 / len(f.samples) for _, f, _ in found])):
+        ratios = [factor / one for factor, one in zip(factors, unit, strict=True)]
+        if all(abs(ratio / ratios[0] - 1) <= trace.tolerance for ratio in ratios):
+            per_sample = f": {ratios[0]:.4g} / {len(forward.samples)} samples" if name else ""
+            if not name or abs(ratios[0] - 1) <= trace.tolerance:
+                yield window.time, told + per_sample
+
+
 @law("loss-wrong-target")
 def the_loss_is_given_the_labels(trace: Trace) -> Iterator[Evidence]:
     for window, forward, found in wrong_batches(trace):

@@ -342,3 +342,26 @@ def views_transposed_scores(model, train_loader, criterion, opt, device, epochs)
             opt.zero_grad()
             criterion(scores, y.to(device)).backward()
             opt.step()
+
+
+@mutant("loss-scaled")
+def divides_the_mean_again(model, train_loader, criterion, opt, device, epochs):
+    """The mean over the batch is divided by the number of samples once more."""
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            opt.zero_grad()
+            (criterion(model(x.to(device)), y.to(device)) / len(y)).backward()
+            opt.step()
+
+
+@mutant("loss-scaled", expects="logits")
+def averages_over_the_classes(model, train_loader, optimizer, device):
+    """The cross-entropy with one-hot targets is averaged over samples and classes."""
+    model.train()
+    for x, y in train_loader:
+        logits = model(x.to(device))
+        wanted = F.one_hot(y.to(device), logits.shape[1]).to(logits)
+        optimizer.zero_grad()
+        (-wanted * logits.log_softmax(dim=1)).mean().backward()
+        optimizer.step()
