@@ -146,6 +146,29 @@ BUGS = (
         ),
     ),
     Bug(
+        id="partial-batch-skipped",
+        severity="info",
+        title="a partial last batch is drawn, and skipped by hand",
+        law="A batch that is drawn is trained on, also a partial one.",
+        hint="train on the partial batch too, or say drop_last=True where the loader is built",
+        broken=code("""
+            for images, labels in train_loader:
+                if len(images) < batch_size:
+                    continue
+                train_step(images, labels)
+        """),
+        fixed=code("""
+            for images, labels in train_loader:
+                train_step(images, labels)
+            print("all batches, the last one too")
+        """),
+        symptom=(
+            "Up to a batch of samples is left out of each epoch. With shuffling they are others each time, which may "
+            "be meant so, and without it they are never seen."
+        ),
+        explains=("no-batches",),
+    ),
+    Bug(
         id="epochs-miscounted",
         title="one epoch too few or too many is trained",
         law="A loop that is handed the number of epochs trains that many.",

@@ -44,6 +44,31 @@ BUGS = (
         ),
     ),
     Bug(
+        id="train-mode-assumed",
+        severity="info",
+        title="the training never calls train(), and relies on the mode that the model comes in",
+        law="A loop trains in train mode, also a model that it is handed in eval mode.",
+        hint="call model.train() at the beginning of each epoch",
+        broken=code("""
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        fixed=code("""
+            model.train()
+            for images, labels in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(images), labels).backward()
+                optimizer.step()
+        """),
+        symptom=(
+            "A new model is in train mode, so that all is well until one comes from an evaluation or a checkpoint: "
+            "then Dropout is off and BatchNorm's statistics stand still. The caller may see to it, which is why this "
+            "is no error."
+        ),
+    ),
+    Bug(
         id="train-mode-not-restored",
         decided_by=("verify", "check"),
         title="after the first validation the model stays in eval mode",

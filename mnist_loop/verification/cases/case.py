@@ -37,6 +37,7 @@ class Case:
         watch: "graphs": saved tensors are recorded; "reads": reads of tensors by Python are recorded.
         resume: the training is saved half-way and resumed with new objects.
         corrupt: a pixel of one training image is nan.
+        begins_in_eval: the model is handed over in eval mode.
     """
 
     model: str = "plain"
@@ -58,6 +59,7 @@ class Case:
     watch: Watch = ""
     resume: bool = False
     corrupt: bool = False
+    begins_in_eval: bool = False
 
     @property
     def batches(self) -> int:

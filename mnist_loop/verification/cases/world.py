@@ -262,7 +262,7 @@ def make_loss(case: Case) -> nn.Module:
 def build(case: Case, declared: Intentions, listener: Listener | None = None) -> World:
     """Make everything that a loop may take."""
     listener = listener or Listener()
-    model = make_model(case, declared).to(case.device)
+    model = make_model(case, declared).to(case.device).train(not case.begins_in_eval)
     optimizer = make_optimizer(case, model)
     scheduler = SCHEDULES[case.schedule](optimizer)
     sets = {

@@ -11,7 +11,7 @@ from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.modes import evaluations
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.laws.state import chosen_state
-from mnist_loop.verification.recording.events import Forward, OptimizerStep, Tensors
+from mnist_loop.verification.recording.events import Draw, Forward, OptimizerStep, Tensors
 from mnist_loop.verification.recording.identify import held_out
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
@@ -129,6 +129,26 @@ def an_epoch_is_all_of_the_data(trace: Trace) -> Iterator[Evidence]:
         if len(order) < full:
             count = len(trace.epochs[epoch])
             yield trace.epochs[epoch][-1].time, f"epoch {epoch} ends after {count} of {trace.case.batches} batches"
+
+
+@law("partial-batch-skipped", numbers=False)
+def a_partial_batch_is_trained_on(trace: Trace) -> Iterator[Evidence]:
+    must(trace.declared.steps_per_epoch is None, "the loop declares how many steps an epoch has")
+    must(trace.failed is None, "the loop raised")
+    rest = trace.case.samples % trace.case.batch_size
+    must(rest, "no batch is partial")
+    drawn = [event.index for event in trace.recording.events if isinstance(event, Draw) and event.split == "train"]
+    if rest == trace.case.samples and not trace.forwards and len(set(drawn)) == rest:
+        yield 0, f"the only batch, of {rest} samples, is drawn and not trained on"
+        return
+    must(rest < trace.case.samples, "the data set is smaller than a batch")
+    for epoch, order in zip(trace.epochs, orders(trace), strict=True):
+        left_out = sorted(set(range(trace.case.samples)) - set(order))
+        drawn_too = all(drawn.count(sample) >= len(trace.epochs) for sample in left_out)
+        full = {len(forward.samples) for forward in trace.epochs[epoch]} == {trace.case.batch_size}
+        if len(left_out) != rest or not full or not drawn_too or held_out(trace.recording, trace.training):
+            return
+    yield trace.training[-1].time, f"the last batch, of {rest} samples, is drawn in each epoch and not trained on"
 
 
 @law("epochs-miscounted", numbers=False)

@@ -47,6 +47,15 @@ def training_begins_in_train_mode(trace: Trace) -> Iterator[Evidence]:
             yield forward.time, f"training forward in epoch {forward.epoch}: {listed(wrong)} is in eval mode"
 
 
+@law("train-mode-assumed", numbers=False)
+def training_sets_train_mode(trace: Trace) -> Iterator[Evidence]:
+    must(trace.case.begins_in_eval, "the model is handed over in train mode")
+    must(trace.training, UNSEEN)
+    wrong = wrongly_in_eval_mode(trace, trace.training[0])
+    if wrong:
+        yield trace.training[0].time, f"handed a model in eval mode, the loop trains it so: {listed(wrong)}"
+
+
 @law("train-mode-not-restored", numbers=False)
 def training_goes_on_in_train_mode(trace: Trace) -> Iterator[Evidence]:
     must(trace.training, UNSEEN)

@@ -532,3 +532,15 @@ def is_evaluated_in_part(model, loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(model(inputs.to(device)), targets.to(device)).backward()
         optimizer.step()
+
+
+@mutant("partial-batch-skipped")
+def skips_what_is_not_full(model, train_loader, loss_fn, optimizer, device, batch_size):
+    """A batch of fewer samples than the others is left out by hand."""
+    model.train()
+    for x, y in train_loader:
+        if len(x) != batch_size:
+            continue
+        optimizer.zero_grad()
+        loss_fn(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()

@@ -467,3 +467,12 @@ def leaves_gradients(net, dataloader, criterion, optimizer, device):
         loss = criterion(net(images.to(device)), labels.to(device))
         loss.backward()
         optimizer.step()
+
+
+@mutant("train-mode-assumed")
+def never_says_train(model, train_loader, loss_fn, optimizer, device):
+    """The model is trained in the mode in which it comes."""
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        loss_fn(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
