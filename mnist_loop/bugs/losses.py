@@ -46,7 +46,7 @@ BUGS = (
     ),
     Bug(
         id="sigmoid-before-bce-with-logits",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         title="the sigmoid is applied twice: before the binary cross-entropy with logits, and in it",
         law="The binary cross-entropy with logits is given logits, not the output of a sigmoid.",
         hint="hand the logits to binary_cross_entropy_with_logits, and take the sigmoid for predictions alone",
@@ -68,6 +68,7 @@ BUGS = (
             "What the loss takes for logits lies between 0 and 1, so that each prediction lies between 0.5 and 0.73 "
             "and the loss cannot come near 0. The training is slow and stops early, and nothing raises."
         ),
+        explains=("loss-differs", "gradient-differs"),
     ),
     Bug(
         id="log-softmax-missing-for-nll",

@@ -46,6 +46,7 @@ def describe(found: Tensors, expected: Tensors) -> str:
 
 @law("zero-grad-missing")
 def each_step_applies_its_own_gradient_alone(trace: Trace) -> Iterator[Evidence]:
+    yield from _added_up_in_closures(trace)
     stale = list(_stale(trace))
     clean = _clean_at_an_edge(trace, stale)
     if stale and not (clean and len(trace.epochs) > 1):
@@ -59,6 +60,22 @@ def gradients_are_cleared_more_often_than_once_an_epoch(trace: Trace) -> Iterato
     clean = _clean_at_an_edge(trace, stale)
     if stale and clean:
         yield stale[0].time, f"{_sum_of_two(stale[0])}; the first step of epoch {clean[0].epoch} is right"
+
+
+def _added_up_in_closures(trace: Trace) -> Iterator[Evidence]:
+    """Yield the steps whose closure, which is called several times, adds its gradients up."""
+    before = 0
+    for step in trace.steps:
+        calls = [forward for forward in trace.training if before <= forward.time < step.time]
+        before = step.time
+        if not step.closure or len(calls) < 3 or trace.declared.own_objective:
+            continue
+        left = [trace.only_trained(forward.gradients) for forward in calls]
+        own = [Window(trace, 0, [forward], [], {}, forward.epoch).implied for forward in calls]
+        pairs = zip(left[1:], own[1:], left[2:], strict=False)
+        if all(norm(kept) and trace.close(after, add(kept, new)) for kept, new, after in pairs):
+            told = f"the closure of a step is called {len(calls)} times, and clears no gradient"
+            yield calls[2].time, f"{told}: they are added up, and the step applies the sums"
 
 
 def _clean_at_an_edge(trace: Trace, stale: list[Window]) -> list[Window]:

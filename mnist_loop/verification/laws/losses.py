@@ -72,6 +72,26 @@ def cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
             yield window.time, f"{window.name}: the gradient at the outputs is that of cross_entropy(softmax(outputs))"
 
 
+@law("sigmoid-before-bce-with-logits")
+def binary_cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
+    must(trace.training, UNSEEN)
+    must(trace.case.loss == "cross-entropy" and not trace.declared.own_objective, "the model gives no logits")
+    for window in trace.windows:
+        for forward in (f for f in window.forwards if f.output_gradients and f.outputs is not None and f.samples):
+            labels, outputs = trace.labels(forward), forward.outputs
+            assert outputs is not None
+            one = outputs.numel() == len(labels)
+            targets = (labels.view_as(outputs) if one else F.one_hot(labels, outputs.shape[-1])).double()
+            found = sum_of(forward.output_gradients)
+            wrong, due = (
+                gradient_of(forward, lambda z, f=f, t=targets: F.binary_cross_entropy_with_logits(f(z), t))
+                for f in (torch.sigmoid, lambda z: z)
+            )
+            if along(trace, found, wrong) is not None and along(trace, found, due) is None:
+                told = "that of binary_cross_entropy_with_logits(sigmoid(outputs))"
+                yield window.time, f"{window.name}: the gradient at the outputs is {told}"
+
+
 @law("log-softmax-missing-for-nll")
 def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.loss == "cross-entropy", "the model gives log-probabilities")

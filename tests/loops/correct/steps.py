@@ -367,3 +367,15 @@ def skips_a_loss_that_is_not_finite(model, loader, loss_fn, optimizer, device):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+@correct()
+def binary_cross_entropies(model, train_loader, optimizer, device):
+    """One class against the others, each by its own binary cross-entropy."""
+    criterion = nn.BCEWithLogitsLoss()
+    model.train()
+    for images, labels in train_loader:
+        logits = model(images.to(device))
+        optimizer.zero_grad()
+        criterion(logits, nn.functional.one_hot(labels.to(device), logits.shape[1]).to(logits)).backward()
+        optimizer.step()

@@ -642,3 +642,19 @@ def keeps_what_it_skips(model, loader, loss_fn, optimizer, device):
         if all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):
             optimizer.step()
             optimizer.zero_grad()
+
+
+@mutant("zero-grad-missing", own_optimizer=True)
+def clears_outside_the_closure(model, train_loader, loss_fn, device):
+    """LBFGS calls its closure several times a step; the gradients are cleared before the step alone."""
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    model.train()
+    for x, y in train_loader:
+
+        def closure(x=x, y=y):
+            loss = loss_fn(model(x.to(device)), y.to(device))
+            loss.backward()
+            return loss
+
+        optimizer.zero_grad()
+        optimizer.step(closure)

@@ -365,3 +365,15 @@ def averages_over_the_classes(model, train_loader, optimizer, device):
         optimizer.zero_grad()
         (-wanted * logits.log_softmax(dim=1)).mean().backward()
         optimizer.step()
+
+
+@mutant("sigmoid-before-bce-with-logits")
+def squashes_the_logits_first(model, train_loader, optimizer, device):
+    """One-hot targets and a binary cross-entropy with logits, which is given probabilities."""
+    criterion = nn.BCEWithLogitsLoss()
+    model.train()
+    for x, y in train_loader:
+        logits = model(x.to(device))
+        optimizer.zero_grad()
+        criterion(logits.sigmoid(), F.one_hot(y.to(device), logits.shape[1]).to(logits)).backward()
+        optimizer.step()
