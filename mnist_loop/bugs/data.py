@@ -342,7 +342,7 @@ BUGS = (
     ),
     Bug(
         id="validates-on-train",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         severity="info",
         title="all that is evaluated is the data that is trained on",
         law="What is evaluated holds something that is not trained on.",

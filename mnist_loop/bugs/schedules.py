@@ -59,7 +59,7 @@ BUGS = (
     ),
     Bug(
         id="scheduler-horizon",
-        decided_by=("check",),
+        decided_by=("verify", "check"),
         severity="info",
         title="a schedule ends much later, or earlier, than the training",
         law="A schedule that has an end comes to it with the training.",

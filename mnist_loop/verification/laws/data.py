@@ -11,7 +11,7 @@ from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.modes import evaluations
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.laws.state import chosen_state
-from mnist_loop.verification.recording.events import Draw, Forward, OptimizerStep, Tensors
+from mnist_loop.verification.recording.events import Draw, Forward, OptimizerStep, Pass, Tensors
 from mnist_loop.verification.recording.identify import held_out
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
@@ -201,6 +201,22 @@ def _map(trace: Trace, forwards: list[Forward]) -> tuple[float, float] | None:
     error = float((design @ solution - y[:, None]).norm())
     a, b = (float(value) for value in solution.flatten())
     return (a, b) if error <= trace.tolerance * (1 + float(y.norm())) else None
+
+
+@law("validates-on-train", numbers=False)
+def what_is_evaluated_is_held_out(trace: Trace) -> Iterator[Evidence]:
+    must(trace.roles & {"val_loader", "val_set", "test_loader", "test_set"}, "the loop is handed no data to evaluate")
+    must(trace.failed is None and trace.training, UNSEEN)
+    trained = set(map(id, trace.training))
+    calls = [call for call in trace.calls if call.what == "train"]
+    others = [f for f in trace.forwards if id(f) not in trained and any(c.time < f.time < c.end for c in calls)]
+    must(others, "the loop evaluates nothing")
+    samples = {sample for forward in others for sample in forward.samples}
+    held = held_out(trace.recording, trace.training)
+    events = [event for call in calls for event in trace.recording.events[call.time : call.end]]
+    drawn = {event.split for event in events if isinstance(event, Draw | Pass)}
+    if drawn <= {"train"} and not held and samples == set(range(trace.case.samples)):
+        yield others[0].time, "the loop is handed data to evaluate, draws none of them, and evaluates the training data"
 
 
 @law("normalised-differently", numbers=False)

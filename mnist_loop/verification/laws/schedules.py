@@ -43,6 +43,11 @@ def the_first_step_has_the_initial_rate(trace: Trace) -> Iterator[Evidence]:
 
 @law("scheduler-not-stepped")
 def a_schedule_moves(trace: Trace) -> Iterator[Evidence]:
+    epochs = len(trace.epochs)
+    for schedule in trace.recording.schedules if epochs > 1 and trace.recording.whole_fit else ():
+        if not schedule.steps and trace.failed is None:
+            # A longer training may step it, such as after a warm-up.
+            yield 0, f"{schedule.name} was built, and not stepped once in {epochs} epochs", "info"
     found = rates(trace)
     must(len({window.epoch for _, _, window in found}) > 1, "fewer than two epochs were trained")
     must(trace.failed is None, "the loop raised")
@@ -52,6 +57,17 @@ def a_schedule_moves(trace: Trace) -> Iterator[Evidence]:
         told = f"{last.name}, in epoch {last.epoch}: the learning rate is still {trace.case.lr:g}"
         # A caller may step the schedule between two epochs that it asks for.
         yield found[-1][0].time, told, *(() if trace.recording.whole_fit else ("info",))
+
+
+@law("scheduler-horizon", numbers=False)
+def a_schedule_ends_with_the_training(trace: Trace) -> Iterator[Evidence]:
+    ends = [schedule for schedule in trace.recording.schedules if schedule.horizon and schedule.steps]
+    must(ends, "the loop builds no schedule with an end")
+    must(trace.failed is None and trace.recording.whole_fit, "the training was not seen to its end")
+    epochs, steps = trace.case.epochs, trace.case.epochs * trace.case.batches
+    for one in ends:
+        if (one.horizon, one.steps) in ((steps, epochs), (epochs, steps)) and steps != epochs:
+            yield 0, f"{one.name} is to end after {one.horizon} of its steps, and took {one.steps}"
 
 
 @law("scheduler-per-batch")

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -44,12 +44,15 @@ from mnist_loop.verification.recording.events import (
     Read,
     Tensors,
 )
-from mnist_loop.verification.recording.recording import Recording
+from mnist_loop.verification.recording.recording import Recording, Schedule
 from mnist_loop.verification.recording.returned import read_returned
 from mnist_loop.verification.sandbox import scratch
 from mnist_loop.verification.sandbox.scratch import refusal
 
 LONGEST_MESSAGE = 1000  # characters of an exception's text that are told
+
+# The attribute of a schedule that says after how many of its steps it ends. Others go on, or have no end.
+HORIZONS = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
 
 # Added to the seed of a case:
 OTHER_NUMBERS = 0xE7A1  # for a second evaluation, which must not depend on random numbers
@@ -175,6 +178,7 @@ class _Recorder:
         self.keep: list[Optimizer] = []  # alive, so that no `id` in `optimizers` is used again
         self.steps: list[tuple[OptimizerStep, int]] = []  # those in progress, with the number of forwards before each
         self.hooks = _count_hooks(self.world.model)
+        self.schedules: list[LRScheduler] = []
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
@@ -199,6 +203,9 @@ class _Recorder:
                     global_state.seed_everything(OTHER_NUMBERS + self.case.seed)
                     self.call("evaluate", 0, evaluating)
         self.recording.end = self.state()
+        inner = {id(part) for one in self.schedules for part in getattr(one, "_schedulers", ())}
+        own = [one for one in self.schedules if id(one) not in inner and one is not self.world.scheduler]
+        self.recording.schedules = tuple(_read_schedule(one) for one in own)
 
     def begin(self) -> Trainee | None:
         """Make the instance of a class; record an exception as a call."""
@@ -273,6 +280,7 @@ class _Recorder:
         stack.callback(register_optimizer_step_pre_hook(self.before_step).remove)
         stack.callback(register_optimizer_step_post_hook(self.after_step).remove)
         stack.enter_context(_plateaus_watched(self.on_plateau))
+        stack.enter_context(_schedules_watched(self.schedules.append))
 
     def watch_model(self, stack: ExitStack) -> None:
         model = self.world.model
@@ -447,6 +455,29 @@ def _plateaus_watched(on_step: Callable[[str, Any], None]) -> Iterator[None]:
         yield
     finally:
         ReduceLROnPlateau.step = step  # type: ignore[method-assign]
+
+
+@contextmanager
+def _schedules_watched(on_built: Callable[[LRScheduler], None]) -> Iterator[None]:
+    """Report each schedule that is built, which torch has no hook for."""
+    begin = LRScheduler.__init__
+
+    @wraps(begin)
+    def watched(self: LRScheduler, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        on_built(self)
+
+    LRScheduler.__init__ = watched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        LRScheduler.__init__ = begin  # type: ignore[method-assign]
+
+
+def _read_schedule(schedule: LRScheduler) -> Schedule:
+    name = type(schedule).__name__
+    horizon = getattr(schedule, HORIZONS.get(name, ""), None)
+    return Schedule(name, schedule.last_epoch, int(horizon) if isinstance(horizon, int | float) else None)
 
 
 def _copy(tensor: Tensor) -> Tensor:

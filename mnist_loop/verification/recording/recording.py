@@ -9,6 +9,21 @@ from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.recording.events import Event, Tensors
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate schedule that the loop built.
+
+    Attributes:
+        name: of its class.
+        steps: how often it was stepped.
+        horizon: the number of its steps after which it ends; None if it has no end.
+    """
+
+    name: str
+    steps: int
+    horizon: int | None
+
+
 @dataclass(eq=False)
 class Recording:
     """One run of a loop in one case.
@@ -27,6 +42,7 @@ class Recording:
         threads: names of the threads that the loop left behind.
         copied: number of calls of a copy of the model.
         compiled: the model was compiled, so that its forwards were not seen.
+        schedules: the learning-rate schedules that the loop built.
         half: a tensor in half precision was made; it is seen where reads are watched.
     """
 
@@ -44,4 +60,5 @@ class Recording:
     threads: tuple[str, ...] = ()
     copied: int = 0
     compiled: bool = False
+    schedules: tuple[Schedule, ...] = ()
     half: bool = False

@@ -544,3 +544,17 @@ def skips_what_is_not_full(model, train_loader, loss_fn, optimizer, device, batc
         optimizer.zero_grad()
         loss_fn(model(x.to(device)), y.to(device)).backward()
         optimizer.step()
+
+
+@mutant("validates-on-train")
+def validates_on_the_training_data(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """What is called the validation loss is that of the training data."""
+    history = []
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        history.append(evaluate(model, train_loader, loss_fn, device)[0])
+    return {"val_loss": history}

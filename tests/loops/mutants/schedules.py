@@ -1,6 +1,6 @@
 """Learning-rate schedules: when the rate changes."""
 
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from tests.loops.mutants import evaluate, mutant
 
@@ -140,3 +140,16 @@ def waits_for_the_accuracy_to_fall(model, train_loader, val_loader, loss_fn, opt
             loss_fn(model(x.to(device)), y.to(device)).backward()
             optimizer.step()
         plateau.step(evaluate(model, val_loader, loss_fn, device)[1])
+
+
+@mutant("scheduler-horizon")
+def ends_in_batches_and_steps_by_epochs(model, train_loader, loss_fn, optimizer, device, epochs):
+    """The cosine is built for all batches, and stepped once an epoch: it hardly begins."""
+    schedule = CosineAnnealingLR(optimizer, T_max=epochs * len(train_loader))
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        schedule.step()
