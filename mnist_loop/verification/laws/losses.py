@@ -141,8 +141,8 @@ def the_loss_is_not_scaled(trace: Trace) -> Iterator[Evidence]:
     found = [(w, f, along(trace, gradient, right(trace, f))) for w, f, gradient in wrong_batches(trace)]
     factors = [factor for _, _, factor in found if factor is not None]
     must(len(found) > 1 and len(found) == sum(len(window.forwards) for window in trace.windows), "batches are right")
-    if len(factors) < len(found):
-        return
+    if len(factors) < len(found) or any(abs(factor - 1) <= CERTAIN["float32"] for factor in factors):
+        return  # the gradient at the outputs is right: it was altered later, such as by clipping
     window, forward, factor = found[0]
     told = f"{window.name}: the gradient at the outputs is {factor:.4g} times that of the mean loss, as in all steps"
     for name, unit in (("", [1.0] * len(found)), ("1/N", [1 / len(f.samples) for _, f, _ in found])):
@@ -219,8 +219,41 @@ def _over_the_batch(labels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
 
 @law("loss-differs")
 def what_is_minimised_is_the_loss(trace: Trace) -> Iterator[Evidence]:
+    yield from _smoothed_too_much(trace)
     for window, forward, found in wrong_batches(trace):
         expected = right(trace, forward)
         if along(trace, found, expected) is None:
             apart = float((found - expected).norm() / (expected.norm() or 1)) if found.shape == expected.shape else 1.0
             yield window.time, f"{window.name}: the gradient at the outputs differs by {apart:.2g} of its norm"
+
+
+def _smoothed_too_much(trace: Trace) -> Iterator[Evidence]:
+    """Yield that the targets of a label smoothing of the loop's own do not add up to one; it may weigh its loss so."""
+    plain = trace.case.loss == "cross-entropy" and trace.declared.accumulate == 1 and "scaler" not in trace.roles
+    if not plain or trace.knows_loss or trace.declared.own_objective:
+        return
+    found = [_smoothing(trace, forward) for forward in trace.training if forward.output_gradients and forward.samples]
+    known = [pair for pair in found if pair is not None]
+    if len(found) < 2 or len(known) < len(found):
+        return
+    (mass, rest), far = known[0], max(trace.tolerance, 1e-6)
+    same = all(abs(m - mass) <= far and abs(r - rest) <= far for m, r in known)
+    if same and rest > far and abs(mass - 1) > far:
+        told = f"each sample's targets, {rest:.4g} for each other class, add up to {mass:.6g}, expected 1"
+        yield trace.training[0].time, f"step 0: the gradient at the outputs is that of smoothed labels: {told}", "info"
+
+
+def _smoothing(trace: Trace, forward: Forward) -> tuple[float, float] | None:
+    """Return the sum of each sample's targets and the target of a wrong class that explain a gradient, if any do."""
+    outputs, labels = forward.outputs, trace.labels(forward)
+    if outputs is None or outputs.dim() != 2 or outputs.shape[1] < 4 or len(outputs) != len(labels):
+        return None
+    found = sum_of(forward.output_gradients) * len(labels)
+    wrong = F.one_hot(labels, outputs.shape[1]) == 0
+    probabilities, gradients = outputs.double().cpu().softmax(dim=1)[wrong], found[wrong]
+    design = torch.stack([probabilities, -torch.ones_like(probabilities)], dim=1)
+    solution = torch.linalg.lstsq(design, gradients[:, None]).solution
+    if float((design @ solution - gradients[:, None]).norm()) > max(trace.tolerance, 1e-8) * float(gradients.norm()):
+        return None
+    mass, rest = (float(value) for value in solution.flatten())
+    return mass, rest

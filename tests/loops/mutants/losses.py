@@ -1,5 +1,6 @@
 """The loss: what is minimised, against which targets, and how it is averaged."""
 
+import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
@@ -376,4 +377,16 @@ def squashes_the_logits_first(model, train_loader, optimizer, device):
         logits = model(x.to(device))
         optimizer.zero_grad()
         criterion(logits.sigmoid(), F.one_hot(y.to(device), logits.shape[1]).to(logits)).backward()
+        optimizer.step()
+
+
+@mutant("loss-differs")
+def smooths_over_too_few_classes(model, train_loader, optimizer, device):
+    """The mass of a label smoothing is divided by the classes less two, and given to the classes less one."""
+    model.train()
+    for x, y in train_loader:
+        logits = model(x.to(device))
+        wanted = torch.full_like(logits, 0.1 / (logits.shape[1] - 2)).scatter(1, y.to(device)[:, None], 0.9)
+        optimizer.zero_grad()
+        (-wanted * logits.log_softmax(dim=1)).sum(dim=1).mean().backward()
         optimizer.step()
