@@ -19,6 +19,7 @@ from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, 
 from mnist_loop.verdict import explain
 from mnist_loop.verdict.expected import read_expected
 from mnist_loop.verdict.settings import read_settings
+from mnist_loop.verification.binding.given import read_given
 from mnist_loop.verification.binding.intentions import declared_for, read_declarations
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=[],
         metavar="NAME=VALUE",
         help="an intention of the loop, e.g. clip=1.0 or keeps_best; may be repeated",
+    )
+    add(
+        "--give",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value for a parameter of the loop, or for a setting: gpu_id=0, args.warm=False; may be repeated",
     )
     add_output_options(parser, json_takes_file=True)
     add("--timeout", type=positive_float, metavar="S", help="seconds that one case may take (default 60)")
@@ -79,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings()
     expected = settings.expected if arguments.expect_failures is None else read_expected(arguments.expect_failures)
     declared = declared_for(settings, arguments.declare)
+    arguments.give = read_given(arguments.give) or None
     if arguments.evaluate is not None and "evaluate" in read_declarations(arguments.declare):
         raise UserError("the evaluation found twice, expected it once: give --evaluate or --declare evaluate=")
     evaluate = declared.pop("evaluate", None)
@@ -115,6 +124,7 @@ def case_count(text: str) -> int:
 def _verify(arguments: argparse.Namespace, declared: dict[str, Any], *, quiet: bool) -> Verdict:
     given = {
         "laws": arguments.only,
+        "give": arguments.give,
         "timeout": arguments.timeout,
         "random_cases": arguments.cases,
         "seed": arguments.seed,

@@ -35,6 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="an intention of the loop, e.g. clip=1.0; may be repeated",
     )
     add(
+        "--loop-give",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value for a parameter of the loop, or for a setting: gpu_id=0, args.warm=False; may be repeated",
+    )
+    add(
         "--loop-expect-failures",
         metavar="FILE",
         help="laws that the loop is known to break, a line each: `id: reason`; one that holds is an error",

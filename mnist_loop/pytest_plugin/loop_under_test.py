@@ -21,6 +21,7 @@ from mnist_loop.verdict.outcomes import Outcome, outcomes
 from mnist_loop.verdict.settings import read_settings
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.binding.given import read_given
 from mnist_loop.verification.binding.intentions import declared_for
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import describe, verify
@@ -128,11 +129,13 @@ def bind_loop(config: pytest.Config) -> LoopUnderTest | None:
             known = settings.expected if file is None else read_expected(Path(file))
             named = "--loop-device"
             device = str(resolve_device(option.loop_device))
+            named = "--loop-give"
+            give = read_given(option.loop_give) or None
             named = of_loop
-            description = describe(option.loop, evaluate, Options(device=device), **declared)
+            description = describe(option.loop, evaluate, Options(device=device, give=give), **declared)
     except UserError as error:
         raise pytest.UsageError(f"{named}: {error}") from None
-    options = {"device": device, "random_cases": option.loop_cases, "timeout": option.loop_timeout}
+    options = {"device": device, "give": give, "random_cases": option.loop_cases, "timeout": option.loop_timeout}
     chosen = Options(**{name: value for name, value in options.items() if value is not None})
     return LoopUnderTest(option.loop, evaluate, declared, chosen, known, settings.ignore, folder, description)
 

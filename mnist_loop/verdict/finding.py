@@ -65,12 +65,14 @@ class Judgement:
         findings: the broken laws, the primary one first.
         held: ids of the laws that hold.
         not_run: ids of the laws that could not be decided, with the reason.
+        unseen: the loop steps an optimizer, and no forward of the model was seen.
     """
 
     case: Case | None
     findings: list[Finding] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
+    unseen: bool = False
 
     def __repr__(self) -> str:
         """Return the case, the broken laws, and how many there are of the others."""

@@ -62,6 +62,7 @@ class Verdict:
         seconds: how long it took.
         output: the last of what the loop printed.
         not_isolated: why the loop ran in this process; "" if it had a process of its own.
+        remarks: what else is said of how it ran, a sentence each.
         skipped: the cases that the loop need not be able to do and could not, with the reason.
         expected: the bugs that are known, by id.
         ignore: ids of the bugs that are silenced everywhere, each with the place that says so.
@@ -81,6 +82,7 @@ class Verdict:
     seconds: float = 0.0
     output: str = ""
     not_isolated: str = ""
+    remarks: tuple[str, ...] = ()
     skipped: dict[Case, str] = field(default_factory=dict)
     expected: Mapping[str, Expected] = field(default_factory=dict)
     ignore: Mapping[str, str] = field(default_factory=dict)
@@ -139,12 +141,13 @@ class Verdict:
 
     @property
     def notes(self) -> list[str]:
-        """What is wrong with comments that silence, a sentence each."""
+        """How the loop ran, and what is wrong with comments that silence, a sentence each."""
         files = [
             self.file,
             *(finding.line.file for some in self._findings().values() for finding in some if finding.line),
         ]
-        return [note for file in dict.fromkeys(files) if file is not None for note in wrong_ignores(file)]
+        wrong = [note for file in dict.fromkeys(files) if file is not None for note in wrong_ignores(file)]
+        return [*self.remarks, *wrong]
 
     def likely_line(self, diagnosis: Diagnosis) -> SourceLine | None:
         """Return the line in which a bug most likely is; None if that cannot be told."""

@@ -13,6 +13,7 @@ from mnist_loop.verification.cases.battery import Experiment
 from mnist_loop.verification.cases.world import check_declared
 from mnist_loop.verification.laws.judge import LAWS, judge
 from mnist_loop.verification.recording.divergence import may_overflow_in_half
+from mnist_loop.verification.recording.events import Forward, OptimizerStep
 from mnist_loop.verification.recording.packing import pack
 from mnist_loop.verification.recording.recorder import record
 from mnist_loop.verification.recording.recording import Recording
@@ -21,13 +22,15 @@ from mnist_loop.verification.recording.trace import Trace
 Answer = Callable[[Experiment | None], object]
 
 
-def answer_for(loop: object, evaluate: object, declared: Mapping[str, Any]) -> Answer:
+def answer_for(
+    loop: object, evaluate: object, declared: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> Answer:
     """Bind the loop, and return what answers requests about it: None asks for its description.
 
     Raises:
         UserError: ``loop`` is not a training loop, or cannot be bound.
     """
-    contract = bind(loop, evaluate, **declared)
+    contract = bind(loop, evaluate, given, **declared)
     check_declared(contract.intentions)
 
     def answer(request: Experiment | None) -> object:
@@ -56,4 +59,12 @@ def judge_recordings(
 ) -> Judgement:
     """Hold one case, recorded by the names of its runs, to laws."""
     others = {name: recording for name, recording in recordings.items() if name}
-    return judge(Trace(recordings[""], declared, others), [LAWS[name] for name in laws])
+    judgement = judge(Trace(recordings[""], declared, others), [LAWS[name] for name in laws])
+    judgement.unseen = _is_unseen(recordings[""])
+    return judgement
+
+
+def _is_unseen(recording: Recording) -> bool:
+    """Return whether the loop trains the model in a way that is not seen: it steps, and calls no forward."""
+    kinds = {type(event) for event in recording.events}
+    return OptimizerStep in kinds and Forward not in kinds and not recording.compiled and not recording.copied

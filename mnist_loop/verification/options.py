@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -26,6 +26,8 @@ class Options:
         device: where the loop trains.
         in_process: run the loop in this process, for a debugger; nothing protects this process then.
         laws: ids of the laws to hold it to; None for all.
+        give: values for parameters, globals and settings of the loop that no role covers, by name: ``gpu_id``,
+            ``args.warm``.
         on_case: called after each case with the number of cases that are done and of those that are planned.
     """
 
@@ -37,6 +39,7 @@ class Options:
     device: str = "cpu"
     in_process: bool = False
     laws: tuple[str, ...] | None = None
+    give: Mapping[str, Any] | None = None
     on_case: Callable[[int, int], None] | None = None
 
     def changed(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ verdict.
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
             asked=_asked(loop, evaluate, options, {**description.declared.changed(), **declared}),
             seed=options.seed,
             not_isolated=not_isolated,
+            remarks=description.notes,
         )
         _Trial(runner, description, options, verdict).run()
         verdict.output = runner.output
@@ -95,7 +97,7 @@ def _running(
     """Yield what runs the loop, and why it does so in this process; "" if it does not."""
     # The first optimizer of a process loads a good part of torch: here, where each child inherits it.
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
-    setup = partial(answer_for, loop, evaluate, declared)
+    setup = partial(answer_for, loop, evaluate, declared, options.give)
     method = None if options.in_process else start_method(options.device)
     not_isolated = "asked for" if method is None else can_isolate(setup, options.device, method)
     runner = Sandbox(setup, timeout=options.timeout, start_method=method) if not_isolated is None else InProcess(setup)
@@ -179,12 +181,15 @@ class _Trial:
         """Use float32 for a loop that raises in the plainest case in float64 and does not in float32.
 
         Raises:
-            UserError: it raises in both, with full batches alone too, and no law says why: it was not tried.
+            UserError: it raises in both, with full batches alone too, and no law says why, or its forwards are not
+                seen: it was not tried.
         """
         exact = basis(self.description)
         first = self.judgement(Experiment(exact), always=RAISING)
         if self.ends:
             self.verdict.judgements.append(first)
+        if first.unseen and not _is_explained(first):
+            raise UserError(not_seen(self.description))
         if self.ends or not _raised(first) or _is_explained(first):
             return
         # A loop that cannot do with a partial batch raises in the plainest case, and is tried all the same.
@@ -197,7 +202,7 @@ class _Trial:
                     told = "the loop raises in float64: tried in float32, whose rounding hides more"
                     self.verdict.skipped[exact] = told
                 return
-        raise UserError(not_tried(self.description, first))
+        raise UserError(not_tried(self.description, first, self.verdict.asked.loop))
 
     def add(self, experiment: Experiment) -> None:
         """Try one experiment, and add its judgement to the verdict."""
@@ -317,18 +322,30 @@ def _settled(findings: list[Finding], held: set[str]) -> Iterator[Finding]:
             yield finding
 
 
-def not_tried(of: Description, judgement: Judgement) -> str:
+def not_tried(of: Description, judgement: Judgement, spec: str | None = None) -> str:
     """Say that a loop raises even in the plainest case, where, and what to do."""
     raised = next(finding for finding in judgement.findings if finding.id == "loop-raises")
     found = f"{of.name} was not tried: in the plainest case, in float64 and in float32, {printable(raised.text)}"
     if raised.text.startswith("evaluation"):
         return f"{found}; expected {of.evaluate_name} to fit: name another with --evaluate SPEC, or --evaluate none"
+    if missing := re.search(r"--give \S+=VALUE", raised.text):
+        return f"{found}; expected a value for it: mnist-loop verify {spec or 'SPEC'} {missing[0]}"
     program = "FILE" if of.file is None else Path(of.file).name
     shape = of.declared.input_shape or IMAGE_SHAPE
     return (
         f"{found}; expected a loop that trains a classifier on batches (images, labels) with images of shape {shape}: "
         "declare its model and input (--declare model=NAME --declare input_shape=C,H,W), change this adapter until it "
         f"fits, or watch the program that calls the loop as it is: mnist-loop check {program}\n\n{of.adapter}\n"
+    )
+
+
+def not_seen(of: Description) -> str:
+    """Say that a loop steps an optimizer without a forward of the model, so that nothing can be judged."""
+    program = "FILE" if of.file is None else Path(of.file).name
+    return (
+        f"{of.name} was not tried: it steps an optimizer, and no forward of the model that it is handed was seen; "
+        "expected a loop that calls that model, as in model(images): hand over what it calls (--declare model=NAME), "
+        f"or watch the program that calls the loop as it is: mnist-loop check {program}"
     )
 
 

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import dis
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
 from typing import Any
 
-from mnist_loop.verification.binding.roles import DATA, ROLES, Use, meanings, nearest
+from mnist_loop.verification.binding.roles import ROLES, Use, meanings, nearest
 from mnist_loop.verification.binding.signature import Binding
-from mnist_loop.verification.binding.target import codes_of, unwrapped
+from mnist_loop.verification.binding.target import unwrapped
 
 ORDER = [role.name for role in ROLES]
 LOADERS = '{"train": train_loader, "val": val_loader}'
-
-
-def globals_read(function: Any, use: Use) -> dict[str, str]:
-    """Return the global variables that ``function`` reads and whose names mean a model or data: name to role."""
-    read = {
-        instruction.argval
-        for code in codes_of(function)
-        for instruction in dis.get_instructions(code)
-        if instruction.opname == "LOAD_GLOBAL"
-    }
-    likely = {name: meanings(name, use) for name in sorted(read)}
-    wanted = DATA | {"loaders", "model"}
-    return {name: roles[0] for name, roles in likely.items() if roles and roles[0] in wanted}
 
 
 def adapter_source(
     function: Callable[..., Any],
     bindings: Iterable[Binding],
     missing: Iterable[str],
-    read: Mapping[str, str],
     use: Use,
     method: str = "",
 ) -> str:
@@ -42,7 +27,6 @@ def adapter_source(
         function: the loop that is called: a function or a class.
         bindings: what is known of its parameters; for a class those of the constructor, then those of the method.
         missing: the roles that it needs and does not take.
-        read: the globals that it reads instead of parameters, name to role; the adapter sets them.
         use: what the loop does.
         method: called on the instance of a class.
     """
@@ -50,19 +34,15 @@ def adapter_source(
     written = unwrapped(function) if not isinstance(function, type) else function
     module = str(getattr(written, "__module__", "__main__"))
     name = str(getattr(written, "__qualname__", type(written).__qualname__))
-    reachable = module != "__main__" and "<" not in name
+    reachable = module.replace(".", "").isidentifier() and module != "__main__" and "<" not in name
     name = name.rpartition("<locals>.")[2].replace("<lambda>", "loop")
-    missing, read = list(missing), read if reachable else {}
-    handed = {role for binding in bindings for role in _guessed(binding).values()} | {*missing, *read.values()}
+    missing = list(missing)
+    handed = {role for binding in bindings for role in _guessed(binding).values()} | {*missing}
     if "loaders" in handed:
         handed |= {"train_loader", "val_loader"}
     heads = ", ".join(sorted(handed & set(ORDER) - {"args", "loaders"}, key=ORDER.index))
     lines = [f"def {'adapter' if use == 'train' else 'evaluate'}({heads}):"]
-    if read:
-        lines.insert(0, f"import {module}")
-        lines += [f"    {module}.{variable} = {_value(role)}" for variable, role in read.items()]
-        name = f"{module}.{name}"
-    elif reachable:
+    if reachable:
         lines.insert(0, f"from {module} import {name.split('.')[0]}")
     calls = [f"({_arguments(binding)})" for binding in bindings]
     remark = f"  # it has to work with {' and '.join(missing)}" if missing else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -10,21 +11,31 @@ from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import intentions
 from mnist_loop.verification.binding.binder import EVALUATE_FUNCTIONS, Binder
 from mnist_loop.verification.binding.contract import Contract
-from mnist_loop.verification.binding.resolve import attribute_of, check_command, folders_of, import_named, public_names
-from mnist_loop.verification.binding.target import location_of, target_of
+from mnist_loop.verification.binding.cuda_written_out import NOTE, is_written_out
+from mnist_loop.verification.binding.resolve import (
+    attribute_of,
+    check_command,
+    folders_of,
+    import_named,
+    notes_on,
+    public_names,
+)
+from mnist_loop.verification.binding.target import codes_of, location_of, target_of
 
 
-def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
+def bind(loop: object, evaluate: object = None, given: Mapping[str, Any] | None = None, **declared: object) -> Contract:
     """Bind a loop.
 
     Args:
         loop: what trains: a function, a class, an object with ``fit`` or the like, or the text that names one.
         evaluate: what evaluates; by default what the loop declares, or what is beside it under a usual name.
+        given: values for parameters, globals and settings, by name.
         **declared: intentions, on top of what the loop declares itself.
 
     Raises:
         UserError: it is not a loop, a parameter cannot be bound, or an intention is unknown or wrong.
     """
+    given, spec = dict(given or {}), loop if isinstance(loop, str) else ""
     if isinstance(loop, str):
         loop = find_loop(loop)
     target = target_of(loop)
@@ -32,11 +43,13 @@ def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
     if meant is intentions.DEFAULT and target.owner_class is not None:
         meant = intentions.declared_by(target.owner_class)
     meant = intentions.checked(declared if evaluate is None else {**declared, "evaluate": evaluate}, meant)
-    binder = Binder(target, meant, find_loop)
+    binder = Binder(target, meant, find_loop, given, spec)
     training = binder.training()
     evaluation, found_by = binder.evaluation()
     if isinstance(meant.model, str):
         meant = intentions.checked({"model": binder.look_up(meant.model)}, meant)
+    functions = binder.functions(evaluation)
+    writes_cuda = is_written_out(functions)
     return Contract(
         name=binder.title,
         location=location_of(training.function),
@@ -50,6 +63,11 @@ def bind(loop: object, evaluate: object = None, **declared: object) -> Contract:
         whole_fit=binder.is_whole(),
         folders=folders_of(binder.module),
         adapter=binder.adapter(),
+        given=binder.checked_given(),
+        settings=binder.settings(),
+        calls_forward=any("forward" in code.co_names for one in functions for code in codes_of(one)),
+        writes_cuda=writes_cuda,
+        notes=(*notes_on(binder.module), *([NOTE.format(name=binder.title)] if writes_cuda else [])),
     )
 
 

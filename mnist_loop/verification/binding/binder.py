@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import linecache
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import adapter
+from mnist_loop.verification.binding.given import options_for
+from mnist_loop.verification.binding.global_names import given_globals, globals_of, reachable, settings_read
 from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.binding.parser_defaults import parser_defaults
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.roles import DATA, ROLES, SETS, Use, meanings
-from mnist_loop.verification.binding.signature import Binding, BindingError, bind_signature
+from mnist_loop.verification.binding.signature import NOTHING_GIVEN, Binding, BindingError, bind_signature
 from mnist_loop.verification.binding.target import (
     TRAIN_METHODS,
     Target,
@@ -26,6 +29,7 @@ from mnist_loop.verification.binding.target import (
     title_of,
     unwrapped,
 )
+from mnist_loop.verification.binding.usage import usage_of
 
 EVALUATE_METHODS = (
     *("evaluate", "validate", "test", "evaluate_epoch", "validate_epoch", "eval_epoch", "val_epoch", "valid_epoch"),
@@ -41,8 +45,6 @@ EVALUATE_FUNCTIONS = (
 # The words that replace "train" in the name of an evaluation: train_loop and test_loop.
 COUNTERPARTS = ("evaluate", "eval", "validate", "validation", "valid", "val", "test")
 
-NO_GLOBALS: Mapping[str, str] = MappingProxyType({})
-
 
 class Binder:
     """Binds the parts of one loop.
@@ -51,14 +53,25 @@ class Binder:
         target: the loop.
         meant: its intentions.
         find: imports what a text names.
+        given: values for parameters, globals and settings, by name.
+        spec: the text that names the loop; "" if none does.
 
     Attributes:
         title: the name of the loop for people.
         module: the name of the module that it is written in.
     """
 
-    def __init__(self, target: Target, meant: Intentions, find: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        meant: Intentions,
+        find: Callable[[str], Any],
+        given: Mapping[str, Any] = NOTHING_GIVEN,
+        spec: str = "",
+    ) -> None:
         self._target = target
+        self._given = given
+        self._spec = spec
         self._meant = meant
         self._find = find
         self._subject: Any = target.function or target.owner_class
@@ -137,12 +150,54 @@ class Binder:
         assert part is not None
         return self._adapter(part.function, part.binding, "train", part.method)[1]
 
+    def checked_given(self) -> Mapping[str, Any]:
+        """Return what is given.
+
+        Raises:
+            UserError: nothing takes a value of that name.
+        """
+        part = self._training
+        assert part is not None
+        constructor = None if part.owner is None else part.owner.constructor
+        taken = {*part.binding.handed, *(() if constructor is None else constructor.handed)}
+        functions = [*self._functions()]
+        for name in self._given.keys() - taken:
+            head, dot, _ = name.partition(".")
+            has_it = any(head in settings_read(one) if dot else given_globals(one, self._given) for one in functions)
+            if not has_it:
+                what = "settings of that name" if dot else "parameter or global of that name"
+                raise UserError(f"--give {name} found, expected a name that {self.title} takes: it has no {what}")
+        return self._given
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the defaults of the parser in the file of the loop, if it reads settings."""
+        written = unwrapped(next(iter(self._functions()), None))
+        code = getattr(written, "__code__", None)
+        source = None if code is None else "".join(linecache.getlines(code.co_filename))
+        return parser_defaults(source, written.__globals__) if source else {}
+
+    def functions(self, evaluation: LoopPart | None) -> list[Any]:
+        """Return the functions of the loop and of its evaluation, with those of the same module that they call."""
+        roots = [*self._functions(), *([] if evaluation is None else [evaluation.function])]
+        return [one for root in roots for one in reachable(root)]
+
+    def _functions(self) -> list[Any]:
+        """Return the functions of the loop: the one that trains, or those of its class."""
+        owned = self._target.owner_class
+        if owned is None:
+            return [self._target.function]
+        return [part for base in owned.__mro__ for part in vars(base).values() if inspect.isfunction(part)]
+
     def _part(self, function: Callable[..., Any], use: Use) -> LoopPart:
         check_sync(function, title_of(function))
         try:
-            return LoopPart(function, bind_signature(function, use))
+            return self._reading(LoopPart(function, bind_signature(function, use, self._given)), use)
         except BindingError as error:
             raise self._error(function, error, use) from None
+
+    def _reading(self, part: LoopPart, use: Use) -> LoopPart:
+        """Return the part with the globals that it reads instead of parameters."""
+        return dataclasses.replace(part, read=globals_of(part.function, use, part.roles, self._given))
 
     def _method_that_trains(self) -> LoopPart:
         refused: list[tuple[str, Callable[..., Any], BindingError]] = []
@@ -150,11 +205,11 @@ class Binder:
         for name, function, needs_self in methods_of(self._target, names):
             check_sync(function, title_of(self._subject, name))
             try:
-                binding = bind_signature(function, "train", skip_first=needs_self)
+                binding = bind_signature(function, "train", self._given, skip_first=needs_self)
             except BindingError as error:
                 refused.append((name, function, error))
             else:
-                return LoopPart(function, binding, self._owner(), name)
+                return self._reading(LoopPart(function, binding, self._owner(), name), "train")
         if not refused:
             expected = ", ".join(TRAIN_METHODS[:-1])
             raise UserError(f"{self.title} found, which has no method that trains, expected one of {expected}: name it")
@@ -165,7 +220,7 @@ class Binder:
         if self._target.maker is None:
             return Owner(self._target, None)
         try:
-            return Owner(self._target, bind_signature(self._target.maker, "train"))
+            return Owner(self._target, bind_signature(self._target.maker, "train", self._given))
         except BindingError as error:
             raise self._error(self._target.maker, error, "train") from None
 
@@ -179,7 +234,8 @@ class Binder:
         assert self._training is not None
         for _, function, needs_self in methods_of(self._target, (name,)):
             check_sync(function, title_of(self._subject, name))
-            return LoopPart(function, bind_signature(function, use, skip_first=needs_self), self._training.owner, name)
+            binding = bind_signature(function, use, self._given, skip_first=needs_self)
+            return self._reading(LoopPart(function, binding, self._training.owner, name), use)
         return None
 
     def _beside(self) -> LoopPart | None:
@@ -251,16 +307,12 @@ class Binder:
         lacking = self._lacks(part, use)
         if not lacking:
             return
-        read = adapter.globals_read(part.function, use)
         why = f"it takes no {' and no '.join(lacking)}"
-        if read:
-            why += f" but reads the global {' and '.join(read)}"
-        if "model" in lacking and "model" not in read.values():
+        if "model" in lacking:
             why += " (where it makes its own model, declare model=)"
-        found = {*read.values(), *(("data",) if set(read.values()) - {"model"} else ())}
         data = "train_loader" if use == "train" else "test_loader"
-        missing = [data if role == "data" else role for role in lacking if role not in found]
-        raise self._error(part.function, BindingError(why, part.binding), use, part.method, missing, read)
+        missing = [data if role == "data" else role for role in lacking]
+        raise self._error(part.function, BindingError(why, part.binding), use, part.method, missing)
 
     def _error(
         self,
@@ -269,15 +321,23 @@ class Binder:
         use: Use,
         method: str = "",
         missing: Iterable[str] = (),
-        read: Mapping[str, str] = NO_GLOBALS,
     ) -> UserError:
         """Return the error for ``function``, with an adapter to paste."""
-        title, source = self._adapter(function, error.binding, use, method, missing, read)
+        title, source = self._adapter(function, error.binding, use, method, missing)
         known = ", ".join(role.name for role in ROLES)
-        return UserError(
+        found = (
             f"{title}{adapter.parameters_of(error.binding.signature)} found: {error.why}, expected parameters named "
-            f"for what they take ({known}, in any usual spelling): rename them, give them defaults, or write an adapter"
-            f"\n\n{source}\n"
+        )
+        if error.unknown and self._spec and not any(usage_of(function, name).is_object for name in error.unknown):
+            given = [f"--give {name}={value!r}" for name, value in self._given.items()]
+            command = " ".join(["mnist-loop verify", self._spec, *given, options_for(error.unknown)])
+            return UserError(
+                f"{found} for what they take: hand over a literal of Python ({command}), or write an adapter"
+                f"\n\n{source}\n"
+            )
+        return UserError(
+            f"{found} for what they take ({known}, in any usual spelling): rename them, give them defaults, or write "
+            f"an adapter\n\n{source}\n"
         )
 
     def _adapter(
@@ -287,7 +347,6 @@ class Binder:
         use: Use,
         method: str = "",
         missing: Iterable[str] = (),
-        read: Mapping[str, str] = NO_GLOBALS,
     ) -> tuple[str, str]:
         """Return the title of ``function`` and the source of an adapter for it."""
         title, called, bindings = title_of(function), function, [binding]
@@ -295,7 +354,7 @@ class Binder:
         if method and owned is not None:
             title, called = title_of(owned, method), owned
             bindings.insert(0, _as_far_as_known(self._target.maker or owned))
-        return title, adapter.adapter_source(called, bindings, missing, read, use, method)
+        return title, adapter.adapter_source(called, bindings, missing, use, method)
 
 
 def _quietly(bind: Callable[[Any, Use], LoopPart | None], what: object, use: Use) -> LoopPart | None:

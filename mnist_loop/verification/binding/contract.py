@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import GeneratorType
+from typing import Any
 
 from mnist_loop.errors import UserError
+from mnist_loop.verification.binding.cuda_written_out import cuda_means
 from mnist_loop.verification.binding.foreign import foreign_code
+from mnist_loop.verification.binding.given import settings_given
+from mnist_loop.verification.binding.global_names import given_globals
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
-from mnist_loop.verification.binding.roles import SETTINGS, LoopArgs
-from mnist_loop.verification.binding.target import Location, async_error, codes_of, title_of
+from mnist_loop.verification.binding.roles import ROLES, SETTINGS, LoopArgs, meanings
+from mnist_loop.verification.binding.signature import value_of
+from mnist_loop.verification.binding.target import Location, async_error, codes_of, title_of, unwrapped
 
+# Roles that settings have as numbers: those of the case. What a parser says of the others is a name or a path.
+NUMBERS = frozenset({"epochs", "epoch", "batch_size", "lr", "seed", "accumulate", "clip", "device"})
+OBJECTS = frozenset(role.name for role in ROLES) - NUMBERS
+# Settings of the machine, which no parser of a file knows.
+FIXED = {
+    *("dry_run", "save_model", "no_cuda", "no_mps", "no_accel", "use_cuda", "cuda", "distributed", "world_size"),
+    *("rank", "local_rank", "workers", "num_workers"),
+}
 # Names that code uses on outputs or targets of classes alone.
 CLASSIFIES = frozenset({"softmax", "log_softmax", "Softmax", "LogSoftmax", "one_hot", "long", "cross_entropy"})
 
@@ -37,6 +53,7 @@ class Description:
         evaluate_title: the same with its file.
         adapter: the source of an adapter for it, to paste.
         classifies: its code treats outputs or targets as those of classes, so that targets of another kind do not fit.
+        notes: what is said of how it was imported, a sentence each.
     """
 
     name: str
@@ -53,6 +70,7 @@ class Description:
     evaluate_title: str | None = None
     adapter: str = ""
     classifies: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,11 @@ class Contract:
         whole_fit: one call trains all epochs; otherwise a call is one epoch.
         folders: the folders on the search path of modules while the loop runs, as when it was imported.
         adapter: the source of an adapter for it, to paste.
+        given: values that the user gives, by name: of parameters, globals, and settings (``args.warm``).
+        settings: the defaults of the parser in its file.
+        calls_forward: it calls ``forward`` of something by that name, where torch's hooks do not see it.
+        writes_cuda: it has ``.cuda()`` written out, and this machine has none.
+        notes: what is said of how it was imported, a sentence each.
     """
 
     name: str
@@ -86,6 +109,11 @@ class Contract:
     whole_fit: bool
     folders: tuple[str, ...] = ()
     adapter: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    calls_forward: bool = False
+    writes_cuda: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def roles(self) -> frozenset[str]:
@@ -116,6 +144,7 @@ class Contract:
             evaluate_title=None if self.evaluation is None else title_of(self.evaluation.function),
             adapter=self.adapter,
             classifies=self.classifies,
+            notes=self.notes,
         )
 
     @property
@@ -131,6 +160,10 @@ class Contract:
         """The intentions without the functions, which cannot be pickled."""
         return dataclasses.replace(self.intentions, model=None, evaluate=None, save=None, load=None)
 
+    def devices(self, values: Mapping[str, object]) -> AbstractContextManager[None]:
+        """Return a block in which CUDA that is written out means the device of the case, if there is none."""
+        return cuda_means(values.get("device", "cpu")) if self.writes_cuda else nullcontext()
+
     def begin(self, values: Mapping[str, object]) -> Trainee:
         """Begin one run: make the instance, if the loop is a class.
 
@@ -138,12 +171,12 @@ class Contract:
             values: from role to value. ``args`` and ``loaders`` are made from the others if they are not given.
                 A parameter with a default keeps it if its value is None or not given.
         """
-        settings = LoopArgs(**SETTINGS)
-        instance = None
+        trainee = Trainee(self, None, LoopArgs(**{**SETTINGS, **_own(self.settings)}))
         if self.owner is not None:
-            with search_path(*self.folders), foreign_code:
-                instance = self.owner.make(_complete(values, settings))
-        return Trainee(self, instance, settings)
+            with search_path(*self.folders), foreign_code, self.devices(values):
+                trainee.set_globals(self.training, values)
+                trainee.instance = self.owner.make(trainee.complete(values))
+        return trainee
 
 
 @dataclass
@@ -155,12 +188,14 @@ class Trainee:
         instance: of the loop's class, for this run alone; None if the loop is a function.
         settings: the ``args`` of this run.
         yielded: what the loop has yielded, if it is a generator.
+        placed: the globals that this run has set: name to role.
     """
 
     contract: Contract
     instance: object
     settings: LoopArgs
     yielded: list[object] = field(default_factory=list)
+    placed: dict[str, str] = field(default_factory=dict)
 
     def train(self, values: Mapping[str, object]) -> object:
         """Train one epoch, or all epochs of a whole fit; return what the loop returns.
@@ -184,8 +219,9 @@ class Trainee:
     def _call(self, part: LoopPart | None, values: Mapping[str, object]) -> object:
         if part is None:
             raise UserError(f"{self.contract.name} has no function for this, expected a declared one: declare it")
-        with search_path(*self.contract.folders), foreign_code:
-            result = part.call(self.instance, _complete(values, self.settings))
+        with search_path(*self.contract.folders), foreign_code, self.contract.devices(values):
+            self.set_globals(part, values)
+            result = part.call(self.instance, self.complete(values))
             if isinstance(result, GeneratorType):
                 result = self._exhaust(result)
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
@@ -193,6 +229,28 @@ class Trainee:
                 result.close()
             raise async_error(self.contract.name)
         return result
+
+    def set_globals(self, part: LoopPart, values: Mapping[str, object]) -> None:
+        """Put into the module what ``part`` reads there, once a run: a loop may go on with what it made of it."""
+        namespace = getattr(unwrapped(part.function), "__globals__", {})
+        complete = self.complete(values)
+        for name, role in part.read.items():
+            if self.placed.get(name) != role and role in {**complete, "loaders": None}:
+                self.placed[name] = role
+                namespace[name] = value_of(role, complete)
+        for name in given_globals(part.function, self.contract.given) - self.placed.keys():
+            self.placed[name] = ""
+            namespace[name] = copy.deepcopy(self.contract.given[name])
+
+    def complete(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return the values with the settings, made anew of them."""
+        settings = vars(self.settings)
+        settings.update(values)
+        if settings.get("clip", math.inf) is None:
+            settings["clip"] = math.inf
+        settings.update({name: value for name, value in self.contract.settings.items() if name in OBJECTS})
+        settings.update(settings_given(self.contract.given))
+        return {"args": self.settings, **values}
 
     def _exhaust(self, generator: GeneratorType[object, None, object]) -> object:
         before = len(self.yielded)
@@ -203,6 +261,10 @@ class Trainee:
                 return self.yielded[-1] if end.value is None and len(self.yielded) > before else end.value
 
 
-def _complete(values: Mapping[str, object], settings: LoopArgs) -> dict[str, object]:
-    vars(settings).update(values)
-    return {"args": settings, **values}
+def _own(parsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parser's defaults that come before the table: not those of the device, of processes, of numbers."""
+    return {
+        name: value
+        for name, value in parsed.items()
+        if name not in FIXED and not set(meanings(name, "train")) & NUMBERS
+    }

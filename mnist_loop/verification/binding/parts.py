@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mnist_loop.verification.binding.signature import Binding
@@ -39,12 +39,14 @@ class LoopPart:
         binding: the roles of its parameters.
         owner: what it is a method of; None for a function.
         method: name of the method, which is looked up on the instance of the run.
+        read: the globals that it reads instead of parameters: name to role.
     """
 
     function: Callable[..., Any]
     binding: Binding
     owner: Owner | None = None
     method: str = ""
+    read: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -53,9 +55,10 @@ class LoopPart:
 
     @property
     def roles(self) -> frozenset[str]:
-        """The roles whose values it takes, itself or in the constructor of its class."""
+        """The roles whose values it takes: itself, in the constructor of its class, or from its module."""
         constructor = None if self.owner is None else self.owner.constructor
-        return self.binding.needs | (frozenset() if constructor is None else constructor.needs)
+        read = replace(self.binding, roles=self.read).needs
+        return self.binding.needs | (frozenset() if constructor is None else constructor.needs) | read
 
     def call(self, instance: object, values: Mapping[str, object]) -> Any:
         """Call it with ``values``, from role to value; a method on ``instance``."""

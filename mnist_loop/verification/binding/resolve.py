@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -9,19 +10,27 @@ import importlib.util
 import os
 import shlex
 import sys
+import tokenize
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mnist_loop.errors import UserError
+from mnist_loop.errors import UserError, WriteRefused
+from mnist_loop.verification.binding import definitions, notebook
 from mnist_loop.verification.binding.foreign import foreign_code
 from mnist_loop.verification.sandbox.scratch import original, refusal
 
+_MODULE = frozenset(vars(ModuleType("_"))) | {"__file__", "__cached__", "__builtins__"}
 FORMS = "file.py:name or package.module:name"
 
 _folders: dict[str, tuple[str, ...]] = {}  # for each module imported here: its folders on the search path
+_notes: dict[str, str] = {}  # for each module of which the definitions alone were executed: why
+
+
+class FailsAtImport(UserError):
+    """A module that raises, or ends the program, when it is imported."""
 
 
 def import_named(spec: str) -> tuple[ModuleType, str, str]:
@@ -33,7 +42,7 @@ def import_named(spec: str) -> tuple[ModuleType, str, str]:
     place, name = _split(spec)
     if not place:
         raise UserError(f"{spec!r} found, expected {FORMS}: say where the loop is")
-    is_file = place.endswith(".py") or os.sep in place or Path(place).exists()
+    is_file = place.endswith((".py", ".ipynb")) or os.sep in place or Path(place).exists()
     return import_file(Path(place)) if is_file else import_by_name(place), place, name
 
 
@@ -55,6 +64,11 @@ def folders_of(module: str) -> tuple[str, ...]:
     return _folders.get(module, ())
 
 
+def notes_on(module: str) -> tuple[str, ...]:
+    """Return what is to be said of how a module was imported here, a sentence each."""
+    return (_notes[module],) if module in _notes else ()
+
+
 def import_file(path: Path) -> ModuleType:
     """Import a file; in a package (folders with ``__init__.py``) by its full name, so that its relative imports work.
 
@@ -64,33 +78,32 @@ def import_file(path: Path) -> ModuleType:
         UserError: there is no such file, or it fails at import.
     """
     file = original(path.expanduser().absolute())
-    if not file.is_file() or file.suffix != ".py":
+    if not file.is_file() or file.suffix not in (".py", ".ipynb"):
         raise UserError(_no_such_file(path))
+    if file.suffix == ".ipynb":
+        return _import_notebook(file, str(path))
     package = [file.stem] if file.stem != "__init__" else []
     root = file.parent
-    while (root / "__init__.py").is_file():
+    while (root / "__init__.py").is_file() and root.name.isidentifier() and file.stem.isidentifier():
         package.insert(0, root.name)
         root = root.parent
     folders = tuple(dict.fromkeys((str(root), _here())))
     if root != file.parent:
-        module = _import_by_name(".".join(package), str(path), folders)
+        name = ".".join(package)
+        module = _import_in_package(name, file, str(path), folders)
         if module.__file__ is None or not Path(module.__file__).samefile(file):
             raise UserError(
-                f"{path} found, but {'.'.join(package)} is imported from {module.__file__}: "
+                f"{path} found, but {name} is imported from {module.__file__}: "
                 "run this in the folder of the package, or uninstall the other one"
             )
         return module
     name = _free_name(file)
-    found = importlib.util.spec_from_file_location(name, file)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
+    module = _empty(name, file)
     _forget_siblings(file.parent)
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        with _importing(str(path), folders):
-            found.loader.exec_module(module)
+        _execute(module, file, str(path), folders)
     except BaseException:
         sys.modules.pop(name)
         if before is not None:
@@ -98,6 +111,105 @@ def import_file(path: Path) -> ModuleType:
         raise
     _folders[name] = folders
     return module
+
+
+def _import_notebook(file: Path, place: str) -> ModuleType:
+    """Execute the definitions in the cells of a notebook."""
+    folders = tuple(dict.fromkeys((str(file.parent), _here())))
+    name = _free_name(file)
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(file)
+    _forget_siblings(file.parent)
+    with _importing(place, folders):
+        for number, cell in enumerate(notebook.cells_of(file), start=1):
+            notebook.load(cell, f"{file}, cell {number}", module)
+    _folders[name] = folders
+    _notes[name] = (
+        f"of {place} the definitions and constants alone were executed: to run and watch its cells, "
+        f"{check_command(place)}"
+    )
+    return module
+
+
+def _import_in_package(name: str, file: Path, place: str, folders: tuple[str, ...]) -> ModuleType:
+    module = sys.modules.get(name)
+
+    def whole() -> None:
+        nonlocal module
+        module = _import_by_name(name, place, folders)
+
+    def made_anew() -> ModuleType:
+        nonlocal module
+        module = sys.modules[name] = _empty(name, file)
+        return module
+
+    _whole_or_definitions(name, whole, made_anew, file, place, folders)
+    _folders[name] = folders
+    assert module is not None
+    return module
+
+
+def _execute(module: ModuleType, file: Path, place: str, folders: tuple[str, ...]) -> None:
+    """Execute a file in its module: as it is, or its definitions alone, where it trains by that or fails."""
+    spec = module.__spec__
+    assert spec is not None
+    assert spec.loader is not None
+    execute = spec.loader.exec_module
+
+    def whole() -> None:
+        with _importing(place, folders):
+            execute(module)
+
+    def emptied() -> ModuleType:
+        for name in vars(module).keys() - _MODULE:
+            delattr(module, name)
+        return module
+
+    _whole_or_definitions(module.__name__, whole, emptied, file, place, folders)
+
+
+def _whole_or_definitions(
+    name: str,
+    whole: Callable[[], None],
+    emptied: Callable[[], ModuleType],
+    file: Path,
+    place: str,
+    folders: tuple[str, ...],
+) -> None:
+    """Import a file with ``whole``, or its definitions alone into an ``emptied`` module."""
+    _notes.pop(name, None)
+    tree = _tree(file)
+    why = "trains"
+    if tree is None or not definitions.trains(tree):
+        try:
+            return whole()
+        except (FailsAtImport, WriteRefused) as error:
+            cause = error.__cause__ or error
+            if tree is None or isinstance(cause, ImportError):
+                raise
+            why = f"fails with {type(cause).__name__}"
+    module = emptied()
+    with _importing(place, folders):
+        definitions.load(tree, str(file), module)
+    _notes[name] = (
+        f"of {place} the definitions and constants alone were executed, as the whole file {why} when it is imported: "
+        f"to watch what it does as it runs, {check_command(place)}"
+    )
+    return None
+
+
+def _empty(name: str, file: Path) -> ModuleType:
+    found = importlib.util.spec_from_file_location(name, file)
+    assert found is not None
+    return importlib.util.module_from_spec(found)
+
+
+def _tree(file: Path) -> ast.Module | None:
+    try:
+        with tokenize.open(file) as stream:
+            return ast.parse(stream.read())
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def import_by_name(name: str) -> ModuleType:
@@ -128,7 +240,8 @@ def attribute_of(module: ModuleType, place: str, name: str) -> Any:
             public = public_names(found) if isinstance(found, ModuleType) else [n for n in dir(found) if n[0] != "_"]
             near = _nearest(part, public)
             hint = f"did you mean {near}?" if near else f"it has {', '.join(public)}"
-            raise UserError(f"{passed} has no {part!r}, expected the name of a loop: {hint}") from None
+            note = "".join(f" ({note})" for note in notes_on(module.__name__))
+            raise UserError(f"{passed} has no {part!r}, expected the name of a loop: {hint}{note}") from None
         passed = f"{passed}:{part}" if passed == place else f"{passed}.{part}"
     if not callable(found) and not any(callable(getattr(found, method, None)) for method in ("fit", "train", "run")):
         raise UserError(f"{passed} is {found!r:.60}, which cannot be called, expected a loop: name a function or class")
@@ -179,7 +292,7 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
     except SystemExit as error:
         if (refused := refusal(error)) is not None:
             raise refused from None
-        raise UserError(
+        raise FailsAtImport(
             f"{place} calls exit() at import{_lines(error, folders)}: put what is to run as a script under "
             "if __name__ == '__main__'"
         ) from error
@@ -189,7 +302,7 @@ def _importing(place: str, folders: tuple[str, ...], name: str | None = None) ->
         if name is not None and isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise UserError(_no_such_module(name)) from None
         told = " ".join(str(error).split())
-        raise UserError(
+        raise FailsAtImport(
             f"{place} fails at import with {type(error).__name__}{f': {told}' if told else ''}"
             f"{_lines(error, folders)}: see that it can be imported"
         ) from error
@@ -245,8 +358,6 @@ def _no_such_file(path: Path) -> str:
         return f"{path} is a folder, expected a file: say which, as {path / 'train.py'}:NAME"
     folder = path.expanduser().parent
     names = [file.stem for file in folder.glob("*.py")] if folder.is_dir() else []
-    if path.suffix == ".ipynb" and path.exists():
-        return f"{path} found, a notebook, expected {FORMS}: to run and watch its cells, {check_command(str(path))}"
     if path.suffix != ".py" and path.exists():
         return f"{path} found, expected a file of Python, .py: give the one that holds the loop"
     near = _nearest(path.stem, names)

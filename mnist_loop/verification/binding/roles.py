@@ -160,6 +160,11 @@ OPEN = {
     **dict.fromkeys(_words("dataset data_set ds"), ("set",)),
     "data": ("loader", "set"),
 }
+# Writers, loggers and progress bars, which take each call; files for a log among them.
+TAKE_EVERY_CALL = _words(
+    "writer tb_writer summary_writer log_writer tensorboard tensorboard_writer tensorboard_logger logger tb_logger "
+    "train_logger training_logger pbar prog_bar progress_bar vis viz visdom visualizer log_file logfile"
+)
 SHARED = frozenset({"batch_size"})  # for several parameters at once: train_batch_size and test_batch_size
 SETS = frozenset(f"{phase}_set" for phase, _ in PHASES)
 DATA = frozenset(f"{phase}_{kind}" for phase, _ in PHASES for kind in ("loader", "set"))
@@ -184,6 +189,14 @@ def meanings(name: str, use: Use) -> tuple[str, ...]:
     if key in _SEVERAL:
         return _SEVERAL[key]
     return (_ROLE_OF[key],) if key in _ROLE_OF else ()
+
+
+_TAKE_EVERY_CALL = frozenset(map(_key, TAKE_EVERY_CALL))
+
+
+def takes_every_call(name: str) -> bool:
+    """Return whether a parameter of this name is a writer, a logger or a progress bar."""
+    return _key(name) in _TAKE_EVERY_CALL
 
 
 def nearest(name: str) -> str | None:
@@ -230,13 +243,13 @@ class LoopArgs(SimpleNamespace):
         for role in roles:
             if role in vars(self):
                 return vars(self)[role]
-        raise AttributeError(f"these settings have no {name!r}: known are {', '.join(sorted(vars(self)))}")
+        raise AttributeError(f"these settings have no {name!r}, expected with --give args.{name}=VALUE")
 
     def __getitem__(self, name: str) -> Any:
         try:
             return getattr(self, name)
         except AttributeError as error:
-            raise KeyError(name) from error
+            raise KeyError(str(error)) from error
 
     def __setitem__(self, name: str, value: Any) -> None:
         setattr(self, name, value)

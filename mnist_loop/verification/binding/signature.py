@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from inspect import Parameter, Signature
 from typing import Any
 
 from mnist_loop.errors import UserError
-from mnist_loop.verification.binding.roles import DATA, SETTINGS, SHARED, Loaders, LoopArgs, Use, meanings, nearest
+from mnist_loop.verification.binding.given import TakesEveryCall
+from mnist_loop.verification.binding.roles import (
+    DATA,
+    SETTINGS,
+    SHARED,
+    Loaders,
+    LoopArgs,
+    Use,
+    meanings,
+    nearest,
+    takes_every_call,
+)
+from mnist_loop.verification.binding.usage import usage_of
 
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -27,11 +41,13 @@ class Binding:
         roles: from parameter to role.
         signature: the parameters as the author wrote them.
         positional: the parameters that are passed by position, from the first on; the others are keywords.
+        handed: from parameter to a value of no role: a literal that is given, or a stand-in.
     """
 
     roles: Mapping[str, str]
     signature: Signature
     positional: tuple[str, ...] = ()
+    handed: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -47,13 +63,13 @@ class Binding:
         Raises:
             KeyError: no value is given for a role without a default.
         """
-        handed: dict[str, Any] = {}
+        handed: dict[str, Any] = {name: copy.deepcopy(value) for name, value in self.handed.items()}
         for name, role in self.roles.items():
             parameter = self.signature.parameters.get(name)
-            value = self._value(role, values)
+            value = value_of(role, values)
             has_default = parameter is not None and parameter.default is not Parameter.empty
             if value is not None or (not has_default and role in values):
-                handed[name] = value
+                handed[name] = math.inf if role == "clip" and value is None else value
             elif not has_default:
                 raise KeyError(f"no value for {role}, which {name} stands for")
         last = max((self.positional.index(name) + 1 for name in handed if name in self.positional), default=0)
@@ -63,13 +79,14 @@ class Binding:
         ]
         return function(*by_position, **handed)
 
-    @staticmethod
-    def _value(role: str, values: Mapping[str, Any]) -> Any:
-        if role == "loaders" and role not in values:
-            return Loaders(values)
-        if role == "args" and role not in values:
-            return LoopArgs(**{**SETTINGS, **values})
-        return values.get(role, SETTINGS.get(role))
+
+def value_of(role: str, values: Mapping[str, Any]) -> Any:
+    """Return the value of a role; None for one without."""
+    if role == "loaders" and role not in values:
+        return Loaders(values)
+    if role == "args" and role not in values:
+        return LoopArgs(**{**SETTINGS, **values})
+    return values.get(role, SETTINGS.get(role))
 
 
 class BindingError(Exception):
@@ -78,20 +95,28 @@ class BindingError(Exception):
     Attributes:
         why: a clause: "nothing is known of cfg2".
         binding: what could be bound.
+        unknown: the parameters of which nothing is known.
     """
 
-    def __init__(self, why: str, binding: Binding) -> None:
+    def __init__(self, why: str, binding: Binding, unknown: tuple[str, ...] = ()) -> None:
         super().__init__(why)
         self.why = why
         self.binding = binding
+        self.unknown = unknown
 
 
-def bind_signature(function: Callable[..., Any], use: Use, *, skip_first: bool = False) -> Binding:
+NOTHING_GIVEN: Mapping[str, Any] = {}
+
+
+def bind_signature(
+    function: Callable[..., Any], use: Use, given: Mapping[str, Any] = NOTHING_GIVEN, *, skip_first: bool = False
+) -> Binding:
     """Bind each parameter of ``function`` that has a known name; only a parameter with a default may lack one.
 
     Args:
         function: what is bound; it is not called.
         use: what it does; a ``loader`` holds training data if it trains.
+        given: values for some parameters, by name.
         skip_first: leave out the first parameter, the instance.
 
     Raises:
@@ -102,12 +127,15 @@ def bind_signature(function: Callable[..., Any], use: Use, *, skip_first: bool =
     if skip_first:
         signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     parameters = [parameter for parameter in signature.parameters.values() if parameter.kind not in VARIADIC]
-    fixed = _fixed(function)
-    roles, clash = _assign([parameter for parameter in parameters if parameter.name not in fixed], use)
-    binding = Binding(roles, signature, _positional(function, parameters))
-    unbound = tuple(p.name for p in parameters if p.default is p.empty and p.name not in roles)
+    handed = {parameter.name: given[parameter.name] for parameter in parameters if parameter.name in given}
+    free = [parameter for parameter in parameters if parameter.name not in {*_fixed(function), *handed}]
+    roles, clash = _assign(free, use, function)
+    open_ = [p.name for p in free if p.default is p.empty and p.name not in roles]
+    handed |= {name: TakesEveryCall() for name in open_ if takes_every_call(name)}
+    binding = Binding(roles, signature, _positional(function, parameters), handed)
+    unbound = tuple(name for name in open_ if name not in handed)
     if clash or unbound:
-        raise BindingError(clash or _unknown(unbound), binding)
+        raise BindingError(clash or _unknown(unbound), binding, () if clash else unbound)
     if not parameters and not skip_first and not isinstance(function, type) and _takes_any(signature):
         return Binding(dict(zip(TO_ANY, TO_ANY, strict=True)), signature)
     return binding
@@ -155,15 +183,20 @@ def _fixed(function: Any) -> set[str]:
     return {*function.keywords, *_fixed(function.func)} if isinstance(function, partial) else set()
 
 
-def _assign(parameters: list[Parameter], use: Use) -> tuple[dict[str, str], str]:
+def _assign(parameters: list[Parameter], use: Use, function: Callable[..., Any]) -> tuple[dict[str, str], str]:
     """Return the role of each parameter that has one, and a clause on two that mean the same, if any."""
-    likely = {parameter.name: meanings(parameter.name, use) for parameter in parameters}
+    likely = {parameter.name: _likely(parameter, use, function) for parameter in parameters}
     sized = any("batch_size" in roles for roles in likely.values())
     owner: dict[str, str] = {}
     bound: dict[str, str] = {}
     clash = ""
-    # Parameters with a single meaning first, and of these the ones without a default.
-    for parameter in sorted(parameters, key=lambda p: (len(likely[p.name]) > 1, p.default is not p.empty)):
+
+    # Parameters with a single meaning by their name first, and of these the ones without a default.
+    def order(parameter: Parameter) -> tuple[bool, bool, bool]:
+        name = parameter.name
+        return not meanings(name, use), len(likely[name]) > 1, parameter.default is not parameter.empty
+
+    for parameter in sorted(parameters, key=order):
         name, optional = parameter.name, parameter.default is not parameter.empty
         roles = _prefer(likely[name], parameter, sized)
         free = [role for role in roles if role not in owner or role in SHARED]
@@ -175,6 +208,17 @@ def _assign(parameters: list[Parameter], use: Use) -> tuple[dict[str, str], str]
         elif name in SETTINGS and not roles and not optional:
             bound[name] = name
     return bound, clash
+
+
+def _likely(parameter: Parameter, use: Use, function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the roles that a parameter may mean: by its name, or else by what is called on it."""
+    roles = meanings(parameter.name, use)
+    if parameter.default is not parameter.empty or (roles and not DATA.intersection(roles)):
+        return roles
+    usage = usage_of(function, parameter.name)
+    if roles:
+        return () if usage.is_number or usage.is_tensor else roles
+    return ("optimizer",) if usage.is_optimizer else ("model",) if usage.is_model else ()
 
 
 def _prefer(roles: tuple[str, ...], parameter: Parameter, sized: bool) -> tuple[str, ...]:

@@ -159,8 +159,8 @@ def title_of(thing: Any, method: str = "") -> str:
     name = thing.__qualname__.replace("<locals>.", "") + (f".{method}" if method else "")
     module = sys.modules.get(thing.__module__)
     where = location_of(thing)
-    file = where.file if where is not None else getattr(module, "__file__", None)
-    in_file = file is not None and file.endswith(".py") and Path(file).is_file()
+    file = where.file.partition(", cell ")[0] if where is not None else getattr(module, "__file__", None)
+    in_file = file is not None and file.endswith((".py", ".ipynb")) and Path(file).is_file()
     return f"{Path(file).name}:{name}" if file is not None and in_file else name
 
 

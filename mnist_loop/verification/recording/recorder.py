@@ -179,6 +179,7 @@ class _Recorder:
         self.steps: list[tuple[OptimizerStep, int]] = []  # those in progress, with the number of forwards before each
         self.hooks = _count_hooks(self.world.model)
         self.schedules: list[LRScheduler] = []
+        self.called = False  # the model is within its forward
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
@@ -293,11 +294,35 @@ class _Recorder:
             stack.callback(hook.end)
         stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
         stack.callback(model.register_forward_hook(after).remove)
+        if self.contract.calls_forward:
+            stack.enter_context(self.watch_forward(type(model)))
         stack.callback(self.world.loss_fn.register_forward_hook(after_loss).remove)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 arrived = _Hook(partial(self.on_arrival, name))
                 stack.callback(parameter.register_post_accumulate_grad_hook(arrived).remove)
+
+    @contextmanager
+    def watch_forward(self, kind: type[nn.Module]) -> Iterator[None]:
+        """Watch the calls of ``forward`` below ``__call__``, which have no hooks."""
+        own, forward = vars(kind).get("forward"), kind.forward
+
+        def watched(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self.called or model is not self.world.model or torch.compiler.is_compiling():
+                return forward(model, *args, **kwargs)
+            self.before_forward(model, args, kwargs)
+            outputs = forward(model, *args, **kwargs)
+            self.after_forward(model, args, outputs)
+            return outputs
+
+        kind.forward = watched
+        try:
+            yield
+        finally:
+            if own is None:
+                del kind.forward
+            else:
+                kind.forward = own
 
     @contextmanager
     def watch_closely(self) -> Iterator[None]:
@@ -310,7 +335,8 @@ class _Recorder:
             yield
 
     def pack(self, tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor, len(self.forwards) - 1)
+        # What is saved outside the model's forward, as for the largest outputs, no backward pass need free.
+        saved = _Saved(tensor, len(self.forwards) - 1 if self.called else -1)
         self.saved.add(saved)
         return saved
 
@@ -347,6 +373,7 @@ class _Recorder:
         if inputs.is_meta:
             return  # a framework infers shapes
         device = inputs.device
+        self.called = True
         alive = self.graphs.alive()
         if len(alive) > 1:
             gc.collect()  # a graph in a reference cycle is no leak
@@ -367,7 +394,10 @@ class _Recorder:
         self.forwards.append(forward)
 
     def after_forward(self, module: nn.Module, args: Any, outputs: Any) -> None:  # noqa: ARG002  # torch's signature
-        if torch.compiler.is_compiling() or module is not self.world.model or not isinstance(outputs, Tensor):
+        if torch.compiler.is_compiling() or module is not self.world.model:
+            return
+        self.called = False
+        if not isinstance(outputs, Tensor):
             return
         if outputs.is_meta:
             return

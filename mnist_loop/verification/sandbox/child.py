@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import gc
 import io
 import multiprocessing.process
 import multiprocessing.util
 import os
 import signal
+import struct
 import sys
+import termios
 import threading
 import traceback
 from collections.abc import Callable
@@ -43,6 +46,8 @@ GRACE_S = 0.2  # for threads that are about to end when an answer returns
 # macOS has no waitid before Python 3.13.
 waitid = getattr(os, "waitid", None)
 ANY_CHILD = (os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) if waitid is not None else ()
+SIZE = (24, 80)  # lines and columns of the terminal that is stdin
+ENDS = b"\x04" * 1000  # Ctrl-D: as many reads of stdin find its end; a terminal holds some thousand characters
 STATUS = Path("/proc/self/status")
 PR_SET_CHILD_SUBREAPER = 36  # of prctl
 
@@ -292,7 +297,7 @@ def _reset_signals() -> None:
 
 
 def _redirect(output: int) -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
-    null = os.open(os.devnull, os.O_RDONLY)
+    null = _terminal()
     for file, target in ((null, 0), (output, 1), (output, 2)):
         if file == target:  # the parent's stdin was closed, and /dev/null came in its place
             os.set_inheritable(file, True)
@@ -306,6 +311,20 @@ def _redirect(output: int) -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
     sys.stdout = sys.__stdout__ = stdout  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = stderr  # type: ignore[misc]
     return stdout, stderr
+
+
+def _terminal() -> int:
+    """Open a terminal with nobody at it, each read of which finds its end; the null device where there is none.
+
+    Programs ask a terminal for its size as they are imported, and fail without one.
+    """
+    try:
+        keyboard, terminal = os.openpty()
+    except OSError:
+        return os.open(os.devnull, os.O_RDONLY)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+    os.write(keyboard, ENDS)
+    return terminal
 
 
 def _stream(file: int, mode: Literal["r", "w"]) -> io.TextIOWrapper:

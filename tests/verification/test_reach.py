@@ -1,0 +1,410 @@
+"""Loops as people publish them: unknown parameters, settings, globals, and files that train when they run."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_loop.errors import UserError
+from mnist_loop.verification.binding import roles
+from mnist_loop.verification.binding.bind import bind
+from mnist_loop.verification.binding.given import TakesEveryCall, read_given
+from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.cases.world import Net
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.verify import verify
+
+VALUES = {role.name: role.name for role in roles.ROLES if role.name not in ("args", "loaders")}
+SHORT = Options(fixed_cases=3, random_cases=0)
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Return a function that writes a file of Python into the working folder, and forgets it as a module."""
+    monkeypatch.chdir(tmp_path)
+
+    def do(source, name="their_train.py"):
+        if "/" in name:
+            (tmp_path / name).parent.mkdir()
+            ((tmp_path / name).parent / "__init__.py").touch()
+        (tmp_path / name).write_text(source, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+        return f"{name}:train"
+
+    return do
+
+
+def refusal(spec, given=None):
+    """Return the sentence with which a loop is refused."""
+    with pytest.raises(UserError) as refused:
+        bind(spec, None, given)
+    return str(refused.value)
+
+
+def result(spec, given=None, **values):
+    """Bind and train once."""
+    values = {**VALUES, **values}
+    return bind(spec, None, given).begin(values).train(values)
+
+
+# --- parameters of no known name -----------------------------------------------------------------------------------
+
+
+def test_what_is_given_is_read_as_a_literal():
+    """Anything else is a text; a value of the settings has a dotted name."""
+    given = read_given(["gpu_id=0", "args.warm=False", "mode = fast", "betas=(0.9, 0.99)"])
+    assert given == {"gpu_id": 0, "args.warm": False, "mode": "fast", "betas": (0.9, 0.99)}
+
+
+@pytest.mark.parametrize("texts", [["gpu_id"], ["a b=1"], ["a.b.c=1"], ["a=1", "a=2"]])
+def test_what_is_given_in_another_form_is_refused(texts):
+    """With the form."""
+    with pytest.raises(UserError, match="expected"):
+        read_given(texts)
+
+
+def test_the_refusal_shows_the_command_that_hands_the_rest_over(write):
+    """All unknown parameters at once; with values for them it works."""
+    spec = write("def train(model, loader, save_every, gpu_id, metric): return save_every, gpu_id, metric\n")
+    told = refusal(spec, {"metric": None})
+    command = "mnist-loop verify their_train.py:train --give metric=None --give save_every=VALUE --give gpu_id=VALUE"
+    assert command in told
+    assert result(spec, {"metric": None, "save_every": 2, "gpu_id": 0}) == (2, 0, None)
+
+
+def test_what_is_given_comes_before_a_role_and_a_default(write):
+    """The user knows better."""
+    spec = write("def train(model, loader, lr, warm=True): return lr, warm\n")
+    assert result(spec, {"lr": 3.0, "warm": False}) == (3.0, False)
+
+
+def test_each_run_gets_what_is_given_anew(write):
+    """A loop may change a list."""
+    contract = bind(write("def train(model, loader, log): log.append(1); return log\n"), None, {"log": []})
+    assert [contract.begin(VALUES).train(VALUES) for _ in range(2)] == [[1], [1]]
+
+
+@pytest.mark.parametrize("given", ["warp", "args.warp"])
+def test_what_nothing_takes_is_refused(write, given):
+    """A typo is no value that is silently lost."""
+    assert f"--give {given} found" in refusal(write("def train(model, loader): pass\n"), {given: 1})
+
+
+def test_a_writer_takes_each_call(write):
+    """So do loggers and progress bars; a default is kept."""
+    spec = write(
+        "def train(model, loader, tb_writer, logger, writer=None):\n"
+        "    with logger.section('x') as section: section.log(tb_writer.add_scalar('loss', 1.0, step=2))\n"
+        "    return tb_writer, writer\n"
+    )
+    writer, other = result(spec)
+    assert isinstance(writer, TakesEveryCall)
+    assert other is None
+
+
+def test_a_bar_holds_no_data(write):
+    """What is iterated over would train on nothing: that is an error, and no silence."""
+    with pytest.raises(TypeError):
+        result(write("def train(model, loader, pbar):\n    for x in pbar(loader): pass\n"))
+
+
+def test_a_number_is_never_taken_for_a_loader(write):
+    """`eval_iter` is reckoned with; where it is iterated over it is a loader."""
+    number = write("def train(model, loader, eval_iter):\n    for i, x in enumerate(loader):\n        i % eval_iter\n")
+    assert "--give eval_iter=VALUE" in refusal(number)
+    loader = write("def train(model, train_iter, eval_iter):\n    for x in eval_iter: return eval_iter\n", "other.py")
+    assert result(loader, val_loader=["val"]) == ["val"]
+
+
+def test_what_is_cleared_and_stepped_is_an_optimizer(write):
+    """`trainer` in the books that build on MXNet; what has parameters and is called is a model."""
+    spec = write(
+        "def train(rnn, loader, trainer):\n"
+        "    def inner():\n"
+        "        rnn.train()\n"
+        "        rnn(1)\n"
+        "        trainer.zero_grad()\n"
+        "        trainer.step()\n"
+        "    return rnn, trainer\n"
+    )
+    assert result(spec) == ("model", "optimizer")
+
+
+def test_two_models_are_told_and_not_guessed(write):
+    """Which of them is meant cannot be told."""
+    spec = write("def train(model, critic, loader):\n    critic.train()\n    critic(model(1))\n")
+    assert "both mean the model" in refusal(spec)
+
+
+def test_no_clipping_is_an_infinite_norm(write):
+    """A loop without a default for it can clip to that, which changes nothing."""
+    spec = write("def train(model, loader, args, max_norm): return max_norm, args.clip, args.grad_clip > 0\n")
+    assert result(spec, clip=None) == (math.inf, math.inf, True)
+    assert result(spec, clip=2.0) == (2.0, 2.0, True)
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+PARSED = """
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, default=7.0)
+    parser.add_argument("--warm-up", "-w", default="5", type=int)
+    parser.add_argument("--mix", action="store_true")
+    parser.add_argument("--optimizer", default="sgd")
+    parser.add_argument("--log-interval", default=33)
+    parser.add_argument("--no-cuda", action="store_true")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--threads", default=2 * FOUR)
+    return parser.parse_args()
+
+FOUR = 4
+
+def train(args, model, loader):
+    return args.lr, args.warm_up, args.mix, args.optimizer, args.log_interval, args.no_cuda, args["threads"]
+"""
+
+
+def test_settings_have_the_defaults_of_the_parser_in_the_file(write):
+    """Numbers of the case and the machine come first, then the parser, then the table."""
+    assert result(write(PARSED)) == ("lr", 5, False, "sgd", 33, True, 8)
+    assert result(write(PARSED), {"args.lr": 3, "args.mix": True})[:3] == (3, 5, True)
+
+
+def test_a_setting_that_is_missing_is_told_with_the_command(write):
+    """In the error of the loop that was not tried."""
+    spec = write(
+        "def train(args, model, loader, optimizer, loss_fn):\n"
+        "    for x, y in loader:\n"
+        "        if args.warm: optimizer.param_groups[0]['lr'] = args.warmest\n"
+        "        optimizer.zero_grad(); loss_fn(model(x), y).backward(); optimizer.step()\n"
+    )
+    with pytest.raises(UserError, match=r"mnist-loop verify their_train.py:train --give args.warm=VALUE"):
+        verify(spec, options=SHORT)
+    verdict = verify(spec, options=Options(fixed_cases=3, random_cases=0, give={"args.warm": False}))
+    assert verdict.result == "clean"
+
+
+# --- globals -------------------------------------------------------------------------------------------------------
+
+GLOBALS = """
+from torch import nn
+
+device = torch.device("cpu")
+criterion = nn.NLLLoss()
+learning_rate = 9.0
+best = []
+
+def adjust(epoch):
+    return learning_rate, args.epochs
+
+def train(epoch):
+    best.append(epoch)
+    return net, train_loader, optimizer, criterion, device, adjust(epoch), loss(1), list(best)
+
+def test(epoch):
+    return net, test_loader
+
+def loss(x):
+    return "own"
+"""
+
+
+def test_globals_are_handed_like_parameters(write):
+    """Those of the functions that it calls, too; a function and what has no known name stay the module's own."""
+    contract = bind(write(GLOBALS))
+    assert {"model", "train_loader", "optimizer", "loss_fn", "device", "args", "lr", "epoch"} == contract.roles
+    assert contract.evaluate_roles == {"model", "test_loader"} | (contract.evaluate_roles & {"epoch"})
+    run = contract.begin(VALUES)
+    expected = ("model", "train_loader", "optimizer", "loss_fn", "device", ("lr", "epochs"), "own", ["epoch"])
+    assert run.train(VALUES) == expected
+    assert run.evaluate(VALUES) == ("model", "test_loader")
+
+
+def test_a_global_that_the_loop_changes_stays_changed(write):
+    """In the same run; the next one gets it anew."""
+    source = "def train(epoch, model, loader):\n    global lr\n    lr = lr * 0.5\n    return lr\n"
+    contract = bind(write(f"lr = 1.0\n{source}"))
+    run = contract.begin(VALUES)
+    assert [run.train(VALUES), run.train(VALUES)] == [0.5, 0.25]
+
+
+def test_two_globals_for_one_role_are_not_guessed(write):
+    """Which of them is meant cannot be told, so that neither is handed."""
+    assert "model" not in bind(write("def train(loader, model): return net, network\n")).training.read.values()
+
+
+# --- CUDA that is written out --------------------------------------------------------------------------------------
+
+
+def test_cuda_that_is_written_out_means_the_case_s_device(write):
+    """Where there is no CUDA: said in the header; torch is as before."""
+    spec = write(
+        "import torch\n"
+        "def train(model, loader, optimizer, criterion):\n"
+        "    model.cuda()\n"
+        "    for x, y in loader:\n"
+        "        x, y = x.cuda(non_blocking=True), y.to('cuda')\n"
+        "        optimizer.zero_grad()\n"
+        "        criterion(model.to(torch.device('cuda:0'))(x), y).backward()\n"
+        "        optimizer.step()\n"
+    )
+    own = {name: vars(place).get(name) for place in (torch.Tensor, nn.Module) for name in ("cuda", "to")}
+    verdict = verify(spec, options=Options(fixed_cases=3, random_cases=0, in_process=True))
+    assert verdict.result == "clean"
+    assert ".cuda() means the CPU here" in verdict.notes[0]
+    assert own == {name: vars(place).get(name) for place in (torch.Tensor, nn.Module) for name in ("cuda", "to")}
+    assert not verify(write("def train(model, loader): pass\n"), options=SHORT).remarks
+
+
+def test_the_command_hands_over_nothing_that_no_literal_can_be(write):
+    """What is called or iterated over is written into an adapter."""
+    told = refusal(write("def train(model, loader, rounds, more):\n    for x in more: pass\n"))
+    assert "--give" not in told
+    assert "def adapter(" in told
+
+
+# --- notebooks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_of_a_notebook(write, tmp_path):
+    """The definitions of its cells are taken; magics, training and what fails are not run."""
+    cells = ["%matplotlib inline\nimport torch\n!pip install x", LOOP, "raise SystemExit", "def test(model): pass"]
+    document = {"cells": [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]}
+    write(json.dumps(document), "lesson.ipynb")
+    verdict = verify("lesson.ipynb:train", options=SHORT)
+    assert (verdict.name, verdict.result) == ("lesson.ipynb:train", "clean")
+    assert verdict.notes[0].endswith("to run and watch its cells, mnist-loop check lesson.ipynb")
+    write("{}", "broken.ipynb")
+    assert "broken.ipynb found, which is no notebook" in refusal("broken.ipynb:train")
+
+
+# --- forwards ------------------------------------------------------------------------------------------------------
+
+BELOW_CALL = """
+def train(model, loader, optimizer, criterion):
+    model.train()
+    for x, y in loader:
+        {zero}
+        criterion(model.forward(x), y).backward()
+        optimizer.step()
+"""
+
+
+def test_forwards_below_call_are_seen(write):
+    """`model.forward(x)` is judged like `model(x)`, and the class is as before."""
+    own = vars(Net)["forward"]
+    assert verify(write(BELOW_CALL.format(zero="optimizer.zero_grad()")), options=SHORT).result == "clean"
+    found = verify(write(BELOW_CALL.format(zero="pass")), options=Options(fixed_cases=3, in_process=True))
+    assert found.primary == "zero-grad-missing"
+    assert vars(Net)["forward"] is own
+
+
+def test_a_loop_whose_forwards_are_not_seen_was_not_tried(write):
+    """It is no clean loop with all laws not run."""
+    spec = write(
+        "def train(model, loader, optimizer, criterion):\n"
+        "    for x, y in loader:\n"
+        "        optimizer.zero_grad()\n"
+        "        criterion(model.head(model.hidden(x.flatten(1))), y).backward()\n"
+        "        optimizer.step()\n"
+    )
+    with pytest.raises(UserError, match="no forward of the model that it is handed was seen"):
+        verify(spec, options=SHORT)
+
+
+def test_what_is_made_of_the_outputs_is_no_graph_that_is_kept(write):
+    """The largest output has a node of its own, which the backward pass does not free."""
+    spec = write(
+        "def train(model, loader, optimizer, criterion):\n"
+        "    for x, y in loader:\n"
+        "        optimizer.zero_grad()\n"
+        "        outputs = model(x)\n"
+        "        best, predicted = outputs.max(1)\n"
+        "        {backward}\n"
+        "        optimizer.step()\n"
+    )
+    source = Path("their_train.py").read_text(encoding="utf-8")
+    options = Options(cases=(Case(model="probe", watch="graphs"),))
+    keeps = "criterion(outputs, y).backward(retain_graph=True); kept = outputs"
+    for backward, found in (("criterion(outputs, y).backward()", False), (keeps, True)):
+        write(source.format(backward=backward))
+        assert ("retain-graph" in verify(spec, options=options).failed) is found
+
+
+# --- files that train when they run --------------------------------------------------------------------------------
+
+LOOP = """
+def train(model, train_loader, optimizer, criterion):
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        criterion(model(images), labels).backward()
+        optimizer.step()
+"""
+TRAINS = f"""
+from torch import nn
+{LOOP}
+SCALE = 2 * 3
+marks = []
+layer = nn.Flatten()
+for epoch in range(10 ** 9):
+    marks.append(train(layer, [], None, None))
+"""
+FAILS = f"""
+{LOOP}
+images = open("no/such/file").read()
+"""
+
+
+def test_a_file_of_a_package_that_fails_is_taken_for_its_definitions(tmp_path, write):
+    """Its relative imports work."""
+    write(f"from .beside import NUMBER\n{FAILS}", "pkg_that_fails/their_train.py")
+    (tmp_path / "pkg_that_fails" / "beside.py").write_text("NUMBER = 3\n", encoding="utf-8")
+    contract = bind("pkg_that_fails/their_train.py:train")
+    assert contract.training.function.__globals__["NUMBER"] == 3
+    assert "fails with FileNotFoundError" in contract.notes[0]
+
+
+@pytest.mark.parametrize(("source", "why"), [(TRAINS, "trains"), (FAILS, "fails with FileNotFoundError")])
+def test_a_file_that_trains_or_fails_is_taken_for_its_definitions(write, source, why):
+    """Said in one line, with check for the whole."""
+    verdict = verify(write(source), options=SHORT)
+    assert verdict.result == "clean"
+    note = verdict.notes[0]
+    assert f"the whole file {why} when it is imported" in note
+    assert note.endswith("mnist-loop check their_train.py")
+
+
+def test_definitions_are_imports_functions_classes_and_constants(write):
+    """What is made of what is not there is left out, and so are data and training."""
+    source = f"{TRAINS}\ndata = open('x').read()\nmore = data + 'x'\nargs = argparse.ArgumentParser().parse_args()\n"
+    namespace = bind(write(source)).training.function.__globals__
+    assert namespace["SCALE"] == 6
+    assert not {"data", "more", "args"} & namespace.keys()
+    assert isinstance(namespace["layer"], nn.Flatten)
+
+
+@pytest.mark.parametrize("place", ["my-repo/train.py", "pkg/their-own-train.py"])
+def test_a_file_of_a_package_whose_name_is_no_identifier(write, tmp_path, place):
+    """Nobody can import it by that name: it is executed as a file."""
+    file = tmp_path / place
+    file.parent.mkdir()
+    (file.parent / "__init__.py").touch()
+    file.write_text(LOOP, encoding="utf-8")
+    assert "model" in bind(f"{place}:train").roles
+
+
+def test_stdin_is_a_terminal_at_its_end(write):
+    """Programs ask it for its size."""
+    asked = "import os, sys\n_, width = os.popen('stty size').read().split()\nassert sys.stdin.read() == ''\n"
+    assert verify(write(f"{asked}{LOOP}"), options=SHORT).notes == []
+
+
+def test_a_package_that_is_missing_is_told(write):
+    """The definitions need it."""
+    assert "No module named 'no_such_package'" in refusal(write(f"import no_such_package\n{LOOP}"))
