@@ -7,6 +7,7 @@ verdict.
 from __future__ import annotations
 
 import dataclasses
+import linecache
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -330,6 +331,10 @@ def not_tried(of: Description, judgement: Judgement, spec: str | None = None) ->
         return f"{found}; expected {of.evaluate_name} to fit: name another with --evaluate SPEC, or --evaluate none"
     if missing := re.search(r"--give \S+=VALUE", raised.text):
         return f"{found}; expected a value for it: mnist-loop verify {spec or 'SPEC'} {missing[0]}"
+    if hint := _other_form(of, raised.text):
+        return (
+            f"{found}; expected batches (images, labels) and one tensor of outputs: if it takes others, say so: {hint}"
+        )
     program = "FILE" if of.file is None else Path(of.file).name
     shape = of.declared.input_shape or IMAGE_SHAPE
     return (
@@ -337,6 +342,18 @@ def not_tried(of: Description, judgement: Judgement, spec: str | None = None) ->
         "declare its model and input (--declare model=NAME --declare input_shape=C,H,W), change this adapter until it "
         f"fits, or watch the program that calls the loop as it is: mnist-loop check {program}\n\n{of.adapter}\n"
     )
+
+
+def _other_form(of: Description, error: str) -> str:
+    """Return what to declare for batches that are dicts, or outputs that are a part of what a model returns."""
+    line = error.rpartition(": ")[2]
+    if "list indices must be integers" in error and of.declared.batch is None:
+        source = "" if of.file is None or of.lines is None else "".join(linecache.getlines(of.file)[slice(*of.lines)])
+        keys = [*dict.fromkeys(re.findall(r"""\[["'](\w+)["']\]""", source))]
+        return f"--declare batch={','.join(keys[:2]) if len(keys) >= len('xy') else 'IMAGE,LABEL'}"
+    if "values to unpack (expected 2)" in error and re.search(r"=.*\(", line) and of.declared.output is None:
+        return "--declare output=0"
+    return ""
 
 
 def not_seen(of: Description) -> str:

@@ -21,7 +21,7 @@ from mnist_loop.verification.binding.intentions import Intentions, declare
 DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
 
 # What a run is handed: of each role its own name, so that a loop can say what arrived where.
-VALUES = {role.name: role.name for role in roles.ROLES if role.name not in ("args", "loaders")}
+VALUES = {role.name: role.name for role in roles.ROLES if role.name not in ("args", "loaders", "sizes")}
 
 
 def module_of(source, name="their_train"):
@@ -59,7 +59,10 @@ def result(loop, **values):
 # --- names ---------------------------------------------------------------------------------------------------------
 
 NAMED = [
-    (name, role.name) for role in roles.ROLES for name in role.names if role.name not in ("path", "loaders", "args")
+    (name, role.name)
+    for role in roles.ROLES
+    for name in role.names
+    if role.name not in ("path", "loaders", "args", "sizes")
 ]
 
 

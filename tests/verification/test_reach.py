@@ -18,7 +18,7 @@ from mnist_loop.verification.cases.world import Net
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import verify
 
-VALUES = {role.name: role.name for role in roles.ROLES if role.name not in ("args", "loaders")}
+VALUES = {role.name: role.name for role in roles.ROLES if role.name not in ("args", "loaders", "sizes")}
 SHORT = Options(fixed_cases=3, random_cases=0)
 
 
@@ -335,6 +335,74 @@ def test_what_is_made_of_the_outputs_is_no_graph_that_is_kept(write):
     for backward, found in (("criterion(outputs, y).backward()", False), (keeps, True)):
         write(source.format(backward=backward))
         assert ("retain-graph" in verify(spec, options=options).failed) is found
+
+
+def test_a_loop_that_writes_a_checkpoint_has_a_path(write):
+    """In a folder of its own, which is removed."""
+    spec = write(f"import torch\n{LOOP.replace('criterion):', 'criterion, save_path):')}    torch.save(1, save_path)\n")
+    assert verify(spec, options=SHORT).result == "clean"
+
+
+# --- batches and outputs of other forms ----------------------------------------------------------------------------
+
+DICTS = """
+def train(model, loader, optimizer, criterion):
+    for batch in loader:
+        {zero}
+        criterion(model(batch["pixels"]), batch["target"]).backward()
+        optimizer.step()
+"""
+PAIRS = """
+def train(model, loader, optimizer, criterion):
+    for x, y in loader:
+        {zero}
+        other, outputs = model(x)
+        criterion(outputs, y).backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "told", "declared"),
+    [
+        (DICTS, "--declare batch=pixels,target", {"batch": ("pixels", "target")}),
+        (PAIRS, "--declare output=0", {"output": 1}),
+    ],
+)
+def test_a_batch_that_is_a_dict_and_outputs_beside_others_are_declared(write, source, told, declared):
+    """The refusal says how; declared, the loop is judged like another."""
+    spec = write(source.format(zero="optimizer.zero_grad()"))
+    with pytest.raises(UserError, match=told):
+        verify(spec, options=SHORT)
+    options = Options(random_cases=2)
+    assert verify(spec, options=options, **declared).result == "clean"
+    write(source.format(zero="pass"))
+    assert verify(spec, options=options, **declared).primary == "zero-grad-missing"
+
+
+def test_mixed_targets_are_an_objective_of_the_loop_s_own(write):
+    """Mixup weighs the losses of two targets: the laws of the loss are not run."""
+    spec = write(
+        "import torch\n"
+        "def train(model, loader, optimizer, criterion):\n"
+        "    for x, y in loader:\n"
+        "        order = torch.randperm(len(x))\n"
+        "        outputs = model(0.7 * x + 0.3 * x[order])\n"
+        "        optimizer.zero_grad()\n"
+        "        (0.7 * criterion(outputs, y) + 0.3 * criterion(outputs, y[order])).backward()\n"
+        "        optimizer.step()\n"
+    )
+    verdict = verify(spec, options=SHORT)
+    assert verdict.result == "clean"
+    assert "loss-differs" in verdict.not_run
+
+
+def test_sizes_by_name_are_those_of_the_data(write):
+    """`dataset_sizes[phase]` of the transfer learning tutorial, and a loader behind the name of its data."""
+    spec = write("def train(model):\n    return dataset_sizes['train'], dataset_sizes['test'], cifar_training_loader\n")
+    train, test = (type("Loader", (), {"dataset": range(count)}) for count in (4, 7))
+    given = {"train_loader": train, "val_loader": train, "test_loader": test}
+    assert result(spec, **given) == (4, 7, train)
 
 
 # --- files that train when they run --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from mnist_loop.verification.cases import world
 from mnist_loop.verification.cases.case import CLASSES, IMAGE_SHAPE, Case
 
 SPLITS = ("train", "val", "test")
-MADE_BY_THE_CONTRACT = {"args", "loaders", "path"}
+MADE_BY_THE_CONTRACT = {"args", "loaders", "sizes", "path"}
 
 cases = st.builds(
     Case,

@@ -235,7 +235,7 @@ class Trainee:
         namespace = getattr(unwrapped(part.function), "__globals__", {})
         complete = self.complete(values)
         for name, role in part.read.items():
-            if self.placed.get(name) != role and role in {**complete, "loaders": None}:
+            if self.placed.get(name) != role and role in {**complete, "loaders": None, "sizes": None}:
                 self.placed[name] = role
                 namespace[name] = value_of(role, complete)
         for name in given_globals(part.function, self.contract.given) - self.placed.keys():

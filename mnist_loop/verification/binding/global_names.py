@@ -25,6 +25,7 @@ _NUMBER = (int, float)
 REPLACED: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(DATA, _DATA),
     "loaders": (dict,),
+    "sizes": (dict,),
     "model": (nn.Module,),
     "loss_fn": (nn.Module,),
     "optimizer": (Optimizer,),
@@ -88,10 +89,20 @@ def _roles(function: FunctionType, name: str, use: Use) -> tuple[str, ...]:
     if hasattr(builtins, name) or inspect.ismodule(present) or inspect.isroutine(present):
         return ()
     usage = usage_of(function, name)
-    roles = [role for role in meanings(name, use) if role in REPLACED and _fits(usage, role)]
+    roles = [role for role in _meanings(name, use) if role in REPLACED and _fits(usage, role)]
     if present is not _MISSING and present is not None:
         roles = [role for role in roles if isinstance(present, REPLACED[role]) and not isinstance(present, type)]
     return tuple(roles[:1])
+
+
+def _meanings(name: str, use: Use) -> tuple[str, ...]:
+    """Return the roles that a global may mean; that of a loader may stand behind the name of a data set."""
+    roles = meanings(name, use)
+    words = name.split("_")
+    for first in range(1, len(words) - 1):  # cifar100_training_loader
+        if not roles and DATA.intersection(found := meanings("_".join(words[first:]), use)):
+            roles = found
+    return roles
 
 
 def _fits(usage: Usage, role: str) -> bool:

@@ -45,6 +45,8 @@ class Intentions:
         model: makes the model of a loop that works with no other; called without arguments.
         input_shape: shape of one image that `model` takes.
         classes: number of classes that `model` tells apart.
+        batch: the keys of images and labels in batches that are dicts.
+        output: which part of what the model returns is its outputs, where it returns several.
         evaluate: the loop that evaluates, for one that trains.
         save, load: write and read a checkpoint; bound by name like a loop, with ``path``.
     """
@@ -66,6 +68,8 @@ class Intentions:
     model: Callable[[], Any] | None = None
     input_shape: tuple[int, ...] | None = None
     classes: int | None = None
+    batch: tuple[str, ...] | None = None
+    output: int | None = None
     evaluate: Any = None
     save: Any = None
     load: Any = None
@@ -180,12 +184,12 @@ def _read(name: str, text: str) -> Any:
         return None
     if name in SWITCHES:
         return {**dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}.get(text.lower(), text)
-    if name == "frozen":
+    if name in ("frozen", "batch"):
         return tuple(part.strip() for part in text.split(","))
     try:
         if name == "input_shape":
             return tuple(int(part) for part in text.strip("()[], ").split(","))
-        if name in ("accumulate", "steps_per_epoch", "classes"):
+        if name in ("accumulate", "steps_per_epoch", "classes", "output"):
             return int(text)
         if name in ("clip", "average"):
             return float(text)
@@ -195,6 +199,8 @@ def _read(name: str, text: str) -> Any:
 
 
 # What the cases can hold: an image of 1024 x 1024 in colour, the classes of ImageNet-21k, batches for a second's steps.
+KEYS = 2  # of a batch: images and labels
+MOST_OUTPUTS = 9
 MOST_PIXELS, MOST_CLASSES, MOST_BATCHES = 3 * 2**20, 100_000, 1024
 
 ON = ("true", "yes", "on", "1")
@@ -241,6 +247,13 @@ def _names(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _keys(value: Any) -> tuple[str, ...]:
+    keys = _names(value)
+    if len(set(keys)) != KEYS:
+        raise ValueError
+    return keys
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     shape = tuple(_whole(1, MOST_PIXELS)(size) for size in value)
     if not shape or math.prod(shape) > MOST_PIXELS:
@@ -271,6 +284,8 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "model": (FUNCTION, _function),
     "input_shape": (f"whole numbers of at least 1, the shape of one image of at most {MOST_PIXELS} numbers", _shape),
     "classes": (f"a whole number of classes, 2 to {MOST_CLASSES}", _whole(2, MOST_CLASSES)),
+    "batch": ("two names, the keys of images and labels", _keys),
+    "output": (f"a whole number, 0 to {MOST_OUTPUTS}, the place of the outputs", _whole(0, MOST_OUTPUTS)),
     "evaluate": (FUNCTION, _function),
     "save": (FUNCTION, _function),
     "load": (FUNCTION, _function),

@@ -145,6 +145,11 @@ ROLES = (
         "the loaders by name: a dict with train and val",
         _words("loaders dataloaders data_loaders dls dataloaders_dict loaders_dict dataloader_dict"),
     ),
+    Role(
+        "sizes",
+        "the numbers of samples by name: a dict with train and val",
+        _words("dataset_sizes data_sizes dset_sizes sizes_dict"),
+    ),
 )
 
 
@@ -280,11 +285,23 @@ class Loaders(dict[str, Any]):
     """The loaders by name: ``train`` and ``val``; a look-up takes any other usual name of a phase too."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__({phase: values[f"{phase}_loader"] for phase in ("train", "val")})
-        self._test = values.get("test_loader")
+        super().__init__({phase: self._of(values, phase) for phase in ("train", "val")})
+        self._test = self._of(values, "test") if "test_loader" in values else None
+
+    @staticmethod
+    def _of(values: Mapping[str, Any], phase: str) -> Any:
+        return values[f"{phase}_loader"]
 
     def __missing__(self, name: str) -> Any:
         for phase, words in PHASES:
             if name.lower() in words.split():
                 return self._test if phase == "test" else self[phase]
         raise KeyError(name)
+
+
+class Sizes(Loaders):
+    """The numbers of samples by name, as `Loaders`."""
+
+    @staticmethod
+    def _of(values: Mapping[str, Any], phase: str) -> int:
+        return len(values[f"{phase}_loader"].dataset)

@@ -19,6 +19,7 @@ from mnist_loop.verification.binding.roles import (
     SHARED,
     Loaders,
     LoopArgs,
+    Sizes,
     Use,
     meanings,
     nearest,
@@ -53,7 +54,9 @@ class Binding:
     def needs(self) -> frozenset[str]:
         """The roles whose values are used; ``loaders`` stands for train_loader and val_loader."""
         named = set(self.roles.values()) - SETTINGS.keys()
-        return frozenset(named - {"loaders"} | ({"train_loader", "val_loader"} if "loaders" in named else set()))
+        return frozenset(
+            named - {"loaders", "sizes"} | ({"train_loader", "val_loader"} if "loaders" in named else set())
+        )
 
     def call(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
         """Call ``function`` with ``values``, from role to value.
@@ -84,6 +87,8 @@ def value_of(role: str, values: Mapping[str, Any]) -> Any:
     """Return the value of a role; None for one without."""
     if role == "loaders" and role not in values:
         return Loaders(values)
+    if role == "sizes":
+        return Sizes(values)
     if role == "args" and role not in values:
         return LoopArgs(**{**SETTINGS, **values})
     return values.get(role, SETTINGS.get(role))

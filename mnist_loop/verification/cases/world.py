@@ -50,18 +50,25 @@ class Net(nn.Module):
         hidden: maps flattened images (N, features) to (N, `WIDTH`).
         outputs: width of the outputs.
         log_probs: the outputs are log-probabilities, not logits.
+        place: of the outputs, where it returns them beside other tensors.
     """
 
-    def __init__(self, hidden: nn.Module, outputs: int, log_probs: bool) -> None:
+    def __init__(self, hidden: nn.Module, outputs: int, log_probs: bool, place: int | None = None) -> None:
         super().__init__()
         self.hidden = hidden
         self.head = nn.Linear(WIDTH, outputs)
         self.log_probs = log_probs
+        self.place = place
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map images (N, ...) to outputs (N, outputs)."""
-        outputs: Tensor = self.head(self.hidden(images.flatten(1)))
-        return outputs.log_softmax(dim=1) if self.log_probs else outputs
+        features = self.hidden(images.flatten(1))
+        outputs: Tensor = self.head(features)
+        outputs = outputs.log_softmax(dim=1) if self.log_probs else outputs
+        if self.place is None:
+            return outputs
+        beside = [features.detach() for _ in range(max(self.place, 1))]
+        return (*beside[: self.place], outputs, *beside[self.place :])
 
 
 class RunningScale(nn.Module):
@@ -139,18 +146,29 @@ class Listener:
 
 
 class WatchedSamples(TensorDataset):
-    """A data set that reports each sample that is drawn. Like torchvision's it has ``data`` and ``targets``."""
+    """A data set that reports each sample that is drawn. Like torchvision's it has ``data`` and ``targets``.
 
-    def __init__(self, split: str, images: Tensor, labels: Tensor, listener: Listener) -> None:
+    Args:
+        split: "train", "val" or "test".
+        images: (N, *shape).
+        labels: (N,), or targets (N, 1).
+        listener: is told each sample.
+        keys: of image and label, where a sample is a dict.
+    """
+
+    def __init__(
+        self, split: str, images: Tensor, labels: Tensor, listener: Listener, keys: tuple[str, ...] | None = None
+    ) -> None:
         super().__init__(images, labels)
+        self.keys = keys
         self.split, self.data, self.targets, self.listener = split, images, labels, listener
 
-    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
-        """Return one image and its label."""
+    def __getitem__(self, index: Any) -> Any:
+        """Return one image and its label, as a tuple, or as a dict if it has keys."""
         if isinstance(index, int) and self.listener.on_sample is not None:
             self.listener.on_sample(self.split, index)
         sample: tuple[Tensor, ...] = super().__getitem__(index)
-        return sample
+        return sample if self.keys is None else dict(zip(self.keys, sample, strict=True))
 
 
 class WatchedLoader(DataLoader[tuple[Tensor, ...]]):
@@ -206,7 +224,7 @@ def make_model(case: Case, declared: Intentions) -> nn.Module:
         else:
             features = math.prod(declared.input_shape or IMAGE_SHAPE)
             outputs = 1 if case.loss == "mse" else declared.classes or CLASSES
-            model = Net(MODELS[case.model](features), outputs, case.loss == "nll")
+            model = Net(MODELS[case.model](features), outputs, case.loss == "nll", declared.output)
         return model.to(_dtype(case))  # type: ignore[no-any-return]  # a declared factory is of no known type
 
 
@@ -266,7 +284,8 @@ def build(case: Case, declared: Intentions, listener: Listener | None = None) ->
     optimizer = make_optimizer(case, model)
     scheduler = SCHEDULES[case.schedule](optimizer)
     sets = {
-        split: WatchedSamples(split, *make_data(case, declared, split), listener) for split in ("train", "val", "test")
+        split: WatchedSamples(split, *make_data(case, declared, split), listener, declared.batch)
+        for split in ("train", "val", "test")
     }
     loaders = {split: WatchedLoader(data, case.batch_size, shuffle=split == "train") for split, data in sets.items()}
     loss_fn = make_loss(case)

@@ -6,6 +6,7 @@ Each replay starts from the recorded state before the step, so that no error is 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,9 @@ class Oracle:
                 torch.cuda.set_rng_state(forward.rng, device)
             else:
                 torch.set_rng_state(forward.rng)
-            return model(forward.inputs.double().to(device))  # type: ignore[no-any-return]  # nn.Module.__call__ is Any
+            returned: Any = model(forward.inputs.double().to(device))
+            place = self.declared.output
+            return returned if place is None else returned[place]  # type: ignore[no-any-return]  # Any, too
 
     def gradients(self, forward: Forward, output_gradient: Tensor | None, eval_modules: Iterable[str]) -> Tensors:
         """Return the gradients of the parameters for a gradient of the outputs, by default the right one."""

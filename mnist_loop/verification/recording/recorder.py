@@ -6,7 +6,9 @@ generators and flags are restored, also after a loop that raised.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import itertools
 import tempfile
 import traceback
 import warnings
@@ -186,7 +188,7 @@ class _Recorder:
     def run(self) -> None:
         with ExitStack() as stack:
             self.watch(stack)
-            if self.case.resume:
+            if self.case.resume or "path" in self.contract.roles:
                 stack.enter_context(self.checkpoint_folder())
             trainee = self.begin()
             epochs = [0] if self.contract.whole_fit else range(1, self.case.epochs + 1)
@@ -207,6 +209,17 @@ class _Recorder:
         inner = {id(part) for one in self.schedules for part in getattr(one, "_schedulers", ())}
         own = [one for one in self.schedules if id(one) not in inner and one is not self.world.scheduler]
         self.recording.schedules = tuple(_read_schedule(one) for one in own)
+        if self.mixes_targets():
+            declared = dataclasses.replace(self.recording.declared, own_objective=True)
+            self.recording.declared = declared
+
+    def mixes_targets(self) -> bool:
+        """Return whether the loss of the same outputs is taken with several targets, as mixup and CutMix do."""
+        calls = [event for event in self.recording.events if isinstance(event, LossCall)]
+        return any(
+            torch.equal(one.outputs, other.outputs) and not torch.equal(one.targets, other.targets)
+            for one, other in itertools.pairwise(calls)
+        )
 
     def begin(self) -> Trainee | None:
         """Make the instance of a class; record an exception as a call."""
@@ -397,6 +410,9 @@ class _Recorder:
         if torch.compiler.is_compiling() or module is not self.world.model:
             return
         self.called = False
+        place = self.contract.intentions.output
+        if place is not None and isinstance(outputs, list | tuple) and len(outputs) > place:
+            outputs = outputs[place]
         if not isinstance(outputs, Tensor):
             return
         if outputs.is_meta:
