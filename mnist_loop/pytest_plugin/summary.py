@@ -18,10 +18,15 @@ STATES = (*ALWAYS, "consequence", "cost", "info", "ignored", "broken as expected
 
 def write_summary(reporter: pytest.TerminalReporter, loop: LoopUnderTest) -> None:
     """Write the section from the reports alone, as the items may have run in the processes of xdist."""
-    reports = {report.nodeid: report for some in reporter.stats.values() for report in some if _is_judged(report)}
-    if not reports:
+    laws = {report.nodeid: report for some in reporter.stats.values() for report in some if _is_law(report)}
+    reports = {nodeid: report for nodeid, report in laws.items() if STATE in dict(report.user_properties)}
+    if not laws:
         return
     reporter.section(f"loop: {loop.spec}")
+    if not reports:
+        reporter.line(f"nothing was run: none of {len(laws)} laws could be decided, see the failure", red=True)
+        return
+    shown = reporter.config.getoption("tbstyle") != "no"  # in the section of failures
     counts: Counter[str] = Counter()
     for report in reports.values():
         properties = dict(report.user_properties)
@@ -29,8 +34,8 @@ def write_summary(reporter: pytest.TerminalReporter, loop: LoopUnderTest) -> Non
         if hasattr(report, "wasxfail"):
             state = "broken as expected"
             reporter.line(f"{report.location[2]}, as expected: {report.wasxfail}")
-        elif state == "broken":  # the rest is in the section of failures
-            for line in lines[:2]:
+        elif state == "broken":
+            for line in [] if shown else lines[:2]:
                 reporter.line(line, red=True)
         elif state in ("cost", "info"):  # a passed test is shown nowhere else
             for line in lines:
@@ -42,6 +47,5 @@ def write_summary(reporter: pytest.TerminalReporter, loop: LoopUnderTest) -> Non
         reporter.line(REMINDER)
 
 
-def _is_judged(report: Any) -> bool:
-    is_law = getattr(report, "when", "") == "call" and report.nodeid.startswith(f"{ROOT}::")
-    return is_law and STATE in dict(report.user_properties)
+def _is_law(report: Any) -> bool:
+    return getattr(report, "when", "") == "call" and report.nodeid.startswith(f"{ROOT}::")

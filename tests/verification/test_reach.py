@@ -106,6 +106,13 @@ def test_a_writer_takes_each_call(write):
     assert other is None
 
 
+def test_what_is_only_written_to_takes_each_call(write):
+    """A file for a log by any name; what is read from is none."""
+    spec = write("def train(model, loader, trainF):\n    trainF.write('x'); trainF.flush()\n    return trainF\n")
+    assert isinstance(result(spec), TakesEveryCall)
+    assert "--give source=" in refusal(write("def train(model, loader, source): return source.read()\n"))
+
+
 def test_a_bar_holds_no_data(write):
     """What is iterated over would train on nothing: that is an error, and no silence."""
     with pytest.raises(TypeError):

@@ -34,6 +34,11 @@ def trains(tree: ast.Module) -> bool:
     )
 
 
+def has_loops(tree: ast.Module) -> bool:
+    """Tell whether a file defines what could be a loop."""
+    return any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+
+
 def load(tree: ast.Module, file: str, module: ModuleType) -> None:
     """Execute the definitions and constants of ``tree`` in ``module``, and nothing else of it."""
     flags = (

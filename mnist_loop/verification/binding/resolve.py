@@ -185,7 +185,7 @@ def _whole_or_definitions(
             return whole()
         except (FailsAtImport, WriteRefused) as error:
             cause = error.__cause__ or error
-            if tree is None or isinstance(cause, ImportError):
+            if tree is None or isinstance(cause, ImportError) or not definitions.has_loops(tree):
                 raise
             why = f"fails with {type(cause).__name__}"
     module = emptied()

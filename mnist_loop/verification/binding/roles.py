@@ -201,7 +201,7 @@ _TAKE_EVERY_CALL = frozenset(map(_key, TAKE_EVERY_CALL))
 
 def takes_every_call(name: str) -> bool:
     """Return whether a parameter of this name is a writer, a logger or a progress bar."""
-    return _key(name) in _TAKE_EVERY_CALL
+    return _key(name).rstrip("0123456789") in _TAKE_EVERY_CALL
 
 
 def nearest(name: str) -> str | None:

@@ -136,7 +136,9 @@ def bind_signature(
     free = [parameter for parameter in parameters if parameter.name not in {*_fixed(function), *handed}]
     roles, clash = _assign(free, use, function)
     open_ = [p.name for p in free if p.default is p.empty and p.name not in roles]
-    handed |= {name: TakesEveryCall() for name in open_ if takes_every_call(name)}
+    handed |= {
+        name: TakesEveryCall() for name in open_ if takes_every_call(name) or usage_of(function, name).takes_every_call
+    }
     binding = Binding(roles, signature, _positional(function, parameters), handed)
     unbound = tuple(name for name in open_ if name not in handed)
     if clash or unbound:

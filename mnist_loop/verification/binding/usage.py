@@ -15,6 +15,10 @@ from mnist_loop.verification.binding.target import unwrapped
 ORDERED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 MODEL_METHODS = {"parameters", "named_parameters", "train", "eval"}
 TENSOR_ATTRIBUTES = {"size", "shape", "to", "cuda", "view", "dim"}
+WRITER_METHODS = {
+    *("write", "flush", "close", "add_scalar", "add_scalars", "add_image", "add_images", "add_histogram"),
+    *("debug", "info", "warning"),
+}
 OPTIMIZER_METHODS = {"zero_grad", "step"}
 
 
@@ -45,6 +49,12 @@ class Usage:
     def is_tensor(self) -> bool:
         """It has a size or is moved, as no loader is."""
         return bool(TENSOR_ATTRIBUTES & self.attributes)
+
+    @property
+    def takes_every_call(self) -> bool:
+        """Nothing is done with it but to write to it."""
+        nothing_else = not (self.is_number or self.is_object)
+        return bool(self.methods) and nothing_else and self.attributes <= WRITER_METHODS
 
     @property
     def is_optimizer(self) -> bool:
