@@ -44,6 +44,9 @@ MOST_ENDS = 2  # times that a loop may end its process before no further case is
 PROCESSES = "leaves-threads"
 MOST_NAMED = 3
 LAST = 2**31  # the time of what is found after all events
+# Errors of a file or folder of the loop's own that is not there.
+LACKS_A_FILE = r"raised (FileNotFoundError|RuntimeError: Parent directory .* does not exist)"
+TO_HAVE_IT = "expected its files and folders to be there: make them, or hand over other places with --give"
 KINDS = {kind: bug.id for bug in BUGS.values() for kind in bug.ends}
 
 
@@ -253,7 +256,11 @@ class _Trial:
         )
 
     def judgement(self, experiment: Experiment, always: tuple[str, ...] = ()) -> Judgement:
-        """Have the loop run an experiment, and hold what was recorded to the laws, asked for or ``always``."""
+        """Have the loop run an experiment, and hold what was recorded to the laws, asked for or ``always``.
+
+        Raises:
+            UserError: it raised for want of a file of its own.
+        """
         if self.options.device != "cpu":
             experiment = dataclasses.replace(experiment, case=experiment.case.but(device=self.options.device))
         chosen = set(self.options.laws or LAWS) & set(experiment.laws or LAWS) | set(always)
@@ -264,6 +271,8 @@ class _Trial:
             self.ends += 1 if ended.kind != "hang" else MOST_ENDS
             return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, _how(ended), experiment.case)])
         judgement = answer if isinstance(answer, Judgement) else judge_recordings(unpack(answer), experiment.laws)
+        if lost := _lacks_a_file(judgement):
+            raise UserError(f"{self.description.name} was not tried: {printable(lost.text)}; {TO_HAVE_IT}")
         if self.runner.processes:
             if PROCESSES in chosen:
                 _note_processes(judgement, self.runner.processes)
@@ -369,6 +378,13 @@ def not_seen(of: Description) -> str:
 def _is_explained(judgement: Judgement) -> bool:
     """Return whether a law names the bug of a loop that raised."""
     return any(finding.severity == "bug" and not finding.bug.catch_all for finding in judgement.findings)
+
+
+def _lacks_a_file(judgement: Judgement) -> Finding | None:
+    """Return the finding of a loop that raised for want of a file or a folder, which is no bug of it."""
+    raised = (finding for finding in judgement.findings if finding.id == "loop-raises")
+    resumes = judgement.case is not None and judgement.case.resume
+    return next((one for one in raised if re.search(LACKS_A_FILE, one.text) and not resumes), None)
 
 
 def _raised(judgement: Judgement) -> bool:

@@ -183,6 +183,21 @@ def test_settings_have_the_defaults_of_the_parser_in_the_file(write):
     assert result(write(PARSED), {"args.lr": 3, "args.mix": True})[:3] == (3, 5, True)
 
 
+def test_the_epoch_of_a_parser_is_the_number_of_epochs(write):
+    """Such a loop trains all of them."""
+    parser = "import argparse\nargparse.ArgumentParser().add_argument('--epoch', type=int, default=100)\n"
+    contract = bind(write(f"{parser}def train(args, model, loader): return args.epoch\n"))
+    assert contract.whole_fit
+    assert contract.begin(VALUES).train(VALUES) == "epochs"
+
+
+def test_a_loop_whose_folder_is_missing_was_not_tried(write):
+    """Also where it saves in some cases alone: a folder that is not there is no bug."""
+    spec = write(f"import torch\n{LOOP}    if len(train_loader) == 2: torch.save(1, 'no/such/folder.pt')\n")
+    with pytest.raises(UserError, match="expected its files and folders to be there"):
+        verify(spec, options=Options(cases=(Case(), Case(samples=8))))
+
+
 def test_a_setting_that_is_missing_is_told_with_the_command(write):
     """In the error of the loop that was not tried."""
     spec = write(
@@ -239,6 +254,14 @@ def test_a_global_that_the_loop_changes_stays_changed(write):
     contract = bind(write(f"lr = 1.0\n{source}"))
     run = contract.begin(VALUES)
     assert [run.train(VALUES), run.train(VALUES)] == [0.5, 0.25]
+
+
+def test_a_global_writer_that_is_missing_takes_each_call(write):
+    """One that is there is the module's own."""
+    spec = write("logger = 3\ndef train(model, loader): return writer.add_scalar('x', 1), logger\n")
+    writer, logger = result(spec)
+    assert isinstance(writer, TakesEveryCall)
+    assert logger == 3
 
 
 def test_two_globals_for_one_role_are_not_guessed(write):

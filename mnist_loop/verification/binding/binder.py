@@ -142,7 +142,8 @@ class Binder:
         if name in ("fit", "run") and part.owner is not None:
             return True
         read = {word for code in codes_of(written) for word in (*code.co_names, *code.co_varnames)}
-        return builds_loaders or any("epochs" in meanings(word, "train") for word in read)
+        parsed = {"epoch"} & self.settings().keys()  # of a parser, it is their number
+        return builds_loaders or bool(parsed & read) or any("epochs" in meanings(word, "train") for word in read)
 
     def adapter(self) -> str:
         """Return an adapter that fits what trains, to paste and to change."""

@@ -15,8 +15,8 @@ from typing import Any
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding.cuda_written_out import cuda_means
 from mnist_loop.verification.binding.foreign import foreign_code
-from mnist_loop.verification.binding.given import settings_given
-from mnist_loop.verification.binding.global_names import given_globals
+from mnist_loop.verification.binding.given import TakesEveryCall, settings_given
+from mnist_loop.verification.binding.global_names import given_globals, missing_writers
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
@@ -241,6 +241,9 @@ class Trainee:
         for name in given_globals(part.function, self.contract.given) - self.placed.keys():
             self.placed[name] = ""
             namespace[name] = copy.deepcopy(self.contract.given[name])
+        for name in missing_writers(part.function) - self.placed.keys():
+            self.placed[name] = ""
+            namespace[name] = TakesEveryCall()
 
     def complete(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return the values with the settings, made anew of them."""
@@ -249,6 +252,8 @@ class Trainee:
         if settings.get("clip", math.inf) is None:
             settings["clip"] = math.inf
         settings.update({name: value for name, value in self.contract.settings.items() if name in OBJECTS})
+        if "epoch" in self.contract.settings:  # of a parser, it is their number
+            settings["epoch"] = values.get("epochs")
         settings.update(settings_given(self.contract.given))
         return {"args": self.settings, **values}
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
-from mnist_loop.verification.binding.roles import DATA, SHARED, Use, meanings
+from mnist_loop.verification.binding.roles import DATA, SHARED, Use, meanings, takes_every_call
 from mnist_loop.verification.binding.target import codes_of, unwrapped
 from mnist_loop.verification.binding.usage import Usage, usage_of
 
@@ -114,6 +114,16 @@ def _fits(usage: Usage, role: str) -> bool:
 def given_globals(function: Any, given: Mapping[str, Any]) -> set[str]:
     """Return which given names are globals that ``function`` reads."""
     return {name for one in reachable(function) for name in read_by(one) & given.keys()}
+
+
+def missing_writers(function: Any) -> set[str]:
+    """Return the globals that ``function`` reads, that are not there, and that are writers, loggers or bars."""
+    return {
+        name
+        for one in reachable(function)
+        for name in read_by(one) - one.__globals__.keys()
+        if takes_every_call(name) and not hasattr(builtins, name)
+    }
 
 
 def settings_read(function: Any) -> set[str]:
