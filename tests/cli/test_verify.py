@@ -468,7 +468,7 @@ def test_a_module_that_fails_at_import_is_one_sentence(verify, folder, source, s
     [
         ("lesson.py", "for _ in range(3): pass", "mnist-loop check lesson.py"),
         ("my lesson.py", "while True: pass", "mnist-loop check 'my lesson.py'"),
-        ("lesson.ipynb", "{}", "mnist-loop check lesson.ipynb"),
+        ("lesson.ipynb", '{"cells": []}', "mnist-loop check lesson.ipynb"),
     ],
 )
 def test_a_file_that_trains_when_it_runs_is_for_check(verify, folder, name, source, command):

@@ -311,7 +311,7 @@ def test_a_loop_of_a_notebook(write, tmp_path):
     assert (verdict.name, verdict.result) == ("lesson.ipynb:train", "clean")
     assert verdict.notes[0].endswith("to run and watch its cells, mnist-loop check lesson.ipynb")
     write("{}", "broken.ipynb")
-    assert "broken.ipynb found, which is no notebook" in refusal("broken.ipynb:train")
+    assert refusal("broken.ipynb:train").startswith("broken.ipynb found, which is no notebook")
 
 
 # --- forwards ------------------------------------------------------------------------------------------------------

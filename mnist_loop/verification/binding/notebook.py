@@ -12,8 +12,8 @@ from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import definitions
 
 
-def cells_of(file: Path) -> list[str]:
-    """Return the code cells of a notebook.
+def cells_of(file: Path, place: str) -> list[str]:
+    """Return the code cells of a notebook, which the user calls ``place``.
 
     Raises:
         UserError: it is no notebook of the format 4.
@@ -22,7 +22,7 @@ def cells_of(file: Path) -> list[str]:
         found = json.loads(file.read_bytes())
         cells = ["".join(cell["source"]) for cell in found["cells"] if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{file} found, which is no notebook, expected one: open it in Jupyter and save it") from None
+        raise UserError(f"{place} found, which is no notebook, expected one: open it in Jupyter and save it") from None
     return cells
 
 

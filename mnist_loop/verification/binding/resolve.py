@@ -115,13 +115,14 @@ def import_file(path: Path) -> ModuleType:
 
 def _import_notebook(file: Path, place: str) -> ModuleType:
     """Execute the definitions in the cells of a notebook."""
+    cells = notebook.cells_of(file, place)
     folders = tuple(dict.fromkeys((str(file.parent), _here())))
     name = _free_name(file)
     module = sys.modules[name] = ModuleType(name)
     module.__file__ = str(file)
     _forget_siblings(file.parent)
     with _importing(place, folders):
-        for number, cell in enumerate(notebook.cells_of(file), start=1):
+        for number, cell in enumerate(cells, start=1):
             notebook.load(cell, f"{file}, cell {number}", module)
     _folders[name] = folders
     _notes[name] = (
