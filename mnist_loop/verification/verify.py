@@ -340,15 +340,13 @@ def not_tried(of: Description, judgement: Judgement, spec: str | None = None) ->
         return f"{found}; expected {of.evaluate_name} to fit: name another with --evaluate SPEC, or --evaluate none"
     if missing := re.search(r"--give \S+=VALUE", raised.text):
         return f"{found}; expected a value for it: mnist-loop verify {spec or 'SPEC'} {missing[0]}"
-    if hint := _other_form(of, raised.text):
-        return (
-            f"{found}; expected batches (images, labels) and one tensor of outputs: if it takes others, say so: {hint}"
-        )
+    hint = _other_form(of, raised.text)
     program = "FILE" if of.file is None else Path(of.file).name
     shape = of.declared.input_shape or IMAGE_SHAPE
     return (
         f"{found}; expected a loop that trains a classifier on batches (images, labels) with images of shape {shape}: "
-        "declare its model and input (--declare model=NAME --declare input_shape=C,H,W), change this adapter until it "
+        f"{hint and f'say what it takes instead ({hint}), '}declare its model and input (--declare model=NAME "
+        "--declare input_shape=C,H,W), change this adapter until it "
         f"fits, or watch the program that calls the loop as it is: mnist-loop check {program}\n\n{of.adapter}\n"
     )
 
