@@ -98,10 +98,11 @@ class SweepHooks:
         return report
 
     @pytest.hookimpl(trylast=True)
-    def pytest_keyboard_interrupt(self) -> None:
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Have pytest tell of Ctrl-C in our words: its own are of the line that was interrupted, and of its options."""
         reporter = self._reporter()
-        if self.config.option.benchmark_only and reporter is not None:
+        interrupted = isinstance(excinfo.value, KeyboardInterrupt)  # and not an exit with a reason
+        if interrupted and self.config.option.benchmark_only and reporter is not None:
             vars(reporter)["_report_keyboardinterrupt"] = lambda: self.line("interrupted")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -167,6 +167,7 @@ BUGS = (
             "be meant so, and without it they are never seen."
         ),
         explains=("no-batches",),
+        lines=(r"if len\(\w+\) *(<|!=)",),
     ),
     Bug(
         id="epochs-miscounted",

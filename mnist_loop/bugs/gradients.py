@@ -188,6 +188,7 @@ BUGS = (
             *("gradient-differs", "steps-skipped", "stops-after-first-batch", "zero-grad-after-backward"),
             *("metric-differs", "step-missing", "trains-nothing"),
         ),
+        lines=(r"\bopt\w*\.step\(",),
     ),
     Bug(
         id="step-double",

@@ -69,6 +69,7 @@ BUGS = (
             "and the loss cannot come near 0. The training is slow and stops early, and nothing raises."
         ),
         explains=("loss-differs", "gradient-differs"),
+        lines=(r"[Ss]igmoid\(",),
     ),
     Bug(
         id="log-softmax-missing-for-nll",
@@ -178,6 +179,7 @@ BUGS = (
         ),
         needs=NEEDS,
         explains=EXPLAINS,
+        lines=(r"/ *len\(|\.mean\(",),
     ),
     Bug(
         id="loss-wrong-target",

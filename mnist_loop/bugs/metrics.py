@@ -73,7 +73,7 @@ BUGS = (
         ),
         needs=NEEDS,
         explains=("metric-differs", "mean-of-batch-means", "functional-dropout"),
-        lines=(r"/ *(len\(|\w*batch_size)",),
+        lines=(r"/ *(len\(\w+\)|\w*batch_size|\w*epochs)",),
         reported=(
             "https://github.com/pytorch/tutorials/issues/179",
             "https://github.com/pytorch/tutorials/issues/1486",

@@ -81,6 +81,7 @@ BUGS = (
             "epochs that is stepped by batches goes through its course in the first epoch, and up again."
         ),
         needs="a learning-rate schedule with an end",
+        lines=(r"T_max=|total_steps=|OneCycleLR\(|CosineAnnealingLR\(",),
     ),
     Bug(
         id="plateau-mode-wrong",

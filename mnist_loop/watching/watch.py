@@ -44,7 +44,7 @@ def watch(name: str = "the block") -> Iterator[Seen]:
 
         with mnist_loop.watch() as seen:
             train(model, loader)
-        assert not seen.verdict.bugs, seen.verdict
+        assert not seen.verdict.bugs, str(seen.verdict)
 
     Args:
         name: what the verdict calls it.

@@ -312,8 +312,8 @@ def test_what_fails_is_listed_and_the_others_go_on(broken, measure, tmp_path):
     reasons = {line["entry"]: line["reason"] for line in of(lines, "failed")}
     assert reasons == {
         "ignite": "RuntimeError: no fuse",
-        "skorch": "no answer for 3 s when asked for 'start'",
-        "numpy": "no answer for 3 s when asked for 'epoch'",
+        "skorch": "no answer for 3 s, the time limit, when asked for 'start'",
+        "numpy": "no answer for 3 s, the time limit, when asked for 'epoch'",
         "jax-step": "its process ended while asked for 'epoch'; its last words: the ice is thin",
         "jax-scan": "ValueError: a shape does not fit",
     }
@@ -321,7 +321,7 @@ def test_what_fails_is_listed_and_the_others_go_on(broken, measure, tmp_path):
     rounds = {name: [line["round"] for line in of(lines, "epoch") if line["entry"] == name] for name in names}
     failed = {"ignite": [], "skorch": [], "numpy": [0], "jax-step": [0], "jax-scan": [0]}
     assert rounds == {"reference": [0, 1, 2], **failed}
-    assert "numpy stops: no answer for 3 s when asked for 'epoch'" in said
+    assert "numpy stops: no answer for 3 s, the time limit, when asked for 'epoch'" in said
     text = tables.peers_markdown(outcome.outcome_of(lines))
     assert "- ignite did not run: RuntimeError: no fuse." in text
     child = int((tmp_path / "child").read_text())

@@ -586,10 +586,14 @@ def test_a_full_disk_loses_no_text(verify, pretend, folder, monkeypatch):
     old = (folder / "out.json").read_bytes()
     before = sorted(folder.iterdir())
 
-    def full(file):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    synced = []
 
-    monkeypatch.setattr("mnist_loop.support.files.os.fsync", full)
+    def full_at_the_end(file):
+        synced.append(file)
+        if len(synced) > 1:  # there is room at the start, when it is tried
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mnist_loop.support.files.os.fsync", full_at_the_end)
     result = verify("my_train.py:train", "--json", "out.json")
     assert result.code == 2
     assert_one_line(result.err, "out.json", "No space left on device")
@@ -749,7 +753,7 @@ def test_the_test_in_the_docs_fails_for_the_loop_in_the_docs(folder):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
-    assert "AssertionError: loop: my_train.py:train_one_epoch" in failed.stdout
+    assert "AssertionError: loop: my_train.py:train_one_epoch" in failed.stdout, failed.stdout
     assert "zero-grad-missing: gradients of earlier batches are applied again" in failed.stdout
 
 

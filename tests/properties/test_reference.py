@@ -34,12 +34,14 @@ NOT_RUN = (
     "declare schedule='per-batch'",
     "handed no scheduler",
     "handed no GradScaler",
+    "builds no schedule with an end",
+    "steps no ReduceLROnPlateau",
 )
 # What a part does not do, and on what device it cannot be decided.
 NOT_RUN_IN = {
-    "train_one_epoch": ("handed no test data",),
-    "fit": ("declare save= and load=",),
-    "lesson": ("declare save= and load=",),
+    "train_one_epoch": ("handed no test data", "handed no data to evaluate", "not handed the number of epochs"),
+    "fit": ("declare save= and load=", "evaluates as it trains may stop early"),
+    "lesson": ("declare save= and load=", "evaluates as it trains may stop early"),
     "cuda": ("need not be deterministic",),
 }
 

@@ -18,7 +18,6 @@ from mnist_loop.verdict.finding import ENDED
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
-from mnist_loop.verification.sandbox.isolation import Failed
 from mnist_loop.verification.verify import verify
 from tests import global_state
 
@@ -383,13 +382,13 @@ def test_what_is_no_loop_is_refused_in_a_sentence(loop):
             verify(loop, options=options)
 
 
-def test_a_setup_that_fails_is_no_verdict():
-    """An error within this package is told as one, not as a bug of the loop."""
+def test_a_declared_model_that_fails_is_no_verdict():
+    """It is told as what was declared, not as a bug of the loop."""
 
     def broken():
         raise ZeroDivisionError
 
-    with pytest.raises((Failed, ZeroDivisionError)):
+    with pytest.raises(UserError, match=r"^the function declared as model raises ZeroDivisionError"):
         verify(train, options=Options(cases=(Case(model="declared"),)), model=broken)
 
 

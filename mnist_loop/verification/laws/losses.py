@@ -140,7 +140,10 @@ def the_loss_is_not_scaled(trace: Trace) -> Iterator[Evidence]:
     must("lr" not in trace.roles and not trace.declared.own_optimizer, "the loop steps in its own manner")
     found = [(w, f, along(trace, gradient, right(trace, f))) for w, f, gradient in wrong_batches(trace)]
     factors = [factor for _, _, factor in found if factor is not None]
-    must(len(found) > 1 and len(found) == sum(len(window.forwards) for window in trace.windows), "batches are right")
+    batches = sum(len(window.forwards) for window in trace.windows)
+    must(batches > 1, "fewer than two batches were trained on")
+    if len(found) < batches:
+        return  # some batches are right
     if len(factors) < len(found) or any(abs(factor - 1) <= CERTAIN["float32"] for factor in factors):
         return  # the gradient at the outputs is right: it was altered later, such as by clipping
     window, forward, factor = found[0]

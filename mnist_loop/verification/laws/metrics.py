@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.events import Forward
@@ -15,7 +15,8 @@ CLOSE = 1e-6  # of the value: metrics are often summed in float32, and formulas 
 PERCENT = 100.0
 MEAN = "the mean over the samples"
 ERRORS = "the share of errors"
-Kind = Literal["right", "mean_of_means", "wrong_count", "never_reset", "first_batch", "last_batch"]
+Kind = Literal["right", "mean_of_means", "wrong_count", "never_reset", "first_batch", "last_batch", "extreme"]
+KNOWN: tuple[Kind, ...] = ("right", "mean_of_means", "wrong_count", "never_reset", "first_batch", "last_batch")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def _values(trace: Trace, passes: list[list[Batch]], of_loss: bool) -> Iterator[
         yield "wrong_count", f"{told}, over batches", sum(m / n for m, n in zip(means, sizes, strict=True)) / length
     yield "first_batch", "it is that of the first batch", means[0]
     yield "last_batch", "it is that of the last batch", means[-1]
+    yield "extreme", "it is the largest of the batches", max(means)
+    yield "extreme", "it is the smallest of the batches", min(means)
     yield from _never_reset(passes, of_loss)
 
 
@@ -277,6 +280,8 @@ def a_metric_is_divided_by_the_samples(trace: Trace) -> Iterator[Evidence]:
 @law("last-batch-reported")
 def a_metric_is_of_all_batches(trace: Trace) -> Iterator[Evidence]:
     for one, _, text in _breaks(trace, "last_batch"):
+        if one.formulas("extreme"):
+            continue  # the largest or the smallest of all batches, which at times is the last
         # A list with the number of each batch has one of the last batch too.
         if not any(formula.of == "loss" for other in series(trace) for _, formula in other.formulas("first_batch")):
             yield one.time, text
@@ -286,5 +291,5 @@ def a_metric_is_of_all_batches(trace: Trace) -> Iterator[Evidence]:
 def a_metric_is_what_its_name_says(trace: Trace) -> Iterator[Evidence]:
     for one in series(trace):
         named = any(word in one.name.lower() for word in ("loss", "acc")) and one.name.endswith("of evaluate")
-        if named and one.tells and not one.formulas(*get_args(Kind)):
+        if named and one.tells and not one.formulas(*KNOWN):
             yield one.time, f"{one.name} is {one.numbers[0]:.6g}, which is no mean over the samples or batches"

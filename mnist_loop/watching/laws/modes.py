@@ -25,7 +25,10 @@ def _training(log: WatchLog, model: SeenModel) -> list[tuple[SeenBackward, bool,
 def _sensitive(log: WatchLog) -> list[SeenModel]:
     trained = log.trained_models
     models = [model for model in log.models if model.number in trained and model.sensitive]
-    models = [model for model in models if any(one.ever_arrived and moved(one) for one in model.parameters)]
+    # A model that no optimizer holds may be trained by hand, or be looked at alone, as saliency maps do it.
+    models = [
+        model for model in models if any(one.holders or (one.ever_arrived and moved(one)) for one in model.parameters)
+    ]
     must(models, "no model that is trained has Dropout or BatchNorm")
     return models
 

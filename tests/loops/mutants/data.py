@@ -539,7 +539,7 @@ def skips_what_is_not_full(model, train_loader, loss_fn, optimizer, device, batc
     """A batch of fewer samples than the others is left out by hand."""
     model.train()
     for x, y in train_loader:
-        if len(x) != batch_size:
+        if len(x) != batch_size:  # the likely line
             continue
         optimizer.zero_grad()
         loss_fn(model(x.to(device)), y.to(device)).backward()

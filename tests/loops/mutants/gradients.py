@@ -605,7 +605,7 @@ def steps_before_the_backward(model, loader, loss_fn, optimizer, device):
     model.train()
     for inputs, targets in loader:
         loss = loss_fn(model(inputs.to(device)), targets.to(device))
-        optimizer.step()
+        optimizer.step()  # the likely line
         optimizer.zero_grad()
         loss.backward()
 
@@ -629,7 +629,7 @@ def steps_after_the_batches(model, loader, loss_fn, optimizer, device):
     for inputs, targets in loader:
         optimizer.zero_grad()
         loss_fn(model(inputs.to(device)), targets.to(device)).backward()
-    optimizer.step()
+    optimizer.step()  # the likely line
 
 
 @mutant("zero-grad-after-skip", evaluate=evaluate)
@@ -656,5 +656,5 @@ def clears_outside_the_closure(model, train_loader, loss_fn, device):
             loss.backward()
             return loss
 
-        optimizer.zero_grad()
+        optimizer.zero_grad()  # the likely line
         optimizer.step(closure)

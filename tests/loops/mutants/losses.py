@@ -352,7 +352,7 @@ def divides_the_mean_again(model, train_loader, criterion, opt, device, epochs):
         model.train()
         for x, y in train_loader:
             opt.zero_grad()
-            (criterion(model(x.to(device)), y.to(device)) / len(y)).backward()
+            (criterion(model(x.to(device)), y.to(device)) / len(y)).backward()  # the likely line
             opt.step()
 
 
@@ -364,7 +364,7 @@ def averages_over_the_classes(model, train_loader, optimizer, device):
         logits = model(x.to(device))
         wanted = F.one_hot(y.to(device), logits.shape[1]).to(logits)
         optimizer.zero_grad()
-        (-wanted * logits.log_softmax(dim=1)).mean().backward()
+        (-wanted * logits.log_softmax(dim=1)).mean().backward()  # the likely line
         optimizer.step()
 
 
@@ -376,7 +376,7 @@ def squashes_the_logits_first(model, train_loader, optimizer, device):
     for x, y in train_loader:
         logits = model(x.to(device))
         optimizer.zero_grad()
-        criterion(logits.sigmoid(), F.one_hot(y.to(device), logits.shape[1]).to(logits)).backward()
+        criterion(logits.sigmoid(), F.one_hot(y.to(device), logits.shape[1]).to(logits)).backward()  # the likely line
         optimizer.step()
 
 

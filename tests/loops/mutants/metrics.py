@@ -94,7 +94,7 @@ def _test_official(model, device, test_loader):
         output = model(data)
         test_loss += F.nll_loss(output, target)
         correct += (output.argmax(dim=1) == target).sum()
-    return float(test_loss) / len(test_loader.dataset), float(correct) / len(test_loader.dataset)  # the likely line
+    return float(test_loss) / len(test_loader.dataset), float(correct) / len(test_loader.dataset)
 
 
 @mutant("metric-wrong-n", expects="log_probs", evaluate=_test_official)
@@ -264,7 +264,7 @@ def divides_by_the_epochs(model, train_loader, loss_fn, optimizer, device, epoch
             loss.backward()
             optimizer.step()
             total += loss.item() * len(y)
-        history.append(total / len(train_loader.dataset) / epochs)
+        history.append(total / len(train_loader.dataset) / epochs)  # the likely line
     return history
 
 

@@ -145,7 +145,7 @@ def waits_for_the_accuracy_to_fall(model, train_loader, val_loader, loss_fn, opt
 @mutant("scheduler-horizon")
 def ends_in_batches_and_steps_by_epochs(model, train_loader, loss_fn, optimizer, device, epochs):
     """The cosine is built for all batches, and stepped once an epoch: it hardly begins."""
-    schedule = CosineAnnealingLR(optimizer, T_max=epochs * len(train_loader))
+    schedule = CosineAnnealingLR(optimizer, T_max=epochs * len(train_loader))  # the likely line
     for _ in range(epochs):
         model.train()
         for x, y in train_loader:

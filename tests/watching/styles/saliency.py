@@ -1,4 +1,4 @@
-"""Saliency maps of a network in eval mode: backward passes that train nothing."""
+"""Saliency maps of a network in eval mode, beside another that is trained: backward passes that train nothing."""
 
 import torch
 from torch import nn
@@ -13,3 +13,10 @@ for inputs, labels in DataLoader(data, batch_size=8):
     model.zero_grad()
     model(inputs).gather(1, labels[:, None]).sum().backward()
     print(inputs.grad.abs().mean().item())
+
+other = nn.Linear(6, 3)
+optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+for inputs, labels in DataLoader(data, batch_size=8, shuffle=True):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(other(inputs), labels).backward()
+    optimizer.step()
