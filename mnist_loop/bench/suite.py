@@ -119,7 +119,7 @@ def data(request: pytest.FixtureRequest) -> Data:
         found = load_data(config.getoption("data"), download=not config.option.benchmark_disable)
         check_batch_size(max(config.getoption("batch_sizes")), found)
     except UserError as error:
-        pytest.exit(f"mnist_loop: {error}", returncode=2)
+        pytest.exit(f"mnist_loop: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
     sweep = config.pluginmanager.get_plugin(SWEEP)
     if sweep is not None:
         sweep.line(found.note)

@@ -99,11 +99,11 @@ class SweepHooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Have pytest tell of Ctrl-C in our words: its own are of the line that was interrupted, and of its options."""
-        reporter = self._reporter()
-        interrupted = isinstance(excinfo.value, KeyboardInterrupt)  # and not an exit with a reason
-        if interrupted and self.config.option.benchmark_only and reporter is not None:
-            vars(reporter)["_report_keyboardinterrupt"] = lambda: self.line("interrupted")
+        """Tell of Ctrl-C, or of why nothing can be measured, in our words: pytest's are of its classes and options."""
+        reporter, error = self._reporter(), excinfo.value
+        text = str(error) if isinstance(error, pytest.exit.Exception) else "interrupted"
+        if self.config.option.benchmark_only and reporter is not None:
+            vars(reporter)["_report_keyboardinterrupt"] = lambda: self.line(text)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail a run whose results could not be stored."""

@@ -153,9 +153,9 @@ def test_a_full_disk_does_not_end_the_sweep(sweep, monkeypatch):
 def test_batches_that_the_data_cannot_fill_are_refused(sweep, size):
     """With the number of images, and exit code 2."""
     result, documents = sweep("--benchmark-only", "--batch-sizes", f"8,{size}")
-    assert (result.ret, documents) == (2, [])
+    assert (result.ret, documents) == (pytest.ExitCode.USAGE_ERROR, [])
     sentence = f"a batch size of {size} found, expected at most 20, the number of test images of MNIST (modified)"
-    result.stdout.fnmatch_lines([f"*Exit: mnist_loop: {sentence}: name smaller ones*"])
+    result.stdout.fnmatch_lines([f"mnist_loop: {sentence}: name smaller ones*"])
 
 
 def test_results_that_could_not_be_stored_are_not_measured(sweep, pytester):
@@ -225,9 +225,9 @@ def test_a_mistyped_option_is_one_sentence(sweep, options, message):
 def test_a_missing_folder_is_one_sentence(sweep):
     """A wrong --data ends the run at once, with exit code 2 and no traceback."""
     result, documents = sweep("--benchmark-only", "--data", "/no/such/folder")
-    assert result.ret == 2
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert documents == []
-    result.stdout.fnmatch_lines(["*Exit: mnist_loop: /no/such/folder: no such folder for the data, expected *"])
+    result.stdout.fnmatch_lines(["mnist_loop: /no/such/folder: no such folder for the data, expected *"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 

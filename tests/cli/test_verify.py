@@ -772,24 +772,26 @@ chosen = Options(laws=("clip-missing",), fixed_cases=1, random_cases=0)
 """
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        'verify("loops.py:decorated", options=chosen)',
-        "verify(decorated, options=chosen)",
-        "verify(undecorated, options=chosen)",
-        'verify("my_train.py:train", options=chosen, clip=1.0)',
-        'verify("my_train.py:train", options=chosen, clip=1.0, evaluate="none")',
-    ],
-)
-def test_the_snippet_repeats_what_was_declared(folder, asked):
-    """Where the loop is imported anew, on the loop or beside it; and so the finding shows again."""
+ASKED = """
+verify("loops.py:decorated", options=chosen)
+verify(decorated, options=chosen)
+verify(undecorated, options=chosen)
+verify("my_train.py:train", options=chosen, clip=1.0)
+verify("my_train.py:train", options=chosen, clip=1.0, evaluate="none")
+"""
+
+
+def test_the_snippet_repeats_what_was_declared(folder):
+    """Where the loop is imported anew, on the loop or beside it; and so the finding shows again. Two processes, 10 s."""
     (folder / "loops.py").write_text(DECLARED, encoding="utf-8")
-    code = f"from loops import *\nverdict = {asked}\nprint(verdict.snippet(verdict.diagnoses[0]))"
-    snippet = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    again = f"from my_train import train\nfrom loops import decorated\n{snippet}"
+    asked = ASKED.strip().splitlines()
+    shows = "".join(f"verdict = {one}\nprint(verdict.snippet(verdict.diagnoses[0]), end='\\0')\n" for one in asked)
+    command = [sys.executable, "-c", f"from loops import *\n{shows}"]
+    snippets = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    assert len(snippets) == len(asked)
+    again = "\n".join(["from my_train import train", "from loops import decorated", *snippets])
     shown = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True).stdout
-    assert "a gradient of norm" in shown
+    assert shown.count("a gradient of norm") == len(asked), shown
 
 
 def test_the_docs_know_each_option_key_and_code(verify, pretend):

@@ -102,7 +102,7 @@ def test_every_module_is_imported(wheel, run, request):
 def test_the_commands_work(run, tmp_path):
     """``mnist-loop bench`` at one batch size, and the epochs of other frameworks, whose processes find it too."""
     small_mnist.write(tmp_path / "data" / "MNIST" / "raw", small_mnist.contents())
-    options = "--device cpu --threads 1 --data data --batch-sizes 64"
+    options = "--device cpu --threads 1 --data data --batch-sizes 20"
     out = run(COMMAND, "bench", *options.split())
     assert "stored in .benchmarks" in out
     assert [*(tmp_path / ".benchmarks").glob("*.json")]
