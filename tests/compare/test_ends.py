@@ -62,6 +62,7 @@ def test_a_step_that_hangs_has_a_time_limit(
     assert last_event(tmp_path / "run.jsonl")["why"] == sentence
 
 
+@pytest.mark.slow
 def test_arms_that_differ_have_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import ast
 import configparser
 import importlib
 import importlib.util
+import json
 import re
 
 import pytest
@@ -43,6 +44,17 @@ def test_comparisons_are_those_of_the_stored_results(pages, request):
             tables
             == f"{table_to_markdown(verdict_table(comparison))}\n{table_to_markdown(arm_step_time_table(comparison))}"
         )
+
+
+def test_the_cost_of_watching_is_that_of_the_stored_result(pages, request):
+    """The medians and quartiles of docs/check.md, in the order of its table."""
+    (file,) = (request.config.rootpath / "benchmarks" / "results" / "watching").glob("*.json")
+    stored = json.loads(file.read_text(encoding="utf-8"))["benchmarks"]
+    ratios = {one["name"]: one["extra_info"]["watched_to_bare"] for one in stored}
+    shown = re.findall(r"steps \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|", pages[request.config.rootpath / "docs" / "check.md"])
+    names = ("lesson", "in memory", "convolutions")
+    found = [ratios[f"test_watching[{name}]"] for name in names]
+    assert shown == [tuple(f"{one[key]:.2f}" for key in ("median", "q1", "q3")) for one in found]
 
 
 def test_sweeps_are_those_of_the_stored_results(pages, request):
