@@ -782,7 +782,7 @@ verify("my_train.py:train", options=chosen, clip=1.0, evaluate="none")
 
 
 def test_the_snippet_repeats_what_was_declared(folder):
-    """Where the loop is imported anew, on the loop or beside it; and so the finding shows again. Two processes, 10 s."""
+    """Where the loop is imported anew, on the loop or beside it; and so the finding shows again: 10 s."""
     (folder / "loops.py").write_text(DECLARED, encoding="utf-8")
     asked = ASKED.strip().splitlines()
     shows = "".join(f"verdict = {one}\nprint(verdict.snippet(verdict.diagnoses[0]), end='\\0')\n" for one in asked)

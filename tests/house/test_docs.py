@@ -51,7 +51,8 @@ def test_the_cost_of_watching_is_that_of_the_stored_result(pages, request):
     (file,) = (request.config.rootpath / "benchmarks" / "results" / "watching").glob("*.json")
     stored = json.loads(file.read_text(encoding="utf-8"))["benchmarks"]
     ratios = {one["name"]: one["extra_info"]["watched_to_bare"] for one in stored}
-    shown = re.findall(r"steps \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|", pages[request.config.rootpath / "docs" / "check.md"])
+    page = pages[request.config.rootpath / "docs" / "check.md"]
+    shown = re.findall(r"steps \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|", page)
     names = ("lesson", "in memory", "convolutions")
     found = [ratios[f"test_watching[{name}]"] for name in names]
     assert shown == [tuple(f"{one[key]:.2f}" for key in ("median", "q1", "q3")) for one in found]
