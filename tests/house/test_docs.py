@@ -48,7 +48,7 @@ def test_comparisons_are_those_of_the_stored_results(pages, request):
 
 def test_the_cost_of_watching_is_that_of_the_stored_result(pages, request):
     """The medians and quartiles of docs/check.md, in the order of its table."""
-    (file,) = (request.config.rootpath / "benchmarks" / "results" / "watching").glob("*.json")
+    (file,) = (request.config.rootpath / "benchmarks" / "studies" / "results" / "watching").glob("*.json")
     stored = json.loads(file.read_text(encoding="utf-8"))["benchmarks"]
     ratios = {one["name"]: one["extra_info"]["watched_to_bare"] for one in stored}
     page = pages[request.config.rootpath / "docs" / "check.md"]
