@@ -5,14 +5,12 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from mnist_loop.support.horizon import horizon_of
 from mnist_loop.watching.log import SeenScheduler
 from mnist_loop.watching.transparent import site
 
 if TYPE_CHECKING:
     from mnist_loop.watching.watcher import Watcher
-
-# The attribute of a schedule that says after how many of its steps it ends. Others go on, or have no end.
-HORIZONS = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
 
 
 class ScheduleWatch:
@@ -28,8 +26,7 @@ class ScheduleWatch:
         number = self.watcher.optimizer(optimizer).number if hasattr(optimizer, "param_groups") else None
         name = type(scheduler).__name__
         seen = SeenScheduler(weakref.ref(scheduler), name, number, site())
-        horizon = getattr(scheduler, HORIZONS.get(name, ""), None)
-        seen.horizon = int(horizon) if isinstance(horizon, int | float) else None
+        seen.horizon = horizon_of(scheduler)
         seen.loaded = kwargs.get("last_epoch", -1) != -1
         for part in getattr(scheduler, "_schedulers", ()):
             if (inner := self.of(part)) is not None:

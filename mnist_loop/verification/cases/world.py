@@ -236,6 +236,8 @@ def check_declared(declared: Intentions) -> None:
     """
     if declared.model is not None:
         models: list[nn.Module] = [_declared_model(declared)]
+    elif not declared.frozen:
+        return
     else:
         with torch.random.fork_rng(devices=[]):
             models = [Net(make(math.prod(IMAGE_SHAPE)), CLASSES, False) for make in MODELS.values()]

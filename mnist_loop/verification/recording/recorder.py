@@ -28,6 +28,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnist_loop.support.authored import is_authored
+from mnist_loop.support.horizon import horizon_of
 from mnist_loop.verification.binding.contract import Contract, Trainee
 from mnist_loop.verification.cases import world
 from mnist_loop.verification.cases.case import Case
@@ -52,9 +53,6 @@ from mnist_loop.verification.sandbox import scratch
 from mnist_loop.verification.sandbox.scratch import refusal
 
 LONGEST_MESSAGE = 1000  # characters of an exception's text that are told
-
-# The attribute of a schedule that says after how many of its steps it ends. Others go on, or have no end.
-HORIZONS = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
 
 # Added to the seed of a case:
 OTHER_NUMBERS = 0xE7A1  # for a second evaluation, which must not depend on random numbers
@@ -521,9 +519,7 @@ def _schedules_watched(on_built: Callable[[LRScheduler], None]) -> Iterator[None
 
 
 def _read_schedule(schedule: LRScheduler) -> Schedule:
-    name = type(schedule).__name__
-    horizon = getattr(schedule, HORIZONS.get(name, ""), None)
-    return Schedule(name, schedule.last_epoch, int(horizon) if isinstance(horizon, int | float) else None)
+    return Schedule(type(schedule).__name__, schedule.last_epoch, horizon_of(schedule))
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -1,0 +1,12 @@
+"""When a learning-rate schedule ends."""
+
+from __future__ import annotations
+
+# The attribute of a schedule that says after how many of its steps it ends. Others go on, or have no end.
+HORIZONS = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
+
+
+def horizon_of(schedule: object) -> int | None:
+    """Return the number of its steps after which a schedule ends; None if it has no end."""
+    horizon = getattr(schedule, HORIZONS.get(type(schedule).__name__, ""), None)
+    return int(horizon) if isinstance(horizon, int | float) else None
