@@ -39,7 +39,8 @@ from mnist_loop.verdict.expected import read_expected
 from mnist_loop.verdict.settings import read_settings
 from mnist_loop.verification.binding.intentions import declared_for
 from tests import small_mnist
-from tests.results_maker import CPU, comparison_lines, sweep_document
+from tests.compare.test_limits import FakeCrew
+from tests.results_maker import comparison_lines, sweep_document
 
 LONGEST = 1500  # characters of a sentence
 ODD: tuple[Callable[[], Any], ...] = (
@@ -47,18 +48,6 @@ ODD: tuple[Callable[[], Any], ...] = (
     *(lambda value=value: value for value in (float("nan"), "", "text", "\0", "x" * 100_000, "\ud800", "1")),
     *(list, dict, lambda: [[]], lambda: [None], lambda: {"": None}, lambda: [1] * 1000),
 )
-
-
-class FakeCrew:
-    """What a comparison asks its crew for before it measures."""
-
-    data_name = "Digits"
-
-    def facts(self, _arm: object) -> dict[str, Any]:
-        return {"machine": {"name": CPU.name, "hash": CPU.hash}, "state": {}, "software": {"torch": "2.15.0"}}
-
-    def settings(self, _arm: object, _batch_size: int) -> dict[str, Any]:
-        return {"threads": 1}
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------
