@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -28,8 +29,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of the garbage collections to come, and out of those of forks."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a session that leaves a process, a temporary folder or a half-written file of ours, by its name."""
+    gc.unfreeze()
     if hasattr(session.config, "workerinput"):  # a process of xdist: the one that started it looks
         return
     left = session.config.stash[LEFT].left()

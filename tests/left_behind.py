@@ -14,6 +14,7 @@ import psutil
 
 from mnist_loop.support.leftovers import OURS
 from mnist_loop.verification.sandbox.processes import is_helper
+from mnist_loop.verification.sandbox.scratch import best_place
 
 MARK = "MNIST_LOOP_TESTS"  # the variable that all programs inherit which the tests start
 GRACE_S = 10.0  # for what is about to end, and for what another session of tests has just left
@@ -27,7 +28,11 @@ class Watch:
     """
 
     def __init__(self, *places: Path) -> None:
-        self.places = {Path(tempfile.gettempdir()).resolve(), *(place.resolve() for place in places)}
+        self.places = {
+            Path(tempfile.gettempdir()).resolve(),
+            Path(best_place()).resolve(),
+            *(place.resolve() for place in places),
+        }
         self.files = set(self.found())
         self.mark = os.environ.setdefault(MARK, f"{os.getpid()} {time.time()}")  # a process of xdist has it
 

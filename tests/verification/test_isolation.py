@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -685,8 +686,9 @@ def test_ctrl_c_ends_the_child():
 
 
 @pytest.mark.parametrize("loop", [loop_for_ever, with_a_group, block_signals], ids=lambda loop: loop.__name__)
-def test_a_parent_that_dies_takes_the_child_along(loop, tmp_path):
-    """The kernel kills the group of the child when the parent is killed."""
+def test_a_parent_that_dies_takes_the_child_along(loop, tmp_path, monkeypatch):
+    """The kernel kills the group of the child when the parent is killed. Its scratch folder is left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     pids = tmp_path / "pids"
 
     def answer():

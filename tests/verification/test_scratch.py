@@ -140,8 +140,6 @@ def outer(tmp_path, monkeypatch):
     torch.save({"w": torch.zeros(1000)}, project / "weights.pt")
     (project / "my_train.py").write_text(LOOP)
     (project / "refused.py").write_text(REFUSED)
-    for phase in ("import", "run"):
-        lay_out(project / phase)
     monkeypatch.setattr(scratch, "SMALL_FILE", 100)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.chdir(project)
@@ -149,12 +147,19 @@ def outer(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def laid_out(outer):
+    """That folder, with a folder for each way to write in each phase: 600 entries."""
+    for phase in ("import", "run"):
+        lay_out(outer / "project" / phase)
+    return outer
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):  # tmp_path is made first, elsewhere: nobody's files are in memory
     """Where scratch folders are made."""
-    place = tmp_path / "temporary"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return place
+    with tempfile.TemporaryDirectory(dir=scratch.best_place()) as place:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        yield Path(place)
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +167,25 @@ def no_scratch_left(place):
     """No scratch folder outlives a test."""
     yield
     assert left_in(place) == []
+
+
+def test_scratch_folders_are_in_memory_where_there_is_room(monkeypatch, tmp_path):
+    """Not in a small memory, and not where the user has chosen another place."""
+    monkeypatch.setattr(tempfile, "tempdir", scratch.SYSTEMS)
+    monkeypatch.setattr(scratch, "MEMORY", str(tmp_path))
+    monkeypatch.setattr(scratch, "ROOM_IN_MEMORY", 1)
+    assert scratch.best_place() == str(tmp_path)
+    monkeypatch.setattr(scratch, "ROOM_IN_MEMORY", 2**60)
+    assert scratch.best_place() == scratch.SYSTEMS
+    monkeypatch.setattr(scratch, "ROOM_IN_MEMORY", 1)
+    monkeypatch.setattr(scratch, "MEMORY", str(tmp_path / "none"))
+    assert scratch.best_place() == scratch.SYSTEMS
+    monkeypatch.setattr(scratch, "MEMORY", "/proc")  # no room, and nobody may write there
+    assert scratch.best_place() == scratch.SYSTEMS
+    monkeypatch.setattr(scratch, "MEMORY", str(tmp_path))
+    chosen = str(tmp_path / "chosen")
+    monkeypatch.setattr(tempfile, "tempdir", chosen)
+    assert scratch.best_place() == chosen
 
 
 def left_in(place):
@@ -176,11 +200,11 @@ def in_scratch(function):
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_verify_changes_nothing(outer, start_method, monkeypatch):
+def test_verify_changes_nothing(laid_out, start_method, monkeypatch):
     """A loop writes in each way by relative paths, at its import and while it runs; it works, and no file changes."""
     monkeypatch.setattr(verifying, "start_method", lambda _: start_method)
     kept = configuration.storage_directory(intent_to_write=False).path
-    before = state(outer)
+    before = state(laid_out)
     configuration.set_hypothesis_home_dir(Path.cwd() / ".hypothesis")
     try:
         verdict = verify("my_train.py:train", options=Options(fixed_cases=1, random_cases=1))
@@ -189,20 +213,20 @@ def test_verify_changes_nothing(outer, start_method, monkeypatch):
         configuration.set_hypothesis_home_dir(kept)
     assert not verdict.failed
     assert verdict.held
-    assert state(outer) == before
+    assert state(laid_out) == before
 
 
 def test_each_way_writes(tmp_path):
     """Without protection each way changes a file, so that the tests here can fail."""
     for way, write in WAYS.items():
-        lay_out(tmp_path / way)
+        lay_out(tmp_path / way, way)
         before = state(tmp_path / way)
         write(str(tmp_path / way / way))
         assert state(tmp_path / way) != before, way
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["with Landlock", "without"])
-def test_absolute_paths_are_refused(outer, kernel, monkeypatch):
+def test_absolute_paths_are_refused(laid_out, kernel, monkeypatch):
     """And relative ones after a chdir that Python does not tell of. No file changes."""
     if not kernel:
         monkeypatch.setattr(landlock, "restrict", lambda _: False)
@@ -221,9 +245,9 @@ def test_absolute_paths_are_refused(outer, kernel, monkeypatch):
             return type(error).__name__, scratch.refusal(error) is not None
         return "nothing raised", False
 
-    before = state(outer)
+    before = state(laid_out)
     tried = in_scratch(attempts)
-    assert state(outer) == before
+    assert state(laid_out) == before
     assert len(tried) >= 3 * len(TOLD)
     for base, way, error, is_refusal in tried:
         assert error != "nothing raised", (base, way)
@@ -231,9 +255,9 @@ def test_absolute_paths_are_refused(outer, kernel, monkeypatch):
         assert is_refusal or way == "os.mkfifo", (base, way, error)  # the word of the kernel to Python is an OSError
 
 
-def test_links_are_not_written_through_by_cpp(outer):
+def test_links_are_not_written_through_by_cpp(laid_out):
     """A large file is a link until Python opens it: the kernel refuses that another writes to it."""
-    before = state(outer)
+    before = state(laid_out)
 
     def attempt():
         if not landlock._active:
@@ -244,7 +268,7 @@ def test_links_are_not_written_through_by_cpp(outer):
         native("run/C++/file.bin")
 
     in_scratch(attempt)
-    assert state(outer) == before
+    assert state(laid_out) == before
 
 
 @pytest.mark.parametrize("kind", ["package", "full", "small"])
@@ -394,10 +418,10 @@ def test_an_import_leaves_no_compiled_form(outer):
     assert sys.dont_write_bytecode is False
 
 
-def test_pytest_changes_nothing_either(outer, pytester, monkeypatch):
+def test_pytest_changes_nothing_either(laid_out, pytester, monkeypatch):
     """With --loop, the loop is bound and verified in a scratch folder."""
-    monkeypatch.chdir(outer / "project")
-    before = state(outer)
+    monkeypatch.chdir(laid_out / "project")
+    before = state(laid_out)
     result = pytester.runpytest_inprocess(
         "-p",
         "no:cacheprovider",
@@ -411,4 +435,4 @@ def test_pytest_changes_nothing_either(outer, pytester, monkeypatch):
         "0",
     )
     assert result.ret == 0
-    assert state(outer) == before
+    assert state(laid_out) == before

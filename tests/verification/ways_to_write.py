@@ -105,9 +105,9 @@ UNTOLD = {
 WAYS = TOLD | OPEN | UNTOLD
 
 
-def lay_out(root):
-    """Make a folder for each way."""
-    for way in WAYS:
+def lay_out(root, *ways):
+    """Make a folder for each way, by default for all."""
+    for way in ways or WAYS:
         for name in ("sub", "empty"):
             (root / way / name).mkdir(parents=True)
         (root / way / "file.bin").write_bytes(bytes(200))

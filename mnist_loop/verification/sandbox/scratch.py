@@ -40,6 +40,9 @@ MOST_ENTRIES = 1000  # in all folders that are shown as folders; the others are 
 SMALL_FILE = 2**20  # bytes: the largest file that is copied before it is written to
 MOST_COPIED = 2**24  # bytes of all these copies
 DEVICES = ("/dev", "/proc")  # nobody's files: written to by libraries, to share memory or to set up a GPU
+SYSTEMS = "/tmp"  # noqa: S108  # the folder for temporary files where nobody has chosen another
+MEMORY = "/dev/shm"  # noqa: S108  # a file system in memory, on Linux
+ROOM_IN_MEMORY = 2**30  # bytes that must be free there
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _inside: Scratch | None = None  # that this process works in
@@ -76,7 +79,7 @@ def make() -> tuple[Scratch, int]:
     Returns:
         The scratch folder, and a file descriptor: the folder is in use until it is closed.
     """
-    place = tempfile.gettempdir()
+    place = best_place()
     sweep(place)
     folder = realpath(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     lock = -1
@@ -90,6 +93,21 @@ def make() -> tuple[Scratch, int]:
         remove(folder)
         raise
     return scratch, lock
+
+
+def best_place() -> str:
+    """Return where scratch folders are made: in memory on Linux, else in the system's folder for temporary files.
+
+    A view is some hundred links, which a disk may take a second for. The memory must have room for what a loop writes,
+    as that of a container seldom has, and must run programs, as a loop may compile some. A user who sets ``TMPDIR``
+    has chosen.
+    """
+    usual = tempfile.gettempdir()
+    if not isdir(MEMORY) or usual != SYSTEMS:
+        return usual
+    room = os.statvfs(MEMORY)
+    fits = room.f_bavail * room.f_frsize >= ROOM_IN_MEMORY and not room.f_flag & (os.ST_NOEXEC | os.ST_RDONLY)
+    return MEMORY if fits and os.access(MEMORY, os.W_OK | os.X_OK) else usual
 
 
 def original(path: Path) -> Path:
