@@ -178,7 +178,7 @@ BUGS = (
             "divided by twice, a 64th of the one that is set. Adam hides it, up to its epsilon."
         ),
         needs=NEEDS,
-        explains=EXPLAINS,
+        explains=(*EXPLAINS, "metric-wrong-n", "mean-of-batch-means"),
         lines=(r"/ *len\(|\.mean\(",),
     ),
     Bug(

@@ -12,7 +12,7 @@ from mnist_loop.verdict.location import SourceLine
 if TYPE_CHECKING:
     from mnist_loop.verification.cases.case import Case
 
-SEVERITIES = ("bug", "cost", "info")
+SEVERITIES = ("bug", "info", "cost")  # what may change the result comes before what takes time or memory
 # The ways in which a loop ends its process; they explain whatever else was found in the same case.
 ENDED = tuple(bug.id for bug in BUGS.values() if bug.ends)
 # The ones that no law decides: they hold in each case from which the loop came back.

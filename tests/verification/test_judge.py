@@ -86,7 +86,7 @@ def test_a_consequence_has_its_cause_in_the_same_case(findings):
 
 @given(findings=found)
 def test_causes_go_first_then_severity_then_names(findings):
-    """Before any consequence all causes, bugs before costs before infos, and catch-alls last among their like."""
+    """Before any consequence all causes, bugs before infos before costs, and catch-alls last among their like."""
     places = [
         (finding.consequence_of is not None, SEVERITIES.index(finding.severity), finding.bug.catch_all, finding.time)
         for finding in ranked(findings)
@@ -98,6 +98,13 @@ def test_causes_go_first_then_severity_then_names(findings):
 def test_the_order_of_the_laws_does_not_matter(findings, data):
     """Any order of the same findings is ranked alike."""
     assert ranked(data.draw(st.permutations(findings))) == ranked(findings)
+
+
+def test_what_may_change_the_result_comes_before_a_cost():
+    """A loop that reads each loss, as most do, is first told of its schedule or its evaluation."""
+    for info in ("scheduler-horizon", "evaluation-incomplete", "last-batch-reported"):
+        findings = [Finding("sync-every-step", 0, "", Case()), Finding(info, 1, "", Case())]
+        assert [diagnosis.id for diagnosis in diagnosed([findings])] == [info, "sync-every-step"]
 
 
 def test_severities():

@@ -356,6 +356,21 @@ def divides_the_mean_again(model, train_loader, criterion, opt, device, epochs):
             opt.step()
 
 
+@mutant("loss-scaled")
+def divides_the_mean_and_reports_it(model, train_loader, criterion, optimizer, device):
+    """The loss that is divided once more is the one that is reported, too."""
+    model.train()
+    total = 0.0
+    for inputs, targets in train_loader:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), targets) / len(inputs)  # the likely line
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(inputs)
+    return total / len(train_loader.dataset)
+
+
 @mutant("loss-scaled", expects="logits")
 def averages_over_the_classes(model, train_loader, optimizer, device):
     """The cross-entropy with one-hot targets is averaged over samples and classes."""
