@@ -91,6 +91,7 @@ BUGS = (
     ),
     Bug(
         id="no-batches",
+        severity="info",
         title="epochs pass without a single batch",
         law=(
             "A data set smaller than one batch is trained on, or refused with an error; it is not passed over in "
@@ -109,7 +110,8 @@ BUGS = (
         """),
         symptom=(
             "With fewer samples than a batch holds, drop_last drops all of them: the epochs end at once, no step is "
-            "made, and the untrained model is evaluated as if it were trained."
+            "made, and the untrained model is evaluated as if it were trained. Who drops the last batch on purpose may "
+            "have more data, which is why this is no error."
         ),
         explains=("loop-raises",),
         lines=(r"drop_last\s*=\s*True",),

@@ -60,8 +60,10 @@ def each_epoch_has_an_order_of_its_own(trace: Trace) -> Iterator[Evidence]:
 
 @law("test-shuffled", numbers=False)
 def evaluation_has_a_fixed_order(trace: Trace) -> Iterator[Evidence]:
-    for evaluation in evaluations(trace):
-        seen = _seen(evaluation)
+    found = [_seen(evaluation) for evaluation in evaluations(trace)]
+    if len(found) > 1 and len(set(found)) == 1:
+        return
+    for evaluation, seen in zip(evaluations(trace), found, strict=True):
         if len(seen) >= FEWEST and len(set(seen)) == len(seen) and not is_rising(seen):
             yield evaluation.time, f"evaluation sees the samples in the order {', '.join(map(str, seen[:6]))}, ..."
 
@@ -94,7 +96,10 @@ def evaluation_counts_each_sample_once(trace: Trace) -> Iterator[Evidence]:
     for evaluation in evaluations(trace):
         seen = _seen(evaluation)
         twice = sorted({sample for sample in seen if seen.count(sample) > 1})
-        if twice:
+        # Over a loader of the loop's own, it is not seen where one pass ends and the next one begins.
+        once = seen[: trace.case.held_out]
+        again = len(set(once)) == trace.case.held_out and seen == once * (len(seen) // len(once))
+        if twice and not again:
             yield evaluation.time, f"samples {', '.join(map(str, twice))} were evaluated more than once"
 
 
@@ -196,6 +201,8 @@ def _map(trace: Trace, forwards: list[Forward]) -> tuple[float, float] | None:
     if not known or any(x.shape != y.shape for x, y in zip(images, inputs, strict=True)):
         return None
     x, y = torch.cat(images), torch.cat(inputs)
+    if not bool((x + y).isfinite().all()):
+        return None
     design = torch.stack([x, torch.ones_like(x)], dim=1)
     solution = torch.linalg.lstsq(design, y[:, None]).solution
     error = float((design @ solution - y[:, None]).norm())

@@ -170,7 +170,7 @@ def drops_the_last_batch(model, loader, loss_fn, optimizer, device):
     return float(total) / max(count, 1)
 
 
-@mutant("no-batches")
+@mutant("partial-batch-skipped")
 def skips_small_batches(net, train_loader, criterion, opt, device, epochs):
     """Skips each batch that is not full, for the sake of BatchNorm; there may be no other."""
     for _ in range(epochs):
