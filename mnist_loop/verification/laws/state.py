@@ -106,6 +106,9 @@ def averaged_weights_follow_their_recurrence(trace: Trace) -> Iterator[Evidence]
     decay = trace.declared.average
     must(decay is not None, "declare average=d for a loop that averages its weights")
     assert decay is not None
+    must(
+        trace.case.model != "tied", "a state dict has tied weights twice, and its average twice as much of the new ones"
+    )
     must(trace.windows and trace.windows[-1].steps, UNSEEN)
     last = [call for call in trace.calls if call.what == "train"][-1]
     result = last.result.state

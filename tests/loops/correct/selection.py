@@ -147,6 +147,25 @@ def averages_the_state(model, loader, loss_fn, optimizer):
     return averaged
 
 
+@correct(average=0.9)
+def averages_the_state_of_a_copy(model, train_loader, criterion, optimizer, epochs):
+    """The entries of the copy's state dict, in place; tied weights are two entries of it."""
+    averaged = copy.deepcopy(model).eval()
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+            state = model.state_dict()
+            for name, value in averaged.state_dict().items():
+                if value.dtype.is_floating_point:
+                    value.mul_(0.9).add_(state[name], alpha=0.1)
+                else:
+                    value.copy_(state[name])
+    return averaged
+
+
 @correct()
 def evaluates_averaged_weights(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
     """Averaged weights are put in for each validation, and taken out again."""
