@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 
+from mnist_loop.bugs import Severity
 from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import add, distance, norm, scale
@@ -311,6 +312,7 @@ def _replayed(trace: Trace) -> Iterator[tuple[OptimizerStep, Tensors]]:
 @law("optimizer-recreated")
 def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
     must(not trace.declared.own_optimizer, "the loop steps in its own manner")
+    yield from _made_anew(trace)
     must("optimizer" in trace.roles, "the loop is handed no optimizer")
     lasting = Replicas(trace.case.optimizer)
     for number, step in enumerate(trace.steps):
@@ -321,6 +323,26 @@ def the_optimizer_keeps_its_state(trace: Trace) -> Iterator[Evidence]:
         moved = only(step, trace.trained)
         if number and trace.close(moved, fresh) and not trace.close(moved, kept):
             yield step.time, f"step {number}: the update is that of a new optimizer: its state was lost"
+
+
+def _made_anew(trace: Trace) -> Iterator[Evidence]:
+    """Yield that a whole fit makes an optimizer with a state for each epoch; with other rates it may restart so."""
+    epochs: dict[int, list[OptimizerStep]] = {}
+    for window in trace.windows if trace.recording.whole_fit else ():
+        epochs.setdefault(window.epoch, []).extend(step for step in window.steps if step.lr)
+    firsts = [steps[0] for steps in epochs.values() if steps]
+    if len(firsts) < 3 or len(firsts) < len(epochs) or not all(map(_has_state, firsts)):
+        return  # two may be two phases of a training
+    alone = all(len({step.optimizer for step in steps}) == 1 for steps in epochs.values())
+    same = len({(step.kind, tuple(step.lr)) for step in firsts}) == 1
+    if alone and same and len({step.optimizer for step in firsts}) == len(firsts):
+        told = f"each of {len(firsts)} epochs has a {firsts[0].kind} of its own: the state of the one before is lost"
+        level: Severity = "bug" if len({tuple(step.lr.values()) for step in firsts}) == 1 else "info"
+        yield firsts[1].time, told, level
+
+
+def _has_state(step: OptimizerStep) -> bool:
+    return step.kind != "SGD" or any(options.get("momentum") for options in step.options.values())
 
 
 def only(step: OptimizerStep, names: frozenset[str]) -> Tensors:

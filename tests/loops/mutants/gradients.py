@@ -540,6 +540,19 @@ def renews_the_optimizer(model, train_loader, loss_fn, optimizer, device, epochs
     return model
 
 
+@mutant("optimizer-recreated")
+def makes_its_optimizer_in_the_loop(model, train_loader, epochs, learning_rate):
+    """The optimizer of its own is made one level too far in: its moments last for an epoch."""
+    criterion = torch.nn.CrossEntropyLoss()
+    for _ in range(epochs):
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)  # the likely line
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+
 @mutant("optimizer-recreated", evaluate=evaluate)
 def forgets_the_momentum(model, loader, loss_fn, optimizer, device):
     """Clears the optimizer's state at the start of each epoch, "to start afresh"."""
