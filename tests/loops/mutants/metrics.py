@@ -58,6 +58,28 @@ class AverageMeter:
         return float(self.sum / self.count)
 
 
+@torch.no_grad()
+def _evaluate_over_full_batches(model, test_loader, criterion, batch_size):
+    model.eval()
+    losses, hits, count = 0.0, 0, 0
+    for x, y in test_loader:
+        logits = model(x)
+        losses += criterion(logits, y).item() * len(x)
+        hits += (logits.argmax(-1) == y).sum().item()
+        count += len(x)
+    return losses / count, hits / (len(test_loader) * batch_size)
+
+
+@mutant("metric-wrong-n", evaluate=_evaluate_over_full_batches)
+def divides_hits_by_full_batches(model, train_loader, criterion, optimizer):
+    """The accuracy, second of a pair, is divided as if the last batch of the evaluation were full."""
+    model.train()
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        criterion(model(x), y).backward()
+        optimizer.step()
+
+
 @mutant("mean-of-batch-means")
 class ForgetsTheWeight:
     """The meter has a parameter n for the size of the batch, which no one gives."""
