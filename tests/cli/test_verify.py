@@ -66,6 +66,14 @@ def test(model, test_loader, loss_fn):
     return float(sum(loss_fn(model(images), labels) * len(labels) for images, labels in test_loader))
 
 
+def overflows(model, train_loader, optimizer):
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        (model(images) * 1e300).square().mean().backward()
+        optimizer.step()
+
+
 def raises(model, train_loader, loss_fn, optimizer):
     for images, labels in train_loader:
         raise ValueError("not \\x1b[2J today")
@@ -265,6 +273,13 @@ def test_json_on_stdout_is_all_there_is(verify, in_process):
     assert result.err.splitlines()[-1].startswith("no bug, 3 laws hold")
     assert ("hello from the loop" in result.err) == in_process
     assert ("hello from the loop" in found["output"]) == (not in_process)
+
+
+@pytest.mark.usefixtures("short")
+def test_no_library_prints_into_the_json(verify, capfd):
+    """MKL says on stdout that a system of equations is not finite: none such is asked of it."""
+    verify("my_train.py:overflows", "--only", "loss-differs,normalised-differently", "--cases", "0", "--json")
+    assert capfd.readouterr().out == ""
 
 
 # How it is asked

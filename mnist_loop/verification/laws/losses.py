@@ -37,6 +37,15 @@ def wrong_batches(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
                     yield window, forward, found
 
 
+def arrived(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
+    """Yield the forwards on known samples that a gradient arrived at, with that gradient, whatever the loss."""
+    must(trace.training, UNSEEN)
+    for window in trace.windows:
+        for forward in window.forwards:
+            if forward.output_gradients and forward.outputs is not None and forward.samples:
+                yield window, forward, sum_of(forward.output_gradients)
+
+
 def right(trace: Trace, forward: Forward) -> Tensor:
     """Return the gradient of the mean loss with respect to the outputs."""
     assert forward.outputs is not None
@@ -65,40 +74,51 @@ def gradient_of(forward: Forward, loss: object) -> Tensor:
 @law("softmax-before-cross-entropy")
 def cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.loss == "cross-entropy", "the loss is not cross-entropy")
-    for window, forward, found in wrong_batches(trace):
+    # Of a loss of the loop's own it is not known what is right, but this is wrong whatever it is.
+    for window, forward, found in wrong_batches(trace) if trace.knows_loss else _of_classes(trace):
         labels = trace.labels(forward)
         wrong = gradient_of(forward, lambda z, labels=labels: F.cross_entropy(z.softmax(dim=1), labels))
         if along(trace, found, wrong) is not None and along(trace, found, right(trace, forward)) is None:
             yield window.time, f"{window.name}: the gradient at the outputs is that of cross_entropy(softmax(outputs))"
 
 
+def _of_classes(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
+    """Yield the forwards that were trained on and gave an output for each class, with the gradient that arrived."""
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    for window, forward, found in arrived(trace):
+        labels, outputs = trace.labels(forward), forward.outputs
+        assert outputs is not None
+        fits = outputs.dim() == 2 and len(outputs) == len(labels) and outputs.shape[1] > int(labels.max())
+        if fits and float(found.norm()) > CERTAIN[trace.case.dtype]:
+            yield window, forward, found
+
+
 @law("sigmoid-before-bce-with-logits")
 def binary_cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
-    must(trace.training, UNSEEN)
     must(trace.case.loss == "cross-entropy" and not trace.declared.own_objective, "the model gives no logits")
-    for window in trace.windows:
-        for forward in (f for f in window.forwards if f.output_gradients and f.outputs is not None and f.samples):
-            labels, outputs = trace.labels(forward), forward.outputs
-            assert outputs is not None
-            one = outputs.numel() == len(labels)
-            targets = (labels.view_as(outputs) if one else F.one_hot(labels, outputs.shape[-1])).double()
-            found = sum_of(forward.output_gradients)
-            wrong, due = (
-                gradient_of(forward, lambda z, f=f, t=targets: F.binary_cross_entropy_with_logits(f(z), t))
-                for f in (torch.sigmoid, lambda z: z)
-            )
-            if along(trace, found, wrong) is not None and along(trace, found, due) is None:
-                told = "that of binary_cross_entropy_with_logits(sigmoid(outputs))"
-                yield window.time, f"{window.name}: the gradient at the outputs is {told}"
+    for window, forward, found in arrived(trace):
+        labels, outputs = trace.labels(forward), forward.outputs
+        assert outputs is not None
+        one = outputs.numel() == len(labels)
+        targets = (labels.view_as(outputs) if one else F.one_hot(labels, outputs.shape[-1])).double()
+        wrong, due = (
+            gradient_of(forward, lambda z, f=f, t=targets: F.binary_cross_entropy_with_logits(f(z), t))
+            for f in (torch.sigmoid, lambda z: z)
+        )
+        if along(trace, found, wrong) is not None and along(trace, found, due) is None:
+            told = "that of binary_cross_entropy_with_logits(sigmoid(outputs))"
+            yield window.time, f"{window.name}: the gradient at the outputs is {told}"
 
 
 @law("log-softmax-missing-for-nll")
 def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
     must(trace.case.loss == "cross-entropy", "the model gives log-probabilities")
     for window, forward, found in wrong_batches(trace):
-        wrong = output_gradient("nll", forward.outputs, trace.labels(forward))  # type: ignore[arg-type]  # not None there
-        if along(trace, found, wrong) is not None and along(trace, found, right(trace, forward)) is None:
-            yield window.time, f"{window.name}: the gradient at the outputs is that of nll_loss(logits)"
+        labels = trace.labels(forward)
+        for name, log in (("logits", lambda z: z), ("softmax(logits)", lambda z: z.softmax(dim=1))):
+            wrong = gradient_of(forward, lambda z, labels=labels, log=log: F.nll_loss(log(z), labels))
+            if along(trace, found, wrong) is not None and along(trace, found, right(trace, forward)) is None:
+                yield window.time, f"{window.name}: the gradient at the outputs is that of nll_loss({name})"
 
 
 @law("loss-broadcast")
@@ -254,6 +274,8 @@ def _smoothing(trace: Trace, forward: Forward) -> tuple[float, float] | None:
     found = sum_of(forward.output_gradients) * len(labels)
     wrong = F.one_hot(labels, outputs.shape[1]) == 0
     probabilities, gradients = outputs.double().cpu().softmax(dim=1)[wrong], found[wrong]
+    if not bool((probabilities + gradients).isfinite().all()):
+        return None  # MKL prints an error for these, into what may be JSON
     design = torch.stack([probabilities, -torch.ones_like(probabilities)], dim=1)
     solution = torch.linalg.lstsq(design, gradients[:, None]).solution
     if float((design @ solution - gradients[:, None]).norm()) > max(trace.tolerance, 1e-8) * float(gradients.norm()):

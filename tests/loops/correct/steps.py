@@ -222,6 +222,32 @@ def makes_its_own_optimizer(model, loader, loss_fn, lr, epochs):
             optimizer.step()
 
 
+@correct()
+def restarts_at_lower_rates(model, train_loader, criterion, lr, epochs):
+    """A new Adam for each epoch, at half the rate: restarts, as it seems, on purpose."""
+    for epoch in range(epochs):
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr * 0.5**epoch)
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+
+
+@correct()
+def trains_in_two_phases(model, train_loader, lr, epochs):
+    """The second half of the epochs has an optimizer of its own."""
+    loss_fn = nn.CrossEntropyLoss()
+    for phase in (range(epochs // 2), range(epochs // 2, epochs)):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+        for _ in phase:
+            model.train()
+            for x, y in train_loader:
+                optimizer.zero_grad()
+                loss_fn(model(x), y).backward()
+                optimizer.step()
+
+
 @correct(own_optimizer=True)
 def steps_in_the_backward(model, loader, loss_fn, lr):
     """One optimizer a parameter, each of which steps and clears as soon as its gradient is complete."""
@@ -291,6 +317,18 @@ def takes_the_log_softmax_first(model, train_loader, criterion, optimizer, devic
     for images, labels in train_loader:
         optimizer.zero_grad()
         criterion(F.log_softmax(model(images.to(device)), dim=1), labels.to(device).long()).backward()
+        optimizer.step()
+
+
+@correct()
+def takes_the_logarithm_of_probabilities(model, train_loader, optimizer, device):
+    """Cross-entropy takes the logarithm of probabilities as it takes logits: their softmax is what they were."""
+    model.train()
+    for x, y in train_loader:
+        probabilities = F.softmax(model(x.to(device)), dim=1)
+        loss = F.cross_entropy(probabilities.log(), y.to(device))
+        optimizer.zero_grad()
+        loss.backward()
         optimizer.step()
 
 

@@ -77,6 +77,35 @@ def nll_of_logits(args, model, device, train_loader, optimizer, epoch):
             break
 
 
+@mutant("softmax-before-cross-entropy")
+def probabilities_into_its_own_cross_entropy(model, train_loader, optimizer, device):
+    """A loss of its own, of which nothing is declared: that of twice a softmax is wrong all the same."""
+    model.train()
+    correct = total = 0
+    for data, label in train_loader:
+        data, label = data.to(device), label.to(device)
+        optimizer.zero_grad()
+        probabilities = F.softmax(model(data), dim=1)
+        loss = F.cross_entropy(probabilities, label)  # the likely line
+        loss.backward()
+        optimizer.step()
+        correct += (probabilities.argmax(1) == label).sum().item()
+        total += label.size(0)
+    return correct / total
+
+
+@mutant("log-softmax-missing-for-nll", expects="logits")
+def nll_of_probabilities(model, train_loader, optimizer, device):
+    """The softmax is there, its logarithm is not."""
+    model.train()
+    for data, target in train_loader:
+        optimizer.zero_grad()
+        output = model(data.to(device))
+        loss = F.nll_loss(F.softmax(output, dim=1), target.to(device))  # the likely line
+        loss.backward()
+        optimizer.step()
+
+
 @mutant("log-softmax-missing-for-nll", expects="logits")
 class NegativeLikelihood:
     """NLLLoss takes log-probabilities; this trainer hands it raw outputs."""
