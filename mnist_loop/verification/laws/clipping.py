@@ -8,7 +8,7 @@ from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import add, clipped, distance, norm, scale
-from mnist_loop.verification.recording.events import Tensors
+from mnist_loop.verification.recording.events import Cleared, Tensors
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import CLIPPING, Window
 
@@ -48,6 +48,9 @@ def _left_after(trace: Trace, window: Window) -> Iterator[Tensors]:
     end = window.steps[-1].time
     following = [other.time for other in trace.windows if other.time > window.time]
     until = following[0] if following else len(trace.recording.events)
+    for event in trace.recording.events[end:until]:
+        if isinstance(event, Cleared) and event.gradients:
+            yield trace.only_trained(event.gradients)
     for forward in trace.forwards:
         if end < forward.time <= until and forward.gradients:
             yield trace.only_trained(forward.gradients)

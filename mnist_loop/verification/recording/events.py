@@ -119,6 +119,13 @@ class OptimizerStep(Event):
 
 
 @dataclass(eq=False)
+class Cleared(Event):
+    """``zero_grad`` was called; the gradients of the model's parameters as they were before."""
+
+    gradients: Tensors
+
+
+@dataclass(eq=False)
 class PlateauStep(Event):
     """One step of a ReduceLROnPlateau: its mode, "min" or "max", and what it was given."""
 

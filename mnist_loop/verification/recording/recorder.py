@@ -37,6 +37,7 @@ from mnist_loop.verification.recording.divergence import HALVES
 from mnist_loop.verification.recording.events import (
     Arrival,
     Call,
+    Cleared,
     Draw,
     Event,
     Forward,
@@ -293,6 +294,9 @@ class _Recorder:
         stack.callback(register_optimizer_step_post_hook(self.after_step).remove)
         stack.enter_context(_plateaus_watched(self.on_plateau))
         stack.enter_context(_schedules_watched(self.schedules.append))
+        if self.contract.intentions.clip is not None:
+            for owner in (Optimizer, nn.Module):
+                stack.enter_context(_clearing_watched(owner, self.on_clear))
 
     def watch_model(self, stack: ExitStack) -> None:
         model = self.world.model
@@ -350,6 +354,9 @@ class _Recorder:
         saved = _Saved(tensor, len(self.forwards) - 1 if self.called else -1)
         self.saved.add(saved)
         return saved
+
+    def on_clear(self) -> None:
+        self.add(Cleared(self.gradients()))
 
     def on_plateau(self, mode: str, value: Any) -> None:
         self.add(PlateauStep(mode, float(value)))
@@ -499,6 +506,24 @@ def _plateaus_watched(on_step: Callable[[str, Any], None]) -> Iterator[None]:
         yield
     finally:
         ReduceLROnPlateau.step = step  # type: ignore[method-assign]
+
+
+@contextmanager
+def _clearing_watched(owner: type[Optimizer | nn.Module], on_clear: Callable[[], None]) -> Iterator[None]:
+    """Report each call of ``zero_grad``, before it clears."""
+    clear = owner.zero_grad
+
+    @wraps(clear)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not torch.compiler.is_compiling():
+            on_clear()
+        clear(self, *args, **kwargs)
+
+    owner.zero_grad = watched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        owner.zero_grad = clear  # type: ignore[method-assign]
 
 
 @contextmanager

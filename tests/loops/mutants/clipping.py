@@ -61,6 +61,18 @@ def clips_too_late(model, train_loader, criterion, optimizer, device):
 
 
 @mutant("clip-after-step", clip=0.05)
+def clips_too_late_and_clears_at_once(model, train_loader, loss_fn, optimizer, max_grad_norm):
+    """step(), clip and zero_grad(): what was clipped is gone when the next batch comes."""
+    model.train()
+    for inputs, labels in train_loader:
+        loss = loss_fn(model(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)  # the likely line
+        optimizer.zero_grad()
+
+
+@mutant("clip-after-step", clip=0.05)
 class ClipsInItsCallback:
     """Clips in the callback that runs at the end of a batch, which is after the step."""
 
