@@ -144,6 +144,30 @@ BUGS = (
         ),
     ),
     Bug(
+        id="scheduler-per-epoch",
+        title="a schedule that counts batches is stepped once per epoch",
+        law="A schedule that is declared to be one by batches moves with each step of the optimizer.",
+        hint="call scheduler.step() after each optimizer.step()",
+        broken=code("""
+            for epoch in range(epochs):
+                for images, labels in train_loader:
+                    train_step(images, labels)
+                scheduler.step()
+        """),
+        fixed=code("""
+            for epoch in range(epochs):
+                for images, labels in train_loader:
+                    train_step(images, labels)
+                    scheduler.step()
+        """),
+        symptom=(
+            "The schedule hardly begins: a warm-up of 500 steps lasts for 500 epochs, and the learning rate is as good "
+            "as zero, or as good as constant, for the whole training."
+        ),
+        needs=f'{SCHEDULER}; declare schedule="per-batch"',
+        lines=(SCHEDULER_STEP,),
+    ),
+    Bug(
         id="scheduler-per-micro-batch",
         title="the schedule is stepped for each micro-batch, not for each step of the optimizer",
         law="With accumulation, a schedule by steps moves once an optimizer's step, not once a batch.",

@@ -36,8 +36,8 @@ IDS = words("""
     evaluation-duplicates normalised-differently input-altered split-leak selects-on-test mixes-samples
     not-reproducible worker-seeds-equal
     mean-of-batch-means metric-wrong-n metric-in-train-mode metric-differs
-    scheduler-before-optimizer scheduler-per-batch scheduler-per-micro-batch clip-missing clip-after-step
-    clip-per-micro-batch clip-before-unscale scaler-bypassed
+    scheduler-before-optimizer scheduler-per-batch scheduler-per-micro-batch scheduler-per-epoch
+    clip-missing clip-after-step clip-per-micro-batch clip-before-unscale scaler-bypassed
     graph-leak retain-graph sync-every-step
     trains-nothing model-replaced loop-raises loop-hangs loop-exits loop-crashes loop-exhausts-memory
     leaves-global-state leaves-threads

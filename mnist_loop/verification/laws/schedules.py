@@ -85,6 +85,23 @@ def a_schedule_by_epochs_moves_once_an_epoch(trace: Trace) -> Iterator[Evidence]
             )
 
 
+@law("scheduler-per-epoch")
+def a_schedule_by_batches_moves_within_an_epoch(trace: Trace) -> Iterator[Evidence]:
+    must(
+        trace.declared.schedule == "per-batch", "declare schedule='per-batch' for a schedule that moves with each step"
+    )
+    found = rates(trace)
+    by_epoch: dict[int, list[float]] = {}
+    for _, rate, window in found:
+        by_epoch.setdefault(window.epoch, []).append(rate)
+    must(len(by_epoch) > 1 and all(len(one) > 2 for one in by_epoch.values()), "too few steps were taken")
+    firsts = [one[0] for one in by_epoch.values()]
+    still = all(is_rate(rate, one[0]) for one in by_epoch.values() for rate in one)
+    if still and all(is_rate(after, before * GAMMA) for before, after in pairwise(firsts)):
+        step, rate, window = found[-1]
+        yield step.time, f"{window.name}: the learning rate is {rate:g} in all of epoch {window.epoch}"
+
+
 @law("scheduler-per-micro-batch")
 def a_schedule_by_steps_moves_once_a_step(trace: Trace) -> Iterator[Evidence]:
     must(

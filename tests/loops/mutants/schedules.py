@@ -54,6 +54,19 @@ def schedules_each_batch(model, train_loader, criterion, optimizer, scheduler, d
         scheduler.step()  # the likely line
 
 
+@mutant("scheduler-per-epoch", schedule="per-batch")
+def warms_up_by_epochs(model, train_loader, loss_fn, optimizer, scheduler, epochs):
+    """A schedule by steps, such as a warm-up, that is stepped after each epoch."""
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            loss = loss_fn(model(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        scheduler.step()  # the likely line
+
+
 @mutant("scheduler-per-batch", schedule="per-epoch")
 def schedules_in_both_loops(net, train_loader, test_loader, criterion, opt, sched, device, epochs):
     """sched.step() slipped one level in, into the loop over the batches."""
