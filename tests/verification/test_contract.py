@@ -549,6 +549,7 @@ def test_a_loop_needs_a_model_and_data():
     """A model of its own can be declared; data cannot."""
     assert "it takes no data" in refusal(lambda model: 0)
     assert "it takes no model" in refusal(lambda loader: 0)
+    assert "  " not in refusal(lambda loader: 0).splitlines()[0]
     assert "it takes no model and no data" in refusal(lambda: 0)
     assert bind(lambda loader: 0, model=lambda: None).roles == {"train_loader"}
 

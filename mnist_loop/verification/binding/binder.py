@@ -326,9 +326,7 @@ class Binder:
         """Return the error for ``function``, with an adapter to paste."""
         title, source = self._adapter(function, error.binding, use, method, missing)
         known = ", ".join(role.name for role in ROLES)
-        found = (
-            f"{title}{adapter.parameters_of(error.binding.signature)} found: {error.why}, expected parameters named "
-        )
+        found = f"{title}{adapter.parameters_of(error.binding.signature)} found: {error.why}, expected parameters named"
         if error.unknown and self._spec and not any(usage_of(function, name).is_object for name in error.unknown):
             given = [f"--give {name}={value!r}" for name, value in self._given.items()]
             command = " ".join(["mnist-loop verify", self._spec, *given, options_for(error.unknown)])
