@@ -260,6 +260,36 @@ BUGS = (
         reported=("https://github.com/pytorch/pytorch/issues/160016",),
     ),
     Bug(
+        id="objective-differs",
+        title="the gradient that is applied is not that of the objective that the loop declares",
+        law="Each step applies the gradient of the declared objective, of the batch and with the modules at hand.",
+        hint=(
+            "compare the loss of the loop with the declared objective: a detach(), a mode, an index or a weight that "
+            "only one of them has"
+        ),
+        broken=code("""
+            fake = generator(images)
+            verdict = critic(fake.detach())
+            loss = loss_fn(fake, labels) + adversarial(verdict, torch.ones_like(verdict))
+        """),
+        fixed=code("""
+            fake = generator(images)
+            verdict = critic(fake)
+            loss = loss_fn(fake, labels) + adversarial(verdict, torch.ones_like(verdict))
+        """),
+        symptom=(
+            "The loss looks right, and one of its terms trains nothing, or trains towards something else: the labels "
+            "of mixup belong to other images, a target follows the model that it should lead."
+        ),
+        needs="declare objective=FUNCTION, which returns the loss of one batch",
+        lines=(r"\.detach\(\)", r"randperm"),
+        reported=(
+            "https://github.com/guopengf/FL-MRCM/issues/10",
+            "https://github.com/wangle53/CSA-CDGAN/issues/5",
+        ),
+        catch_all=True,
+    ),
+    Bug(
         id="loss-differs",
         title="the loss that is minimised is not the one that was handed in, in a way that no known bug explains",
         law="The gradient that arrives at the outputs is that of the mean loss of the outputs and the labels.",

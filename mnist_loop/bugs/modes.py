@@ -138,6 +138,39 @@ BUGS = (
         reported=("https://github.com/Lightning-AI/pytorch-lightning/pull/18951",),
     ),
     Bug(
+        id="teacher-in-train-mode",
+        severity="info",
+        title="another model, such as a teacher, is called in train mode",
+        law="A model beside the one that is trained is in the mode that it should be in.",
+        hint="put the teacher into eval mode, and again after each train() of a module that holds it",
+        broken=code("""
+            teacher = copy.deepcopy(model)
+            for images, labels in train_loader:
+                with torch.no_grad():
+                    wanted = teacher(images)
+                train_step(images, labels, wanted)
+        """),
+        fixed=code("""
+            teacher = copy.deepcopy(model).eval()
+            for images, labels in train_loader:
+                with torch.no_grad():
+                    wanted = teacher(images)
+                train_step(images, labels, wanted)
+        """),
+        symptom=(
+            "no_grad() changes no mode: Dropout makes the targets random, and BatchNorm normalises them with the batch "
+            "and moves the teacher's running statistics. Some do so on purpose, such as momentum encoders: it is an "
+            "error only where the declared objective puts the teacher into the other mode."
+        ),
+        needs="a case in which other models are watched, or declare objective=FUNCTION",
+        explains=("objective-differs",),
+        lines=(r"deepcopy\(\s*(self\.)?(model|net)\s*\)\s*$",),
+        reported=(
+            "https://github.com/vrvlive/knowlege-distillation/issues/2",
+            "https://github.com/wuzhiyuan2000/FedAgg/issues/2",
+        ),
+    ),
+    Bug(
         id="evaluates-in-train-mode",
         decided_by=("verify", "check"),
         title="test samples are evaluated in train mode",

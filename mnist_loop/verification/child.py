@@ -42,14 +42,15 @@ def answer_for(
 def observe(contract: Contract, experiment: Experiment) -> bytes | Judgement:
     """Run every run of an experiment; return the recordings, packed, or the judgement.
 
-    The parent judges, where no loop has run. Only a loop with a model of its own is judged here: the parent lacks it.
+    The parent judges, where no loop has run. Only a loop with a model or an objective of its own is judged
+    here: the parent lacks it.
     """
     recordings = {"": record(contract, experiment.case)}
     for run, case in experiment.variants().items():
         recordings[run] = record(contract, case)
     if not experiment.case.watch and may_overflow_in_half(recordings[""]):
         recordings["watched"] = record(contract, experiment.case.but(watch="reads"))
-    if experiment.case.model != "declared":
+    if experiment.case.model != "declared" and contract.intentions.objective is None:
         return pack(recordings)
     return judge_recordings(recordings, experiment.laws, contract.intentions)
 

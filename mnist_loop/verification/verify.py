@@ -36,6 +36,7 @@ from mnist_loop.verification.cases.battery import RAISING, Experiment, all_runs,
 from mnist_loop.verification.cases.case import IMAGE_SHAPE
 from mnist_loop.verification.child import answer_for, judge_recordings
 from mnist_loop.verification.laws.judge import LAWS
+from mnist_loop.verification.laws.losses import NOT_COMPARED
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.recording.packing import unpack
 from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Sandbox, can_isolate, start_method
@@ -79,6 +80,8 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
             remarks=description.notes,
         )
         _Trial(runner, description, options, verdict).run()
+        if (why := verdict.not_run.get("objective-differs", "")).startswith(NOT_COMPARED):
+            verdict.remarks = (*verdict.remarks, why)
         verdict.output = runner.output
     verdict.seconds = time.monotonic() - begun
     return verdict
@@ -259,7 +262,7 @@ class _Trial:
         """Have the loop run an experiment, and hold what was recorded to the laws, asked for or ``always``.
 
         Raises:
-            UserError: it raised for want of a file of its own.
+            UserError: it raised for want of a file of its own, or the objective that it declares is of no use.
         """
         if self.options.device != "cpu":
             experiment = dataclasses.replace(experiment, case=experiment.case.but(device=self.options.device))

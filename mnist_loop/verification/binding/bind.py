@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from mnist_loop.errors import UserError
-from mnist_loop.verification.binding import intentions
+from mnist_loop.verification.binding import intentions, objective
 from mnist_loop.verification.binding.binder import EVALUATE_FUNCTIONS, Binder
 from mnist_loop.verification.binding.contract import Contract
 from mnist_loop.verification.binding.cuda_written_out import NOTE, is_written_out
@@ -48,6 +48,10 @@ def bind(loop: object, evaluate: object = None, given: Mapping[str, Any] | None 
     evaluation, found_by = binder.evaluation()
     if isinstance(meant.model, str):
         meant = intentions.checked({"model": binder.look_up(meant.model)}, meant)
+    if meant.objective is not None:
+        found = binder.look_up(meant.objective) if isinstance(meant.objective, str) else meant.objective
+        objective.beside(found)
+        meant = intentions.checked({"objective": found, "own_objective": True}, meant)
     functions = binder.functions(evaluation)
     writes_cuda = is_written_out(functions)
     return Contract(

@@ -53,6 +53,7 @@ class Description:
         evaluate_title: the same with its file.
         adapter: the source of an adapter for it, to paste.
         classifies: its code treats outputs or targets as those of classes, so that targets of another kind do not fit.
+        own_targets: it declares an objective, which takes the targets of classes.
         notes: what is said of how it was imported, a sentence each.
     """
 
@@ -70,6 +71,7 @@ class Description:
     evaluate_title: str | None = None
     adapter: str = ""
     classifies: bool = False
+    own_targets: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -144,6 +146,7 @@ class Contract:
             evaluate_title=None if self.evaluation is None else title_of(self.evaluation.function),
             adapter=self.adapter,
             classifies=self.classifies,
+            own_targets=self.intentions.objective is not None,
             notes=self.notes,
         )
 
@@ -158,7 +161,7 @@ class Contract:
     @property
     def plain_intentions(self) -> Intentions:
         """The intentions without the functions, which cannot be pickled."""
-        return dataclasses.replace(self.intentions, model=None, evaluate=None, save=None, load=None)
+        return dataclasses.replace(self.intentions, objective=None, model=None, evaluate=None, save=None, load=None)
 
     def devices(self, values: Mapping[str, object]) -> AbstractContextManager[None]:
         """Return a block in which CUDA that is written out means the device of the case, if there is none."""

@@ -39,6 +39,8 @@ class Intentions:
         dropout_at_inference: the loop evaluates with dropout on, on purpose.
         own_objective: the loop minimises something other than the mean loss of outputs and labels (a GAN,
             distillation, penalties): the laws of the gradient that a step applies are not run.
+        objective: computes what such a loop should minimise, for one batch: called with the model, images, labels, and,
+            by their names, with further variables of the loop, such as a teacher; returns the loss, a scalar tensor.
         own_optimizer: the loop has its own update rule (optimizer, learning rate): the laws of the update are not run,
             those of the gradients are.
         precision: lowest precision of the loop's arithmetic, if it is below that of the model.
@@ -63,6 +65,7 @@ class Intentions:
     trains_in_eval_mode: bool = False
     dropout_at_inference: bool = False
     own_objective: bool = False
+    objective: Callable[..., Any] | str | None = None
     own_optimizer: bool = False
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     model: Callable[[], Any] | None = None
@@ -281,6 +284,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "average": ("a decay of at least 0 and below 1", _number(lambda value: 0 <= value < 1)),
     "steps_per_epoch": ("a whole number of steps, at least 1", _whole(1, sys.maxsize)),
     "precision": ("'float32', 'bfloat16' or 'float16'", _one_of("float32", "bfloat16", "float16")),
+    "objective": (FUNCTION, _function),
     "model": (FUNCTION, _function),
     "input_shape": (f"whole numbers of at least 1, the shape of one image of at most {MOST_PIXELS} numbers", _shape),
     "classes": (f"a whole number of classes, 2 to {MOST_CLASSES}", _whole(2, MOST_CLASSES)),

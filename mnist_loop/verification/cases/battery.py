@@ -117,7 +117,7 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     # Sums that overflow in float16 and not in float32; at this scale no other law can be decided.
     if "optimizer" in of.roles and not of.declared.own_optimizer:
         plan.add(dtype="float32", scale=1000.0, lr=1e-9, laws=("half-precision-overflow", *RAISING))
-    if "loss_fn" in of.roles and not of.own_model and not of.classifies:
+    if "loss_fn" in of.roles and not of.own_model and not of.classifies and not of.own_targets:
         plan.add(loss="mse", optional="its targets are numbers of shape (N, 1)")
     if of.declared.keeps_best or of.roles & TEST_ROLES:
         for seed in range(4):

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterable
 
 from mnist_loop.bugs import BUGS, MODULES
+from mnist_loop.errors import UserError
 from mnist_loop.verdict.finding import Finding, Judgement, ranked
 from mnist_loop.verification.laws.registry import REGISTERED, Law, NotRun
 from mnist_loop.verification.recording.trace import Trace
@@ -19,7 +20,11 @@ LAWS: dict[str, Law] = {id_: REGISTERED[id_] for id_ in BUGS if id_ in REGISTERE
 
 
 def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
-    """Decide each law on the trace, by default all of them."""
+    """Decide each law on the trace, by default all of them.
+
+    Raises:
+        UserError: the declared objective is of no use.
+    """
     judgement = Judgement(trace.case)
     found = []
     for law in LAWS.values() if laws is None else laws:
@@ -28,6 +33,8 @@ def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
         except NotRun as reason:
             judgement.not_run[law.id] = str(reason)
             continue
+        except UserError:
+            raise
         except Exception as error:  # noqa: BLE001  # a loop may do to its model what no replay can follow
             judgement.not_run[law.id] = f"it cannot be decided here: {type(error).__name__}: {error}"
             continue

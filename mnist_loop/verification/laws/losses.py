@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
-from mnist_loop.verification.laws.gradients import UNSEEN, accumulates
+from mnist_loop.verification.laws.gradients import UNSEEN, accumulates, describe, stepping
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.arithmetic import FLOOR, sum_of
+from mnist_loop.verification.recording.arithmetic import FLOOR, distance, sum_of
 from mnist_loop.verification.recording.events import Forward, LossCall
 from mnist_loop.verification.recording.oracle import output_gradient
 from mnist_loop.verification.recording.trace import Trace
-from mnist_loop.verification.recording.window import Window
+from mnist_loop.verification.recording.window import CLIPPING, Window
 
 CERTAIN = {"float64": 1e-8, "float32": 1e-2}
 UNKNOWN = "the loop brings a loss of its own: say with expects= what it expects of the model"
+
+UNDECLARED = "declare objective=FUNCTION for a loop with an objective of its own"
+NOT_COMPARED = "the objective cannot be compared"
 
 
 def wrong_batches(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
@@ -238,6 +241,26 @@ def _over_the_batch(labels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
         f"cross_entropy(outputs / norm) {dim}": lambda z: F.cross_entropy(F.normalize(z, dim=0), labels),
         "the outputs transposed and put into rows again": lambda z: F.cross_entropy(z.T.reshape(len(z), -1), labels),
     }
+
+
+@law("objective-differs")
+def each_step_applies_the_gradient_of_the_objective(trace: Trace) -> Iterator[Evidence]:
+    for window in apart_from_the_objective(trace):
+        apart = describe(window.applied, window.objective_gradient)
+        yield window.time, f"{window.name}: held to the objective, the gradient {apart}"
+
+
+def apart_from_the_objective(trace: Trace) -> Iterator[Window]:
+    """Yield the windows whose steps apply another gradient than that of the declared objective."""
+    must(trace.objective is not None, UNDECLARED)
+    windows = [window for window in stepping(trace) if any(step.lr for step in window.steps)]
+    unlike = [due.unlike for window in windows for due in window.dues if due.unlike]
+    judged = [window for window in windows if not any(due.unlike for due in window.dues)]
+    must(judged or not unlike, f"{NOT_COMPARED}: {unlike[0] if unlike else ''}")
+    rounding = trace.tolerance if trace.declared.clip is None else max(CLIPPING, trace.tolerance)
+    for window in judged:
+        if distance(window.applied, window.objective_gradient, trace.floor) > rounding:
+            yield window
 
 
 @law("loss-differs")

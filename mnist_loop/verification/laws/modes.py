@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from mnist_loop.verification.laws.gradients import UNSEEN
+from mnist_loop.verification.laws.losses import apart_from_the_objective
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.events import Forward, Tensors
+from mnist_loop.verification.recording.events import Beside, Forward, Tensors
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
 
@@ -90,6 +91,25 @@ def frozen_statistics_stay(trace: Trace) -> Iterator[Evidence]:
         if moved:
             time = len(trace.recording.events) if forward is None else forward.time
             yield time, f"{listed(moved)} moved, although it is declared frozen"
+
+
+@law("teacher-in-train-mode", numbers=False)
+def other_models_are_in_the_mode_that_they_should_be_in(trace: Trace) -> Iterator[Evidence]:
+    if trace.objective is not None:
+        for window in apart_from_the_objective(trace):
+            changed = {name: mode for due in window.dues for name, mode in due.modes.items()}
+            if changed:
+                name, trains = next(iter(changed.items()))
+                has, should = ("train", "eval") if trains else ("eval", "train")
+                told = f"{window.name}: held to the objective, the gradient differs"
+                yield window.time, f"{told}: {name} is in {has} mode, should be in {should} mode", "bug"
+        return
+    must(trace.case.watch == "graphs", "declare objective=FUNCTION, or see the case in which other models are watched")
+    trained = [forward.time for forward in trace.training]
+    must(trained, UNSEEN)
+    for event in trace.recording.events:
+        if isinstance(event, Beside) and trained[0] <= event.time <= trained[-1]:
+            yield event.time, f"{event.kind} of another model is called in train mode and without gradients"
 
 
 @law("evaluates-in-train-mode", numbers=False)

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from mnist_loop.verification.recording.beside import Generators
+
 Tensors = dict[str, Tensor]
 
 
@@ -53,6 +55,10 @@ class Forward(Event):
         altered: the inputs differ from the images that were handed out.
         epoch: the epoch, from 1, that it trained in; of an evaluation, the epoch before it.
         gradients: of the parameters before the call; those without one are left out.
+        begun: the generators when the last sample before it was drawn, where the loop declares its objective.
+        beside: then also the variables of the loop that its objective takes, in float64, by name, when the backward
+            pass reached the outputs.
+        backward: and the generators then.
         kept: number of saved tensors that outlived their backward pass, where that was watched.
     """
 
@@ -73,6 +79,16 @@ class Forward(Event):
     altered: bool = False
     epoch: int = 0
     gradients: Tensors = field(default_factory=dict)
+    begun: Generators | None = None
+    beside: dict[str, Any] = field(default_factory=dict)
+    backward: Generators | None = None
+
+
+@dataclass(eq=False)
+class Beside(Event):
+    """A module of another model, whose result depends on the mode, was called in train mode and without gradients."""
+
+    kind: str
 
 
 @dataclass(eq=False)

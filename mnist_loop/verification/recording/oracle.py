@@ -94,13 +94,18 @@ class Oracle:
         device = torch.device(self.case.device)
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_cuda else []):
-            if on_cuda:
-                torch.cuda.set_rng_state(forward.rng, device)
-            else:
-                torch.set_rng_state(forward.rng)
+            self.set_generator(forward)
             returned: Any = model(forward.inputs.double().to(device))
             place = self.declared.output
             return returned if place is None else returned[place]  # type: ignore[no-any-return]  # Any, too
+
+    def set_generator(self, forward: Forward) -> None:
+        """Put the generator of the model's device into the state that it had before a forward."""
+        device = torch.device(self.case.device)
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(forward.rng, device)
+        else:
+            torch.set_rng_state(forward.rng)
 
     def gradients(self, forward: Forward, output_gradient: Tensor | None, eval_modules: Iterable[str]) -> Tensors:
         """Return the gradients of the parameters for a gradient of the outputs, by default the right one."""

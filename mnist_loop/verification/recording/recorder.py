@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
+import sys
 import tempfile
 import traceback
 import warnings
@@ -22,6 +23,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -30,12 +34,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mnist_loop.support.authored import is_authored
 from mnist_loop.support.horizon import horizon_of
 from mnist_loop.verification.binding.contract import Contract, Trainee
+from mnist_loop.verification.binding.objective import beside
 from mnist_loop.verification.cases import world
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.recording import global_state
+from mnist_loop.verification.recording.beside import Generators, copied, variables
 from mnist_loop.verification.recording.divergence import HALVES
 from mnist_loop.verification.recording.events import (
     Arrival,
+    Beside,
     Call,
     Cleared,
     Draw,
@@ -181,6 +188,9 @@ class _Recorder:
         self.hooks = _count_hooks(self.world.model)
         self.schedules: list[LRScheduler] = []
         self.called = False  # the model is within its forward
+        objective = contract.intentions.objective
+        self.beside = None if objective is None else [*beside(objective)]  # the variables that the objective takes
+        self.begun: Generators | None = None
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
@@ -345,6 +355,8 @@ class _Recorder:
         with ExitStack() as stack:
             if self.case.watch == "graphs":
                 stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self.pack, _unpack))
+                own = weakref.WeakSet(self.world.model.modules())
+                stack.callback(register_module_forward_pre_hook(partial(self.on_module, own)).remove)
             if self.case.watch == "reads":
                 stack.enter_context(_WatchOperations(self.on_read, self.on_half))
             yield
@@ -357,6 +369,13 @@ class _Recorder:
 
     def on_clear(self) -> None:
         self.add(Cleared(self.gradients()))
+
+    def on_module(self, own: weakref.WeakSet[nn.Module], module: nn.Module, args: Any) -> None:  # noqa: ARG002
+        depends = isinstance(module, _BatchNorm | _DropoutNd)
+        # `update_bn` has BatchNorm average over all batches, by taking its momentum away.
+        averages = isinstance(module, _BatchNorm) and (module.momentum is None or not module.track_running_stats)
+        if depends and module.training and not averages and not torch.is_grad_enabled() and module not in own:
+            self.add(Beside(type(module).__name__))
 
     def on_plateau(self, mode: str, value: Any) -> None:
         self.add(PlateauStep(mode, float(value)))
@@ -373,6 +392,8 @@ class _Recorder:
 
     def on_sample(self, split: str, index: int) -> None:
         self.add(Draw(split, index))
+        if self.beside is not None:
+            self.begun = Generators.read()
 
     def add(self, event: Event) -> None:
         event.time = len(self.recording.events)
@@ -407,6 +428,7 @@ class _Recorder:
             alive=alive,
             kept=len(finished),
             gradients=self.gradients(),
+            begun=self.begun,
         )
         self.add(forward)
         self.forwards.append(forward)
@@ -428,11 +450,21 @@ class _Recorder:
         if outputs.requires_grad:
             self.graphs.mark(len(self.forwards) - 1, outputs)
             received = forward.output_gradients
+            found = self.variables()
 
             def on_gradient(gradient: Tensor) -> None:
                 received.append(_copy(gradient))
+                if self.beside is not None:
+                    # On a GPU another thread is here, in which no function of the loop runs.
+                    forward.beside, forward.backward = copied({**found, **self.variables()}), Generators.read()
 
             outputs.register_hook(on_gradient)
+
+    def variables(self) -> dict[str, Any]:
+        """Return what the objective takes of the loop's variables, or else of what the loop was handed."""
+        names = self.beside or []
+        handed = {name: self.world.values[name] for name in names if name in self.world.values}
+        return {**handed, **variables(names, sys._getframe(), _Recorder.call.__code__)}
 
     def after_loss(self, module: nn.Module, args: tuple[Any, ...], value: Any) -> None:
         if module is not self.world.loss_fn:

@@ -13,6 +13,7 @@ from mnist_loop.verification.recording.arithmetic import FLOOR, distance, norm
 from mnist_loop.verification.recording.divergence import Divergence, divergence
 from mnist_loop.verification.recording.events import Arrival, Call, Event, Forward, OptimizerStep, Pass, Tensors
 from mnist_loop.verification.recording.identify import identify_samples, number_epochs
+from mnist_loop.verification.recording.objective import Objective
 from mnist_loop.verification.recording.oracle import TOLERANCES, Oracle
 from mnist_loop.verification.recording.recording import Recording
 from mnist_loop.verification.recording.window import EvaluationPass, Window
@@ -82,6 +83,12 @@ class Trace:
     def failed(self) -> Call | None:
         """The call that raised."""
         return next((call for call in self.calls if call.error is not None), None)
+
+    @cached_property
+    def objective(self) -> Objective | None:
+        """The oracle of an objective of the loop's own, if it declares one."""
+        declared = self.declared.objective
+        return Objective(self, declared) if callable(declared) else None
 
     @cached_property
     def divergence(self) -> Divergence | None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from mnist_loop.verification.cases.world import SCALE
 from mnist_loop.verification.recording.arithmetic import add, clipped, distance, scale, sum_of
-from mnist_loop.verification.recording.events import Call, Forward, OptimizerStep, Tensors
+from mnist_loop.verification.recording.events import Call, Draw, Forward, OptimizerStep, Tensors
 
 if TYPE_CHECKING:
+    from mnist_loop.verification.recording.objective import Due
     from mnist_loop.verification.recording.trace import Trace
 
 # clip_grad_norm_ adds 1e-6 to the norm that it divides by; others do not.
@@ -99,6 +100,30 @@ class Window:
             self.trace.only_trained(oracle.gradients(forward, None, oracle.right_eval_modules(forward)))
             for forward in self.forwards
         ]
+
+    @cached_property
+    def dues(self) -> list[Due]:
+        """What the declared objective says of each of its batches."""
+        assert self.trace.objective is not None
+        return [self.trace.objective.due(batch) for batch in self._batches]
+
+    @cached_property
+    def objective_gradient(self) -> Tensors:
+        """The gradient of the declared objective, the mean over its samples, clipped if that is declared."""
+        sizes = [sum(len(forward.samples) for forward in batch) for batch in self._batches]
+        parts = [self.trace.only_trained(due.gradients) for due in self.dues]
+        mean = add(*(scale(part, size / sum(sizes)) for part, size in zip(parts, sizes, strict=True)))
+        clip = self.trace.declared.clip
+        return mean if clip is None else clipped(mean, clip)
+
+    @property
+    def _batches(self) -> list[list[Forward]]:
+        """Its forwards by the batch that was drawn for them; all together in a loop that does not accumulate."""
+        draws = [event.time for event in self.trace.of(Draw)] if self.trace.declared.accumulate > 1 else []
+        found: dict[int, list[Forward]] = {}
+        for forward in self.forwards:
+            found.setdefault(max((time for time in draws if time < forward.time), default=-1), []).append(forward)
+        return [*found.values()]
 
     def weighted(self, weights: list[int]) -> Tensors:
         """Return the mean of the forwards' gradients with these weights."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import nn
@@ -81,6 +82,111 @@ def distils(model, loader, loss_fn, optimizer):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def half_distilled(model, images, labels, teacher):
+    """What `distils_from_a_moving_teacher` minimises."""
+    teacher.eval()
+    with torch.no_grad():
+        wanted = teacher(images)
+    outputs = model(images)
+    return 0.5 * F.cross_entropy(outputs, labels) + 0.5 * F.mse_loss(outputs, wanted)
+
+
+@correct(objective=half_distilled)
+def distils_from_a_moving_teacher(model, loader, loss_fn, optimizer, epochs):
+    """The teacher follows the model after each epoch, and stays in eval mode."""
+    teacher = copy.deepcopy(model).eval()
+    for _ in range(epochs):
+        model.train()
+        for x, y in loader:
+            outputs = model(x)
+            with torch.no_grad():
+                wanted = teacher(x)
+            loss = 0.5 * loss_fn(outputs, y) + 0.5 * F.mse_loss(outputs, wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        teacher.load_state_dict(model.state_dict())
+
+
+def deceives(model, images, labels, critic):
+    """What `DeceivesACritic` minimises."""
+    outputs = model(images)
+    return F.cross_entropy(outputs, labels) + F.softplus(-critic(outputs)).mean()
+
+
+@correct(objective=deceives)
+class DeceivesACritic:
+    """A critic, which learns first, tells outputs from one-hot labels; the model learns to deceive it."""
+
+    def __init__(self, model, optimizer, loss_fn):
+        self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
+        weight = next(p for p in model.parameters() if p.requires_grad)
+        self.critic = nn.Linear(10, 1).to(weight)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=0.01)
+
+    def fit(self, loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in loader:
+                outputs = self.model(x)
+                self.critic_optimizer.zero_grad()
+                real = F.one_hot(y, 10).to(outputs)
+                (F.softplus(-self.critic(real)) + F.softplus(self.critic(outputs.detach()))).mean().backward()
+                self.critic_optimizer.step()
+                self.optimizer.zero_grad()
+                (self.loss_fn(outputs, y) + F.softplus(-self.critic(outputs)).mean()).backward()
+                self.optimizer.step()
+
+
+def mixed(model, images, labels):
+    """What `mixes_up_as_declared` minimises."""
+    weight = np.random.beta(0.4, 0.4)
+    other = torch.randperm(len(images), device=images.device)
+    outputs = model(weight * images + (1 - weight) * images[other])
+    return weight * F.cross_entropy(outputs, labels) + (1 - weight) * F.cross_entropy(outputs, labels[other])
+
+
+@correct(objective=mixed, accumulate=2)
+def mixes_up_as_declared(model, loader, loss_fn, optimizer, device):
+    """Mixup with NumPy's random numbers, over two batches a step."""
+    model.train()
+    window = 2 * loader.batch_size
+    for number, (x, y) in enumerate(loader, 1):
+        x, y = x.to(device), y.to(device)
+        weight = np.random.beta(0.4, 0.4)
+        other = torch.randperm(len(x), device=device)
+        outputs = model(weight * x + (1 - weight) * x[other])
+        loss = weight * loss_fn(outputs, y) + (1 - weight) * loss_fn(outputs, y[other])
+        rest = len(loader.dataset) - (number - 1) // 2 * window
+        (loss * len(x) / min(window, rest)).backward()
+        if number % 2 == 0 or number == len(loader):
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def agrees_with_itself(model, images, labels, strength=0.1):
+    """What `agrees` minimises."""
+    with torch.no_grad():
+        wanted = model(images).softmax(dim=1)
+    outputs = model(images + strength * torch.randn_like(images))
+    return F.cross_entropy(outputs, labels) + (outputs.softmax(dim=1) - wanted).square().mean()
+
+
+@correct(objective=agrees_with_itself)
+def agrees(model, loader, loss_fn, optimizer, epochs, strength=0.2):
+    """The outputs for noisy inputs are drawn to those without noise; the strength decreases with the epochs."""
+    for _ in range(epochs):
+        model.train()
+        for x, y in loader:
+            with torch.no_grad():
+                wanted = model(x).softmax(dim=1)
+            outputs = model(x + strength * torch.randn_like(x))
+            optimizer.zero_grad()
+            (loss_fn(outputs, y) + (outputs.softmax(dim=1) - wanted).square().mean()).backward()
+            optimizer.step()
+        strength /= 2
 
 
 @correct(own_objective=True)

@@ -130,6 +130,59 @@ class NegativeLikelihood:
         return history
 
 
+def deceives(model, images, labels, critic):
+    """The objective of `detaches_the_model`."""
+    outputs = model(images)
+    return F.cross_entropy(outputs, labels) + F.softplus(-critic(outputs)).mean()
+
+
+@mutant("objective-differs", objective=deceives)
+def detaches_the_model(model, loader, loss_fn, optimizer, epochs):
+    """The term by which the model should deceive the critic is detached from the model."""
+    weight = next(p for p in model.parameters() if p.requires_grad)
+    critic = nn.Linear(10, 1).to(weight)
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
+    for _ in range(epochs):
+        model.train()
+        for x, y in loader:
+            fake = model(x)
+            critic_optimizer.zero_grad()
+            real = F.one_hot(y, 10).to(fake)
+            (F.softplus(-critic(real)) + F.softplus(critic(fake.detach()))).mean().backward()
+            critic_optimizer.step()
+            optimizer.zero_grad()
+            verdict = critic(fake.detach())  # the likely line
+            (loss_fn(fake, y) + F.softplus(-verdict).mean()).backward()
+            optimizer.step()
+
+
+def mixed(model, images, labels):
+    """The objective of `MixesByTwoOrders`."""
+    weight = torch.distributions.Beta(0.4, 0.4).sample().item()
+    other = torch.randperm(len(images))
+    outputs = model(weight * images + (1 - weight) * images[other])
+    return weight * F.cross_entropy(outputs, labels) + (1 - weight) * F.cross_entropy(outputs, labels[other])
+
+
+@mutant("objective-differs", objective=mixed)
+class MixesByTwoOrders:
+    """Mixup whose labels are not those of the images that are mixed in."""
+
+    def __init__(self, model, optimizer, criterion):
+        self.model, self.optimizer, self.criterion = model, optimizer, criterion
+
+    def train_epoch(self, loader):
+        self.model.train()
+        for x, y in loader:
+            weight = torch.distributions.Beta(0.4, 0.4).sample().item()
+            outputs = self.model(weight * x + (1 - weight) * x[torch.randperm(len(x))])  # the likely line
+            other = y[torch.randperm(len(y))]
+            loss = weight * self.criterion(outputs, y) + (1 - weight) * self.criterion(outputs, other)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+
 @mutant("loss-broadcast", evaluate=evaluate)
 def squeezes_the_outputs(model, loader, loss_fn, optimizer, device):
     """Outputs (N,) against targets (N, 1): the loss compares each with each."""

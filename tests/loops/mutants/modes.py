@@ -1,5 +1,7 @@
 """Train and eval mode, gradients on and off, and what an evaluation changes."""
 
+import copy
+
 import torch
 from torch.nn import functional as F  # noqa: N812  # the name that everyone gives it
 
@@ -476,3 +478,52 @@ def never_says_train(model, train_loader, loss_fn, optimizer, device):
         optimizer.zero_grad()
         loss_fn(model(x.to(device)), y.to(device)).backward()
         optimizer.step()
+
+
+@mutant("teacher-in-train-mode", own_objective=True)
+def distils_from_a_copy(model, train_loader, loss_fn, optimizer, epochs):
+    """The teacher is a copy of the model, in the train mode that the model is in."""
+    teacher = copy.deepcopy(model)  # the likely line
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            with torch.no_grad():
+                wanted = teacher(x)
+            outputs = model(x)
+            loss = loss_fn(outputs, y) + F.mse_loss(outputs, wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def distilled(model, images, labels, teacher):
+    """The objective of `Distils`."""
+    teacher.eval()
+    outputs = model(images)
+    with torch.no_grad():
+        wanted = teacher(images)
+    return F.cross_entropy(outputs, labels) + F.mse_loss(outputs, wanted)
+
+
+@mutant("teacher-in-train-mode", objective=distilled)
+class Distils:
+    """The teacher is part of the trainer, and wakes up with it."""
+
+    def __init__(self, model, optimizer, loss_fn):
+        self.teacher, self.student = copy.deepcopy(model).eval(), model
+        self.optimizer, self.loss_fn = optimizer, loss_fn
+
+    def train(self):
+        for module in (self.student, self.teacher):
+            module.train()  # the likely line
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.train()
+            for x, y in train_loader:
+                outputs = self.student(x)
+                with torch.no_grad():
+                    wanted = self.teacher(x)
+                self.optimizer.zero_grad()
+                (self.loss_fn(outputs, y) + F.mse_loss(outputs, wanted)).backward()
+                self.optimizer.step()
