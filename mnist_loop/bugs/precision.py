@@ -95,4 +95,30 @@ BUGS = (
         explains=("loop-raises",),
         lines=(r"scaler\.step\(",),
     ),
+    Bug(
+        id="scaler-recreated",
+        severity="cost",
+        title="a new GradScaler is made in each epoch",
+        law="A GradScaler lasts for the whole training: its scale is found in the first steps, and is not lost.",
+        hint="make the GradScaler once, before the first epoch, and hand it to what trains an epoch",
+        broken=code("""
+            for epoch in range(epochs):
+                scaler = torch.amp.GradScaler("cuda")
+                for images, labels in train_loader:
+                    train_step(images, labels, scaler)
+        """),
+        fixed=code("""
+            scaler = torch.amp.GradScaler("cuda")
+            for epoch in range(epochs):
+                for images, labels in train_loader:
+                    train_step(images, labels, scaler)
+        """),
+        symptom=(
+            "The scale begins at 65536 again, so that the first steps of each epoch can overflow and are skipped, and "
+            "it never grows beyond what one epoch allows. The scale in a checkpoint is that of the last epoch alone."
+        ),
+        needs="two epochs in one call, or a loop that takes the number of the epoch",
+        lines=(r"GradScaler\(",),
+        reported=("https://github.com/conservationtechlab/animl-py/issues/298",),
+    ),
 )

@@ -40,7 +40,10 @@ NOT_RUN = (
 )
 # What a part does not do, and on what device it cannot be decided.
 NOT_RUN_IN = {
-    "train_one_epoch": ("handed no test data", "handed no data to evaluate", "not handed the number of epochs"),
+    "train_one_epoch": (
+        *("handed no test data", "handed no data to evaluate", "not handed the number of epochs"),
+        "a call may be a training of its own",
+    ),
     "fit": ("declare save= and load=", "evaluates as it trains may stop early"),
     "lesson": ("declare save= and load=", "evaluates as it trains may stop early"),
     "cuda": ("need not be deterministic",),

@@ -14,7 +14,7 @@ from mnist_loop.verification.laws.losses import right
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import clipped, scale
 from mnist_loop.verification.recording.divergence import HALVES
-from mnist_loop.verification.recording.events import Forward, LossCall
+from mnist_loop.verification.recording.events import Forward, LossCall, ScalerBuilt
 from mnist_loop.verification.recording.oracle import mean_loss
 from mnist_loop.verification.recording.trace import Trace
 
@@ -123,3 +123,14 @@ def a_scaler_that_steps_is_updated(trace: Trace) -> Iterator[Evidence]:
     failed = trace.failed
     if failed is not None and any(text in failed.error_message for text in NOT_UPDATED):
         yield failed.end, f"{failed.what} raised {failed.error}"
+
+
+@law("scaler-recreated", numbers=False)
+def a_scaler_lasts(trace: Trace) -> Iterator[Evidence]:
+    must(trace.recording.whole_fit or "epoch" in trace.roles, "a call may be a training of its own")
+    must(trace.training, UNSEEN)
+    must(len(trace.epochs) > 1, "fewer than two epochs were trained")
+    made = [event for event in trace.of(ScalerBuilt) if any(c.time < event.time < c.end for c in trace.calls)]
+    epochs = [next((f.epoch for f in trace.training if f.time > event.time), None) for event in made]
+    if {*trace.epochs} <= {*epochs}:
+        yield made[1].time, f"{len(made)} GradScalers were made in {len(trace.epochs)} epochs, one in each at least"

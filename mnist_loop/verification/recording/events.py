@@ -150,6 +150,11 @@ class PlateauStep(Event):
 
 
 @dataclass(eq=False)
+class ScalerBuilt(Event):
+    """A GradScaler that is switched on was made."""
+
+
+@dataclass(eq=False)
 class Read(Event):
     """Python read the value of a tensor, outside of an optimizer's step, and so waited for the device."""
 

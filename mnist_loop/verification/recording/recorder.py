@@ -53,6 +53,7 @@ from mnist_loop.verification.recording.events import (
     Pass,
     PlateauStep,
     Read,
+    ScalerBuilt,
     Tensors,
 )
 from mnist_loop.verification.recording.recording import Recording, Schedule
@@ -303,7 +304,8 @@ class _Recorder:
         stack.callback(register_optimizer_step_pre_hook(self.before_step).remove)
         stack.callback(register_optimizer_step_post_hook(self.after_step).remove)
         stack.enter_context(_plateaus_watched(self.on_plateau))
-        stack.enter_context(_schedules_watched(self.schedules.append))
+        stack.enter_context(_made(LRScheduler, self.schedules.append))
+        stack.enter_context(_made(torch.amp.GradScaler, self.on_scaler))
         if self.contract.intentions.clip is not None:
             for owner in (Optimizer, nn.Module):
                 stack.enter_context(_clearing_watched(owner, self.on_clear))
@@ -379,6 +381,10 @@ class _Recorder:
 
     def on_plateau(self, mode: str, value: Any) -> None:
         self.add(PlateauStep(mode, float(value)))
+
+    def on_scaler(self, scaler: torch.amp.GradScaler) -> None:
+        if scaler.is_enabled():
+            self.add(ScalerBuilt())
 
     def on_read(self) -> None:
         if not self.steps:  # not the optimizer's own reads
@@ -559,20 +565,20 @@ def _clearing_watched(owner: type[Optimizer | nn.Module], on_clear: Callable[[],
 
 
 @contextmanager
-def _schedules_watched(on_built: Callable[[LRScheduler], None]) -> Iterator[None]:
-    """Report each schedule that is built, which torch has no hook for."""
-    begin = LRScheduler.__init__
+def _made(kind: Any, on_made: Callable[[Any], None]) -> Iterator[None]:
+    """Report each schedule, or scaler, that is made, which torch has no hook for."""
+    begin = kind.__init__
 
     @wraps(begin)
-    def watched(self: LRScheduler, *args: Any, **kwargs: Any) -> None:
+    def watched(self: Any, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
-        on_built(self)
+        on_made(self)
 
-    LRScheduler.__init__ = watched  # type: ignore[method-assign]
+    kind.__init__ = watched
     try:
         yield
     finally:
-        LRScheduler.__init__ = begin  # type: ignore[method-assign]
+        kind.__init__ = begin
 
 
 def _read_schedule(schedule: LRScheduler) -> Schedule:

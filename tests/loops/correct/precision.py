@@ -89,6 +89,23 @@ def scaler_switched_off(model, loader, loss_fn, optimizer):
 
 
 @correct()
+class MakesAScalerWhenItNeedsOne:
+    """The GradScaler is made at the first step, and kept."""
+
+    scaler = None
+
+    def fit(self, model, loader, loss_fn, optimizer, epochs):
+        for _ in range(epochs):
+            model.train()
+            for x, y in loader:
+                optimizer.zero_grad()
+                self.scaler = self.scaler or torch.amp.GradScaler("cpu", init_scale=64.0)
+                self.scaler.scale(loss_fn(model(x), y)).backward()
+                self.scaler.step(optimizer)
+                self.scaler.update()
+
+
+@correct()
 def scales_in_full_precision(model, loader, loss_fn, optimizer):
     """A scaler without need: a power of two goes in and comes out."""
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0)

@@ -116,3 +116,28 @@ def leaves_a_large_step_out(model, loader, loss_fn, optimizer, scaler, device):
             continue
         scaler.step(optimizer)  # the likely line
         scaler.update()
+
+
+@mutant("scaler-recreated")
+def scales_anew(model, loader, loss_fn, optimizer, epochs):
+    """The GradScaler is made within the loop over the epochs."""
+    for _ in range(epochs):
+        scaler = torch.amp.GradScaler("cpu", init_scale=256.0)  # the likely line
+        model.train()
+        for x, y in loader:
+            optimizer.zero_grad()
+            scaler.scale(loss_fn(model(x), y)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+
+@mutant("scaler-recreated")
+def a_scaler_a_call(net, train_loader, criterion, opt, epoch):
+    """What trains one epoch makes a GradScaler of its own, in each call."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=2)  # the likely line
+    net.train()
+    for x, y in train_loader:
+        scaler.scale(criterion(net(x), y)).backward()
+        scaler.step(opt)
+        scaler.update()
+        opt.zero_grad()
