@@ -44,6 +44,40 @@ BUGS = (
         ),
     ),
     Bug(
+        id="patience-wrong",
+        title="early stopping stops while the last improvement is no patience ago, or does not stop",
+        law="Early stopping counts the epochs since the last improvement, not all that had none.",
+        hint="set the counter to zero where a new best is found, and compare with the best",
+        broken=code("""
+            for epoch in range(epochs):
+                val_loss = train_and_validate(model)
+                if val_loss < best:
+                    best = val_loss
+                elif (stale := stale + 1) >= patience:
+                    break
+        """),
+        fixed=code("""
+            for epoch in range(epochs):
+                val_loss = train_and_validate(model)
+                if val_loss < best:
+                    best, stale = val_loss, 0
+                elif (stale := stale + 1) >= patience:
+                    break
+        """),
+        symptom=(
+            "The training stops while it still gets better, earlier the noisier the metric is. The case has held-out "
+            "images whose loss and accuracy follow a plan. Where patience is not declared but only the default of a "
+            "parameter, and where a loop stops too late, it is no error but worth a look."
+        ),
+        needs="a whole fit with a parameter patience that has a default, or declare patience=N",
+        lines=(r"stale|counter|no_improve|wait|patience\w*\s*\+=",),
+        reported=(
+            "https://github.com/royerlab/cytoself/issues/29",
+            "https://github.com/modelscope/ms-swift/pull/5326",
+            "https://github.com/ivadomed/ivadomed/issues/867",
+        ),
+    ),
+    Bug(
         id="averaged-weights-wrong",
         title="the moving average of the weights is not w <- d w + (1 - d) p, or leaves the buffers behind",
         law=(

@@ -31,6 +31,7 @@ NOT_RUN = (
     "declare frozen=",
     "declare keeps_best=True",
     "declare average=d",
+    "declare patience=N",
     "declare objective=FUNCTION",
     "declare schedule='per-batch'",
     "handed no scheduler",

@@ -17,7 +17,7 @@ from mnist_loop.verification.binding.cuda_written_out import cuda_means
 from mnist_loop.verification.binding.foreign import foreign_code
 from mnist_loop.verification.binding.given import TakesEveryCall, settings_given
 from mnist_loop.verification.binding.global_names import given_globals, missing_writers
-from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.binding.intentions import MOST_PATIENCE, Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
 from mnist_loop.verification.binding.roles import ROLES, SETTINGS, LoopArgs, meanings
@@ -54,6 +54,7 @@ class Description:
         adapter: the source of an adapter for it, to paste.
         classifies: its code treats outputs or targets as those of classes, so that targets of another kind do not fit.
         own_targets: it declares an objective, which takes the targets of classes.
+        patience: epochs without an improvement after which it stops early; None if it is not known to.
         notes: what is said of how it was imported, a sentence each.
     """
 
@@ -72,6 +73,7 @@ class Description:
     adapter: str = ""
     classifies: bool = False
     own_targets: bool = False
+    patience: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -147,8 +149,20 @@ class Contract:
             adapter=self.adapter,
             classifies=self.classifies,
             own_targets=self.intentions.objective is not None,
+            patience=self.intentions.patience or self.default_patience,
             notes=self.notes,
         )
+
+    @property
+    def default_patience(self) -> int | None:
+        """The default of its parameter ``patience``, if that is a number of epochs that a case can have."""
+        constructor = None if self.owner is None else self.owner.constructor
+        for binding in (self.training.binding, constructor):
+            parameter = None if binding is None else binding.signature.parameters.get("patience")
+            found = None if parameter is None else parameter.default
+            if type(found) is int and 0 < found <= MOST_PATIENCE:
+                return found
+        return None
 
     @property
     def classifies(self) -> bool:

@@ -32,6 +32,8 @@ class Intentions:
             depends on what the scheduler was built for.
         frozen: names, or prefixes of names, of submodules and parameters of the model that the loop does not train.
         keeps_best: the loop ends with the state of its best evaluation, loaded into the model or returned.
+        patience: epochs without an improvement after which the loop stops early. None: the default of its parameter
+            ``patience``, if it has one.
         average: decay d of the moving average w <- d w + (1 - d) p over the steps, which the loop returns.
         shuffles_itself: the loop puts the data into a new random order each epoch.
         steps_per_epoch: steps after which the loop ends an epoch early, on purpose.
@@ -59,6 +61,7 @@ class Intentions:
     schedule: Literal["per-epoch", "per-batch"] | None = None
     frozen: tuple[str, ...] = ()
     keeps_best: bool = False
+    patience: int | None = None
     average: float | None = None
     shuffles_itself: bool = False
     steps_per_epoch: int | None = None
@@ -192,7 +195,7 @@ def _read(name: str, text: str) -> Any:
     try:
         if name == "input_shape":
             return tuple(int(part) for part in text.strip("()[], ").split(","))
-        if name in ("accumulate", "steps_per_epoch", "classes", "output"):
+        if name in ("accumulate", "patience", "steps_per_epoch", "classes", "output"):
             return int(text)
         if name in ("clip", "average"):
             return float(text)
@@ -204,6 +207,7 @@ def _read(name: str, text: str) -> Any:
 # What the cases can hold: an image of 1024 x 1024 in colour, the classes of ImageNet-21k, batches for a second's steps.
 KEYS = 2  # of a batch: images and labels
 MOST_OUTPUTS = 9
+MOST_PATIENCE = 50  # a case has three times as many epochs
 MOST_PIXELS, MOST_CLASSES, MOST_BATCHES = 3 * 2**20, 100_000, 1024
 
 ON = ("true", "yes", "on", "1")
@@ -281,6 +285,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "clip": ("a number above 0, the largest norm", _number(lambda value: value > 0)),
     "schedule": ("'per-epoch' or 'per-batch'", _one_of("per-epoch", "per-batch")),
     "frozen": ("names of submodules or parameters", _names),
+    "patience": (f"a whole number of epochs, 1 to {MOST_PATIENCE}", _whole(1, MOST_PATIENCE)),
     "average": ("a decay of at least 0 and below 1", _number(lambda value: 0 <= value < 1)),
     "steps_per_epoch": ("a whole number of steps, at least 1", _whole(1, sys.maxsize)),
     "precision": ("'float32', 'bfloat16' or 'float16'", _one_of("float32", "bfloat16", "float16")),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.cases import staged
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.cases.world import OPTIMIZERS
 
@@ -129,6 +130,9 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
         plan.add("resumed", epochs=3, schedule="every second epoch", laws=("resume-incomplete", *RAISING))
         for seed in range(4 if of.declared.keeps_best else 0):
             plan.add("resumed", epochs=4, lr=2.0, seed=seed, held_out=9)
+    if of.patience is not None and of.whole_fit and not of.own_model and of.declared.output is None:
+        epochs = len(staged.plan(of.patience))
+        plan.add(patience=of.patience, epochs=epochs, lr=0.01, held_out=40, laws=("patience-wrong", *RAISING))
     # Last, as a loop may end its process there.
     skips: dict[str, object] = {"corrupt": True, "batch_size": 2, "samples": 8 * max(2, of.declared.accumulate)}
     plan.add(optional="an image has a pixel that is nan", laws=("zero-grad-after-skip",), epochs=4, **skips)

@@ -37,6 +37,7 @@ class Case:
         watch: "graphs": saved tensors are recorded; "reads": reads of tensors by Python are recorded.
         resume: the training is saved half-way and resumed with new objects.
         corrupt: a pixel of one training image is nan.
+        patience: every held-out loss and accuracy follows a plan that is made for early stopping with this patience.
         begins_in_eval: the model is handed over in eval mode.
     """
 
@@ -59,6 +60,7 @@ class Case:
     watch: Watch = ""
     resume: bool = False
     corrupt: bool = False
+    patience: int | None = None
     begins_in_eval: bool = False
 
     @property

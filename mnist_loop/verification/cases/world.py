@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.cases import staged
 from mnist_loop.verification.cases.case import CLASSES, IMAGE_SHAPE, Case
 
 MOST_NAMED, LONGEST_TOLD = 4, 200  # names, and characters of an error, in a sentence
@@ -69,6 +70,19 @@ class Net(nn.Module):
             return outputs
         beside = [features.detach() for _ in range(max(self.place, 1))]
         return (*beside[: self.place], outputs, *beside[self.place :])
+
+
+class StagedNet(Net):
+    """The same network, whose evaluations follow the plan for a patience."""
+
+    def __init__(self, patience: int, hidden: nn.Module, outputs: int, log_probs: bool) -> None:
+        super().__init__(hidden, outputs, log_probs)
+        self.stages = staged.Staged(staged.plan(patience))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, ...) to outputs (N, outputs)."""
+        outputs: Tensor = self.stages(images, super().forward(images))
+        return outputs.log_softmax(dim=1) if self.log_probs else outputs
 
 
 class RunningScale(nn.Module):
@@ -212,6 +226,8 @@ def make_data(case: Case, declared: Intentions, split: str) -> tuple[Tensor, Ten
     if case.loss == "mse":
         # Numbers of float32, so that `targets.float()` changes nothing in float64 either.
         return images.to(_dtype(case)), torch.randn(count, 1, generator=generator).to(_dtype(case))
+    if case.patience is not None:
+        images = staged.mark(images, labels)
     return images.to(_dtype(case)), labels
 
 
@@ -224,7 +240,11 @@ def make_model(case: Case, declared: Intentions) -> nn.Module:
         else:
             features = math.prod(declared.input_shape or IMAGE_SHAPE)
             outputs = 1 if case.loss == "mse" else declared.classes or CLASSES
-            model = Net(MODELS[case.model](features), outputs, case.loss == "nll", declared.output)
+            hidden, log_probs = MODELS[case.model](features), case.loss == "nll"
+            if case.patience is None:
+                model = Net(hidden, outputs, log_probs, declared.output)
+            else:
+                model = StagedNet(case.patience, hidden, outputs, log_probs)
         return model.to(_dtype(case))  # type: ignore[no-any-return]  # a declared factory is of no known type
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from mnist_loop.bugs import Severity
+from mnist_loop.verification.cases import staged
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.events import Forward, Tensors
 from mnist_loop.verification.recording.oracle import mean_loss
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
+
+STEP = 1 / 39  # a little more than a step of the accuracy of 40 samples
 
 
 @law("state-differs")
@@ -99,6 +104,29 @@ def the_best_state_is_the_best(trace: Trace) -> Iterator[Evidence]:
         which = "the last" if is_state(rounds[last].forwards[0]) else "none"
         losses = ", ".join(f"{row[0]:.4g}" for row in table)
         yield rounds[last].time, f"losses {losses}: the state kept as the best is {which} of those evaluated"
+
+
+@law("patience-wrong", numbers=False)
+def early_stopping_counts_from_the_last_improvement(trace: Trace) -> Iterator[Evidence]:
+    must(trace.case.patience is not None, "declare patience=N for a fit that stops early")
+    assert trace.case.patience is not None
+    must(trace.failed is None, "the loop raised")
+    must("epochs" in trace.roles, "the loop is not handed the number of epochs")
+    plan, stopped = staged.plan(trace.case.patience), len(trace.epochs)
+    rounds = [e for e in trace.evaluations if e.after_epoch and (e.call is None or e.call.what == "train")]
+    held_out = [e for e in rounds if e.forwards[0].split in ("val", "test")]
+    seen = {e.after_epoch: -scores(trace, e)[1] for e in held_out}
+    planned = all(n in seen and abs(seen[n] - plan[n - 1]) < STEP for n in range(1, stopped + 1))
+    must(stopped and planned, "the evaluations do not follow the plan")
+    losses = [scores(trace, EvaluationPass(forwards))[0] for forwards in trace.epochs.values()]
+    must(all(later < one for one, later in pairwise(losses)), "the loss of the training does not fall in each epoch")
+    since, told = staged.stale(plan[:stopped]), f"patience {trace.case.patience}: stopped after {stopped} epochs"
+    shown = ", ".join(f"{accuracy:.2g}" for accuracy in plan[:stopped])
+    level: Severity = "info" if trace.declared.patience is None else "bug"
+    if since < trace.case.patience and stopped < trace.case.epochs:
+        yield held_out[-1].time, f"{told}, {since} after the last improvement; held-out accuracies {shown}", level
+    if since > trace.case.patience + 1 and trace.declared.patience is not None:
+        yield held_out[-1].time, f"{told}, {since} after the last improvement; held-out accuracies {shown}", "info"
 
 
 @law("averaged-weights-wrong")

@@ -224,3 +224,49 @@ class KeepsTheBestOverAStop:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.best, self.best_state = state.get("best", self.best), state.get("best_state", self.best_state)
+
+
+@correct(keeps_best=True, patience=3)
+def stops_after_a_while(model, train_loader, val_loader, loss_fn, optimizer, device, epochs, patience=3):
+    """Early stopping whose counter an improvement sets to zero."""
+    best, best_state, stale = float("inf"), copy.deepcopy(model.state_dict()), 0
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        loss, _ = evaluate(model, val_loader, loss_fn, device)
+        if loss < best:
+            best, best_state, stale = loss, copy.deepcopy(model.state_dict()), 0
+        elif (stale := stale + 1) >= patience:
+            break
+    model.load_state_dict(best_state)
+
+
+@correct(patience=1)
+class StopsByAccuracy:
+    """Early stopping by the accuracy, with a least improvement: more epochs without one than the patience."""
+
+    def __init__(self, model, train_loader, val_loader, criterion, optimizer, device, patience=1, min_delta=1e-3):
+        self.model, self.criterion, self.optimizer, self.device = model, criterion, optimizer, device
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.patience, self.min_delta = patience, min_delta
+
+    def fit(self, epochs):
+        best, last_improvement = 0.0, 0
+        for epoch in range(epochs):
+            train_one_epoch(self.model, self.train_loader, self.criterion, self.optimizer, self.device)
+            _, accuracy = evaluate(self.model, self.val_loader, self.criterion, self.device)
+            if accuracy > best + self.min_delta:
+                best, last_improvement = accuracy, epoch
+            if epoch - last_improvement > self.patience:
+                return
+
+
+@correct()
+def stops_by_the_training_loss(model, train_loader, val_loader, loss_fn, optimizer, device, epochs, patience=2):
+    """What is watched is the loss of the training; the validation is for the log."""
+    best, stale = float("inf"), 0
+    for _ in range(epochs):
+        loss = train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        evaluate(model, val_loader, loss_fn, device)
+        best, stale = (loss, 0) if loss <= best else (best, stale + 1)
+        if stale > patience:
+            break

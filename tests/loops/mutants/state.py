@@ -268,3 +268,59 @@ class ForgetsTheBest(KeepsTheBestOverAStop):
     def save(self, path):
         trained = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         torch.save({**trained, "rng": torch.get_rng_state()}, path)
+
+
+@mutant("patience-wrong", keeps_best=True, patience=2)
+def counts_all_that_are_stale(model, train_loader, val_loader, loss_fn, optimizer, device, epochs, patience=2):
+    """The counter of early stopping is not set to zero by an improvement."""
+    best, best_state, stale = float("inf"), copy.deepcopy(model.state_dict()), 0
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        loss, _ = evaluate(model, val_loader, loss_fn, device)
+        if loss < best:
+            best, best_state = loss, copy.deepcopy(model.state_dict())
+        else:
+            stale += 1  # the likely line
+            if stale >= patience:
+                break
+    model.load_state_dict(best_state)
+
+
+@mutant("patience-wrong")
+def waits_for_the_accuracy(net, train_loader, val_loader, criterion, opt, device, num_epochs, patience=4):
+    """The same, by the accuracy; nothing but the default of a parameter says that it should stop."""
+    best, counter = 0.0, 0
+    for _ in range(num_epochs):
+        net.train()
+        for x, y in train_loader:
+            opt.zero_grad()
+            criterion(net(x.to(device)), y.to(device)).backward()
+            opt.step()
+        _, accuracy = evaluate(net, val_loader, criterion, device)
+        if accuracy > best:
+            best = accuracy
+            continue
+        counter += 1  # the likely line
+        if counter == patience:
+            return
+
+
+@mutant("patience-wrong", patience=2)
+def compares_with_the_epoch_before(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """An epoch counts as better where it is better than the one before, whatever the best is: it does not stop."""
+    before, stale = float("inf"), 0
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        loss, _ = evaluate(model, val_loader, loss_fn, device)
+        stale = 0 if loss < before else stale + 1  # the likely line
+        before = loss
+        if stale >= 2:
+            break
