@@ -14,6 +14,8 @@ from mnist_loop.verification.binding.intentions import checked
 from mnist_loop.verification.cases import world
 from mnist_loop.verification.cases.battery import basis, battery, experiments
 from mnist_loop.verification.cases.case import Case
+from mnist_loop.verification.options import Options
+from mnist_loop.verification.verify import verify
 
 COMMON = ("model", "optimizer", "train_loader", "device")
 OPTIONAL = ("loss_fn", "test_loader", "test_set", "val_loader", "scheduler", "scaler", "epochs", "accumulate", "clip")
@@ -266,3 +268,31 @@ def test_cases_are_values():
     """Equal cases are one key: a verdict looks them up."""
     assert len({Case(), Case(seed=0), Case().but(seed=1).but(seed=0)}) == 1
     assert len(set(itertools.starmap(Case, [("plain",), ("probe",)]))) == 2
+
+
+def of_sets(model, train_set, batch_size, loss_fn, optimizer, *, drop_last):
+    """Train on batches of a loader that the loop builds."""
+    drop_last = drop_last and len(train_set) > batch_size
+    loader = torch.utils.data.DataLoader(train_set, batch_size, shuffle=True, drop_last=drop_last)
+    model.train()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        loss_fn(model(images), labels).backward()
+        optimizer.step()
+
+
+def keeps_the_last(model, train_set, batch_size, loss_fn, optimizer):
+    of_sets(model, train_set, batch_size, loss_fn, optimizer, drop_last=False)
+
+
+def drops_the_last(model, train_set, batch_size, loss_fn, optimizer):
+    of_sets(model, train_set, batch_size, loss_fn, optimizer, drop_last=True)
+
+
+def test_a_last_batch_of_one_is_named():
+    """A loop that builds its loader is told that a BatchNorm cannot do with it, unless it drops that batch."""
+    kept, dropped = (verify(loop, options=Options(random_cases=0)) for loop in (keeps_the_last, drops_the_last))
+    assert any("last batch is of one sample" in why for why in kept.skipped.values())
+    assert not any("last batch is of one sample" in why for why in dropped.skipped.values())
+    assert not kept.bugs
+    assert not dropped.bugs
