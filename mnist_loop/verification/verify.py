@@ -31,6 +31,7 @@ from mnist_loop.verdict.finding import ENDED, Finding, Judgement, ranked
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.binding.contract import Description
+from mnist_loop.verification.binding.given import command
 from mnist_loop.verification.binding.resolve import check_command
 from mnist_loop.verification.cases.battery import RAISING, Experiment, all_runs, basis, battery, experiments
 from mnist_loop.verification.cases.case import IMAGE_SHAPE
@@ -209,7 +210,7 @@ class _Trial:
                     told = "the loop raises in float64: tried in float32, whose rounding hides more"
                     self.verdict.skipped[exact] = told
                 return
-        raise UserError(not_tried(self.description, first, self.verdict.asked.loop))
+        raise UserError(not_tried(self.description, first, self.verdict.asked, self.options.give))
 
     def add(self, experiment: Experiment) -> None:
         """Try one experiment, and add its judgement to the verdict."""
@@ -335,20 +336,29 @@ def _settled(findings: list[Finding], held: set[str]) -> Iterator[Finding]:
             yield finding
 
 
-def not_tried(of: Description, judgement: Judgement, spec: str | None = None) -> str:
+def not_tried(
+    of: Description, judgement: Judgement, asked: Asked | None = None, given: Mapping[str, Any] | None = None
+) -> str:
     """Say that a loop raises even in the plainest case, where, and what to do."""
+
+    def typed(option: str) -> str:
+        loop, declared = (None, {}) if asked is None else (asked.loop, dict(asked.declared))
+        if asked is not None and asked.evaluate is not None:
+            declared["evaluate"] = asked.evaluate
+        return command(loop or "SPEC", given or {}, declared, option)
+
     raised = next(finding for finding in judgement.findings if finding.id == "loop-raises")
     found = f"{of.name} was not tried: in the plainest case, in float64 and in float32, {printable(raised.text)}"
     if raised.text.startswith("evaluation"):
         return f"{found}; expected {of.evaluate_name} to fit: name another with --evaluate SPEC, or --evaluate none"
     if missing := re.search(r"--give \S+=VALUE", raised.text):
-        return f"{found}; expected a value for it: mnist-loop verify {spec or 'SPEC'} {missing[0]}"
+        return f"{found}; expected a value for it: {typed(missing[0])}"
     hint = _other_form(of, raised.text)
     program = "FILE" if of.file is None else Path(of.file).name
     shape = of.declared.input_shape or IMAGE_SHAPE
     return (
         f"{found}; expected a loop that trains a classifier on batches (images, labels) with images of shape {shape}: "
-        f"{hint and f'say what it takes instead ({hint}), '}declare its model and input (--declare model=NAME "
+        f"{hint and f'say what it takes instead ({typed(hint)}), '}declare its model and input (--declare model=NAME "
         "--declare input_shape=C,H,W), change this adapter until it "
         f"fits, or watch the program that calls the loop as it is: mnist-loop check {program}\n\n{of.adapter}\n"
     )

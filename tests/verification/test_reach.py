@@ -76,6 +76,16 @@ def test_the_refusal_shows_the_command_that_hands_the_rest_over(write):
     assert result(spec, {"metric": None, "save_every": 2, "gpu_id": 0}) == (2, 0, None)
 
 
+def test_the_command_of_a_refusal_keeps_what_was_typed(write):
+    """With what was given and declared before, in the form of a command line."""
+    spec = write("def train(model, loader, save_every, mode): return save_every, mode\n")
+    with pytest.raises(UserError) as caught:
+        bind(spec, "none", {"mode": "as is"}, clip=1.0, keeps_best=True, frozen=("hidden", "head"))
+    typed = "--give 'mode=as is' --declare clip=1.0 --declare keeps_best --declare frozen=hidden,head"
+    told = f"mnist-loop verify their_train.py:train {typed} --declare evaluate=none --give save_every=VALUE"
+    assert told in str(caught.value)
+
+
 def test_what_is_given_comes_before_a_role_and_a_default(write):
     """The user knows better."""
     spec = write("def train(model, loader, lr, warm=True): return lr, warm\n")
@@ -395,8 +405,12 @@ def train(model, loader, optimizer, criterion):
 @pytest.mark.parametrize(
     ("source", "told", "declared"),
     [
-        (DICTS, "--declare batch=pixels,target", {"batch": ("pixels", "target")}),
-        (PAIRS, "--declare output=0", {"output": 1}),
+        (
+            DICTS,
+            "verify their_train.py:train --declare batch=pixels,target",
+            {"batch": ("pixels", "target")},
+        ),
+        (PAIRS, "verify their_train.py:train --declare output=0", {"output": 1}),
     ],
 )
 def test_a_batch_that_is_a_dict_and_outputs_beside_others_are_declared(write, source, told, declared):

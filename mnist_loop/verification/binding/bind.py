@@ -42,8 +42,9 @@ def bind(loop: object, evaluate: object = None, given: Mapping[str, Any] | None 
     meant = intentions.declared_by(loop)
     if meant is intentions.DEFAULT and target.owner_class is not None:
         meant = intentions.declared_by(target.owner_class)
-    meant = intentions.checked(declared if evaluate is None else {**declared, "evaluate": evaluate}, meant)
-    binder = Binder(target, meant, find_loop, given, spec)
+    beside = declared if evaluate is None else {**declared, "evaluate": evaluate}
+    meant = intentions.checked(beside, meant)
+    binder = Binder(target, meant, find_loop, given, spec, beside)
     training = binder.training()
     evaluation, found_by = binder.evaluation()
     if isinstance(meant.model, str):

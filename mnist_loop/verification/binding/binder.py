@@ -12,7 +12,7 @@ from typing import Any
 
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import adapter
-from mnist_loop.verification.binding.given import options_for
+from mnist_loop.verification.binding.given import command, options_for
 from mnist_loop.verification.binding.global_names import given_globals, globals_of, reachable, settings_read
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parser_defaults import parser_defaults
@@ -55,6 +55,7 @@ class Binder:
         find: imports what a text names.
         given: values for parameters, globals and settings, by name.
         spec: the text that names the loop; "" if none does.
+        declared: the intentions that are declared beside the loop, such as on the command line.
 
     Attributes:
         title: the name of the loop for people.
@@ -68,7 +69,9 @@ class Binder:
         find: Callable[[str], Any],
         given: Mapping[str, Any] = NOTHING_GIVEN,
         spec: str = "",
+        declared: Mapping[str, Any] = NOTHING_GIVEN,
     ) -> None:
+        self._declared_beside = declared
         self._target = target
         self._given = given
         self._spec = spec
@@ -328,10 +331,9 @@ class Binder:
         known = ", ".join(role.name for role in ROLES)
         found = f"{title}{adapter.parameters_of(error.binding.signature)} found: {error.why}, expected parameters named"
         if error.unknown and self._spec and not any(usage_of(function, name).is_object for name in error.unknown):
-            given = [f"--give {name}={value!r}" for name, value in self._given.items()]
-            command = " ".join(["mnist-loop verify", self._spec, *given, options_for(error.unknown)])
+            to_type = command(self._spec, self._given, self._declared_beside, options_for(error.unknown))
             return UserError(
-                f"{found} for what they take: hand over a literal of Python ({command}), or write an adapter"
+                f"{found} for what they take: hand over a literal of Python ({to_type}), or write an adapter"
                 f"\n\n{source}\n"
             )
         return UserError(

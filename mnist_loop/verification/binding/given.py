@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,6 +61,22 @@ def read_given(texts: Iterable[str]) -> dict[str, Any]:
 def settings_given(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is given of the settings, by the name in them: ``warm`` of ``args.warm``."""
     return {name.partition(".")[2]: copy.deepcopy(value) for name, value in given.items() if "." in name}
+
+
+def command(spec: str, given: Mapping[str, Any], declared: Mapping[str, Any], *more: str) -> str:
+    """Return the command that verifies a loop with what is given and declared, and with more options.
+
+    What is declared as a function, on the loop itself, needs no option.
+    """
+    words: list[str] = []
+    for name, value in given.items():
+        plain = f"{name}={value}"
+        words += ["--give", plain if read_given([plain])[name] == value else f"{name}={value!r}"]
+    for name, value in declared.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if not callable(value):
+            words += ["--declare", name if value is True else f"{name}={text}"]
+    return " ".join(["mnist-loop verify", *map(shlex.quote, [spec, *words]), *more])
 
 
 def options_for(names: Iterable[str]) -> str:
