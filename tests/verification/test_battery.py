@@ -24,7 +24,7 @@ RUNS = {"again", "poisoned", "relabelled", "resumed"}
 declared = st.fixed_dictionaries(
     {},
     optional={
-        "expects": st.sampled_from(["logits", "log_probs"]),
+        "expects": st.sampled_from(["logits", "log_probs", "bce"]),
         "accumulate": st.integers(1, 5),
         "clip": st.sampled_from([0.1, 1.0, 10.0]),
         "schedule": st.sampled_from(["per-epoch", "per-batch"]),

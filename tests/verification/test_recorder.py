@@ -34,7 +34,7 @@ cases = st.builds(
     model=st.sampled_from(sorted(world.MODELS)),
     optimizer=st.sampled_from(sorted(world.OPTIMIZERS)),
     dtype=st.sampled_from(["float32", "float64"]),
-    loss=st.sampled_from(sorted(world.LOSSES)),
+    loss=st.sampled_from(sorted({*world.LOSSES} - {"bce"})),  # it takes one-hot labels, which this loop does not make
     watch=st.sampled_from(["", "graphs", "reads"]),
     samples=st.integers(6, 9),
     batch_size=st.integers(3, 5).filter(lambda size: size != 4),  # no batch of one, which BatchNorm refuses

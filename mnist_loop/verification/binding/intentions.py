@@ -24,8 +24,10 @@ class Intentions:
     """What a loop is declared to do. The default is one step for each batch, on the loss that the loop is handed.
 
     Attributes:
-        expects: what a loop with its own loss, the mean cross-entropy, expects of the model: "logits" or "log_probs".
-            None: its loss is not known, and the laws of it are not run.
+        expects: what a loop with its own loss, the mean cross-entropy, expects of the model: "logits" or "log_probs";
+            "bce": its loss, or the one that it is handed, is the mean binary cross-entropy of logits and one-hot
+            labels, or, of a model with one output, the labels 0 and 1. None: its loss is not known, and the laws of it
+            are not run.
         accumulate: batches whose gradients are averaged into one step.
         clip: largest L2 norm of the gradient that a step applies; larger gradients are scaled down to it.
         schedule: when the loop steps the scheduler that it is handed, after each epoch or after each step. None: that
@@ -55,7 +57,7 @@ class Intentions:
         save, load: write and read a checkpoint; bound by name like a loop, with ``path``.
     """
 
-    expects: Literal["logits", "log_probs"] | None = None
+    expects: Literal["logits", "log_probs", "bce"] | None = None
     accumulate: int = 1
     clip: float | None = None
     schedule: Literal["per-epoch", "per-batch"] | None = None
@@ -280,7 +282,7 @@ FUNCTION = "a function, or the text that says where it is: file.py:name or modul
 
 # What is expected of each, and the check that returns the value or fails.
 CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "expects": ("'logits' or 'log_probs'", _one_of("logits", "log_probs")),
+    "expects": ("'logits', 'log_probs' or 'bce'", _one_of("logits", "log_probs", "bce")),
     "accumulate": (f"a whole number of batches, 1 to {MOST_BATCHES}", _whole(1, MOST_BATCHES)),
     "clip": ("a number above 0, the largest norm", _number(lambda value: value > 0)),
     "schedule": ("'per-epoch' or 'per-batch'", _one_of("per-epoch", "per-batch")),

@@ -81,6 +81,8 @@ def basis(of: Description, dtype: str = "float64") -> Case:
         case = case.but(model="declared")
     if "loss_fn" not in of.roles and declared.expects == "log_probs":
         case = case.but(loss="nll")
+    if declared.expects == "bce":
+        case = case.but(loss="bce")
     if declared.clip is not None:
         case = case.but(scale=30.0 * max(1.0, declared.clip))
     if declared.accumulate > 1:
@@ -121,7 +123,7 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     # Sums that overflow in float16 and not in float32; at this scale no other law can be decided.
     if "optimizer" in of.roles and not of.declared.own_optimizer:
         plan.add(dtype="float32", scale=1000.0, lr=1e-9, laws=("half-precision-overflow", *RAISING))
-    if "loss_fn" in of.roles and not of.own_model and not of.classifies and not of.own_targets:
+    if "loss_fn" in of.roles and not (of.own_model or of.classifies or of.own_targets or base.loss == "bce"):
         plan.add(loss="mse", optional="its targets are numbers of shape (N, 1)")
     if of.declared.keeps_best or of.roles & TEST_ROLES:
         for seed in range(4):

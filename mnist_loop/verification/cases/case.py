@@ -26,7 +26,8 @@ class Case:
         epochs: number of epochs.
         optimizer: a name in `world.OPTIMIZERS`.
         lr: learning rate.
-        loss: "cross-entropy" of logits, "nll" of log-probabilities, or "mse" of targets (N, 1).
+        loss: "cross-entropy" of logits, "nll" of log-probabilities, "mse" of targets (N, 1), or "bce" of logits
+            and one-hot labels.
         dtype: of the model and of the images.
         scale: standard deviation of the pixels.
         schedule: learning-rate schedule, a name in `world.SCHEDULES`.

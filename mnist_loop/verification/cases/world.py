@@ -41,6 +41,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "cross-entropy": nn.CrossEntropyLoss,
     "nll": nn.NLLLoss,
     "mse": nn.MSELoss,
+    "bce": nn.BCEWithLogitsLoss,
 }
 
 

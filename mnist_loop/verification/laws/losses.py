@@ -13,7 +13,7 @@ from mnist_loop.verification.laws.gradients import UNSEEN, accumulates, describe
 from mnist_loop.verification.laws.registry import Evidence, law, must
 from mnist_loop.verification.recording.arithmetic import FLOOR, distance, sum_of
 from mnist_loop.verification.recording.events import Forward, LossCall
-from mnist_loop.verification.recording.oracle import output_gradient
+from mnist_loop.verification.recording.oracle import one_hot, output_gradient
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import CLIPPING, Window
 
@@ -98,12 +98,12 @@ def _of_classes(trace: Trace) -> Iterator[tuple[Window, Forward, Tensor]]:
 
 @law("sigmoid-before-bce-with-logits")
 def binary_cross_entropy_is_given_logits(trace: Trace) -> Iterator[Evidence]:
-    must(trace.case.loss == "cross-entropy" and not trace.declared.own_objective, "the model gives no logits")
+    logits = trace.case.loss in ("cross-entropy", "bce")
+    must(logits and not trace.declared.own_objective, "the model gives no logits")
     for window, forward, found in arrived(trace):
         labels, outputs = trace.labels(forward), forward.outputs
         assert outputs is not None
-        one = outputs.numel() == len(labels)
-        targets = (labels.view_as(outputs) if one else F.one_hot(labels, outputs.shape[-1])).double()
+        targets = one_hot(outputs, labels)
         wrong, due = (
             gradient_of(forward, lambda z, f=f, t=targets: F.binary_cross_entropy_with_logits(f(z), t))
             for f in (torch.sigmoid, lambda z: z)
@@ -198,11 +198,13 @@ def _targets_used(trace: Trace, forward: Forward, found: Tensor) -> Tensor | Non
         return None
     if trace.case.loss == "mse":
         return None  # any gradient has a target that would explain it
-    probabilities = outputs.softmax(dim=1) if trace.case.loss == "cross-entropy" else torch.zeros_like(outputs)
-    targets = probabilities - found * count
-    labels = targets.argmax(dim=1)
-    one_hot = F.one_hot(labels, outputs.shape[1]).double()
-    return labels if float((targets - one_hot).abs().max()) <= max(trace.tolerance, 1e-6) else None
+    if trace.case.loss == "bce":
+        targets = outputs.sigmoid() - found * outputs.numel()
+    else:
+        probabilities = outputs.softmax(dim=1) if trace.case.loss == "cross-entropy" else torch.zeros_like(outputs)
+        targets = probabilities - found * count
+    labels = targets.flatten().round().long() if targets.numel() == count else targets.argmax(dim=1)
+    return labels if float((targets - one_hot(outputs, labels)).abs().max()) <= max(trace.tolerance, 1e-6) else None
 
 
 @law("mixes-samples")

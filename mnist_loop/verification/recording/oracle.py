@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.cases import world
@@ -158,6 +159,8 @@ def output_gradient(loss: str, outputs: Tensor, targets: Tensor) -> Tensor:
     outputs, targets = outputs.detach().double().cpu(), targets.cpu()
     if loss == "mse":
         return 2 * (outputs - targets.double()) / outputs.numel()
+    if loss == "bce":
+        return (outputs.sigmoid() - one_hot(outputs, targets)) / outputs.numel()
     if loss == "nll":
         gradient = torch.zeros_like(outputs)
         gradient[torch.arange(len(outputs)), targets] = -1 / len(outputs)
@@ -165,11 +168,19 @@ def output_gradient(loss: str, outputs: Tensor, targets: Tensor) -> Tensor:
     return by_hand.cross_entropy_gradient(outputs, targets)
 
 
+def one_hot(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the targets of a binary cross-entropy: one-hot labels, or those labels that outputs of one column have."""
+    one = outputs.numel() == len(labels)
+    return (labels.view_as(outputs) if one else F.one_hot(labels, outputs.shape[-1])).double()
+
+
 def mean_loss(loss: str, outputs: Tensor, targets: Tensor) -> float:
     """Return the mean loss of a batch, in float64."""
     outputs, targets = outputs.detach().double().cpu(), targets.cpu()
     if loss == "mse":
         return float((outputs - targets.double()).square().mean())
+    if loss == "bce":
+        return float(F.binary_cross_entropy_with_logits(outputs, one_hot(outputs, targets)))
     log_probs = outputs if loss == "nll" else outputs.log_softmax(dim=1)
     return float(-log_probs[torch.arange(len(outputs)), targets].mean())
 

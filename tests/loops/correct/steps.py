@@ -429,3 +429,39 @@ def smooths_its_labels(model, train_loader, optimizer, device):
         optimizer.zero_grad()
         (-wanted * logits.log_softmax(dim=1)).sum(dim=1).mean().backward()
         optimizer.step()
+
+
+@correct(expects="bce")
+def one_against_all(model, loader, loss_fn, optimizer, device, epochs):
+    """The loss that is handed in is a binary cross-entropy, and takes one-hot labels."""
+    history = []
+    for _ in range(epochs):
+        model.train()
+        total, count = 0.0, 0
+        for x, y in loader:
+            logits = model(x.to(device))
+            loss = loss_fn(logits, F.one_hot(y.to(device), logits.shape[1]).to(logits))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(y)
+            count += len(y)
+        history.append(float(total / count))
+    return history
+
+
+def one_output():
+    """A model that tells two classes apart by one number."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 6), nn.ReLU(), nn.Linear(6, 1))
+
+
+@correct(expects="bce", model=one_output, classes=2)
+def two_classes(model, loader, optimizer):
+    """One output, and labels that are 0 and 1 as numbers."""
+    criterion = nn.BCEWithLogitsLoss()
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        logits = model(x).squeeze(1)
+        criterion(logits, y.to(logits)).backward()
+        optimizer.step()

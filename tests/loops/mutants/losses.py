@@ -487,3 +487,33 @@ def smooths_over_too_few_classes(model, train_loader, optimizer, device):
         optimizer.zero_grad()
         (-wanted * logits.log_softmax(dim=1)).sum(dim=1).mean().backward()
         optimizer.step()
+
+
+@mutant("loss-wrong-target", expects="bce")
+def spreads_the_wrong_labels(model, train_loader, loss_fn, optimizer, device):
+    """The labels of the batch are one-hot after they were rolled by one sample."""
+    model.train()
+    for x, y in train_loader:
+        logits = model(x.to(device))
+        targets = F.one_hot(y.to(device).roll(1), logits.shape[1])  # the likely line
+        optimizer.zero_grad()
+        loss_fn(logits, targets.to(logits)).backward()
+        optimizer.step()
+
+
+@mutant("loss-scaled", expects="bce")
+class SumsOverTheClasses:
+    """The binary cross-entropy is summed over the classes, and averaged over the samples alone."""
+
+    def __init__(self, net, optim, device):
+        self.net, self.optim, self.device = net, optim, device
+        self.criterion = nn.BCEWithLogitsLoss(reduction="none")
+
+    def train_epoch(self, loader):
+        self.net.train()
+        for x, y in loader:
+            logits = self.net(x.to(self.device))
+            losses = self.criterion(logits, F.one_hot(y.to(self.device), logits.shape[1]).to(logits))
+            self.optim.zero_grad()
+            losses.sum(dim=1).mean().backward()  # the likely line
+            self.optim.step()
