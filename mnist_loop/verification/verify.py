@@ -373,6 +373,8 @@ def _other_form(of: Description, error: str) -> str:
         return f"--declare batch={','.join(keys[:2]) if len(keys) >= len('xy') else 'IMAGE,LABEL'}"
     if "values to unpack (expected 2)" in error and re.search(r"=.*\(", line) and of.declared.output is None:
         return "--declare output=0"
+    if "iteration over a 0-d tensor" in error and of.declared.loss_output is None and "loss_fn" in of.roles:
+        return "--declare loss_output=0"
     return ""
 
 

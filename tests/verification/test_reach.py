@@ -400,6 +400,14 @@ def train(model, loader, optimizer, criterion):
         criterion(outputs, y).backward()
         optimizer.step()
 """
+LOSSES = """
+def train(model, loader, optimizer, criterion):
+    for x, y in loader:
+        {zero}
+        parts, loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+"""
 
 
 @pytest.mark.parametrize(
@@ -411,6 +419,7 @@ def train(model, loader, optimizer, criterion):
             {"batch": ("pixels", "target")},
         ),
         (PAIRS, "verify their_train.py:train --declare output=0", {"output": 1}),
+        (LOSSES, "verify their_train.py:train --declare loss_output=0", {"loss_output": 1}),
     ],
 )
 def test_a_batch_that_is_a_dict_and_outputs_beside_others_are_declared(write, source, told, declared):

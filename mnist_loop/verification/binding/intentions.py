@@ -53,6 +53,7 @@ class Intentions:
         classes: number of classes that `model` tells apart.
         batch: the keys of images and labels in batches that are dicts.
         output: which part of what the model returns is its outputs, where it returns several.
+        loss_output: which part of what the loss that it is handed returns is the loss, where it returns several.
         evaluate: the loop that evaluates, for one that trains.
         save, load: write and read a checkpoint; bound by name like a loop, with ``path``.
     """
@@ -78,6 +79,7 @@ class Intentions:
     classes: int | None = None
     batch: tuple[str, ...] | None = None
     output: int | None = None
+    loss_output: int | None = None
     evaluate: Any = None
     save: Any = None
     load: Any = None
@@ -197,7 +199,7 @@ def _read(name: str, text: str) -> Any:
     try:
         if name == "input_shape":
             return tuple(int(part) for part in text.strip("()[], ").split(","))
-        if name in ("accumulate", "patience", "steps_per_epoch", "classes", "output"):
+        if name in ("accumulate", "patience", "steps_per_epoch", "classes", "output", "loss_output"):
             return int(text)
         if name in ("clip", "average"):
             return float(text)
@@ -297,6 +299,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "classes": (f"a whole number of classes, 2 to {MOST_CLASSES}", _whole(2, MOST_CLASSES)),
     "batch": ("two names, the keys of images and labels", _keys),
     "output": (f"a whole number, 0 to {MOST_OUTPUTS}, the place of the outputs", _whole(0, MOST_OUTPUTS)),
+    "loss_output": (f"a whole number, 0 to {MOST_OUTPUTS}, the place of the loss", _whole(0, MOST_OUTPUTS)),
     "evaluate": (FUNCTION, _function),
     "save": (FUNCTION, _function),
     "load": (FUNCTION, _function),

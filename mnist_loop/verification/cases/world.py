@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_loop.errors import UserError
-from mnist_loop.verification.binding.intentions import Intentions
+from mnist_loop.verification.binding.intentions import DEFAULT, Intentions
 from mnist_loop.verification.cases import staged
 from mnist_loop.verification.cases.case import CLASSES, IMAGE_SHAPE, Case
 
@@ -295,9 +295,29 @@ def make_optimizer(case: Case, model: nn.Module) -> Optimizer:
     return OPTIMIZERS[case.optimizer]([p for p in model.parameters() if p.requires_grad], lr=case.lr)
 
 
-def make_loss(case: Case) -> nn.Module:
+class LossAmongOthers(nn.Module):
+    """A loss that is returned beside other numbers.
+
+    Args:
+        loss: the loss.
+        place: where it is returned.
+    """
+
+    def __init__(self, loss: nn.Module, place: int) -> None:
+        super().__init__()
+        self.loss, self.place = loss, place
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Return the loss and what stands beside it."""
+        found = self.loss(outputs, targets)
+        beside = [found.detach() for _ in range(max(self.place, 1))]
+        return (*beside[: self.place], found, *beside[self.place :])
+
+
+def make_loss(case: Case, declared: Intentions = DEFAULT) -> nn.Module:
     """Make the loss, a mean over the batch."""
-    return LOSSES[case.loss]()
+    loss = LOSSES[case.loss]()
+    return loss if declared.loss_output is None else LossAmongOthers(loss, declared.loss_output)
 
 
 def build(case: Case, declared: Intentions, listener: Listener | None = None) -> World:
@@ -311,7 +331,7 @@ def build(case: Case, declared: Intentions, listener: Listener | None = None) ->
         for split in ("train", "val", "test")
     }
     loaders = {split: WatchedLoader(data, case.batch_size, shuffle=split == "train") for split, data in sets.items()}
-    loss_fn = make_loss(case)
+    loss_fn = make_loss(case, declared)
     values: dict[str, Any] = {
         "model": model,
         "loss_fn": loss_fn,

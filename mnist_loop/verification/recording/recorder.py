@@ -477,6 +477,8 @@ class _Recorder:
             return
         if torch.compiler.is_compiling() or len(args) != 2 or not all(isinstance(part, Tensor) for part in args):
             return
+        place = self.contract.intentions.loss_output
+        value = value if place is None else value[place]
         if isinstance(value, Tensor):
             self.add(LossCall(_copy(args[0]), _copy(args[1]), _copy(value)))
 
