@@ -6,7 +6,8 @@ import builtins
 import dis
 import inspect
 from collections.abc import Iterator, Mapping
-from types import FunctionType
+from functools import cache
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -57,9 +58,16 @@ def reachable(function: Any) -> Iterator[FunctionType]:
 
 def read_by(function: Any) -> set[str]:
     """Return the names of the globals that ``function`` reads, and does not assign."""
-    instructions = [one for code in codes_of(function) for one in dis.get_instructions(code)]
-    assigned = {one.argval for one in instructions if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
-    return {one.argval for one in instructions if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")} - assigned
+    found = [_globals_in(code) for code in codes_of(function)]
+    return {name for reads, _ in found for name in reads} - {name for _, assigned in found for name in assigned}
+
+
+@cache
+def _globals_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the globals that code reads, and of those that it assigns: both are asked at each call."""
+    found = [(one.opname, one.argval) for one in dis.get_instructions(code)]
+    reads = frozenset(name for kind, name in found if kind in ("LOAD_GLOBAL", "LOAD_NAME"))
+    return reads, frozenset(name for kind, name in found if kind in ("STORE_GLOBAL", "DELETE_GLOBAL"))
 
 
 def globals_of(function: Any, use: Use, taken: frozenset[str], given: Mapping[str, Any]) -> dict[str, str]:
