@@ -19,10 +19,12 @@ from tests.loops.correct import CORRECT, Correct
 from tests.loops.mutants import MUTANTS, Mutant
 
 SHORT = 6  # experiments of the battery, its first: what most bugs show in
+PLAIN = 3  # experiments that a correct loop is tried in; the whole battery is slow
 HANG_S = 5.0  # until a loop that hangs on purpose has hung
 TIMEOUT_S = 300.0  # in the first case of a correct loop a framework is imported
 POLITE = 10  # niceness of the processes beside the tests
 FEW = 8  # verdicts: starting processes for fewer takes longer than finding them
+OF_XDIST = "PYTEST_XDIST_WORKER" in os.environ  # which the tests' own sessions of pytest must not see, later
 
 Job = tuple[str, str]  # "mutant" or "correct", and the loop's name
 _ahead: dict[Job, Future[Verdict]] = {}
@@ -61,7 +63,7 @@ def found_ahead(jobs: Sequence[Job]) -> Iterator[None]:
 
     Under pytest-xdist, whose processes are enough, each is found by the test that asks.
     """
-    if len(jobs) < FEW or "PYTEST_XDIST_WORKER" in os.environ:
+    if len(jobs) < FEW or OF_XDIST:
         yield
         return
     context = multiprocessing.get_context("fork")
@@ -86,7 +88,7 @@ def _find(kind: str, name: str) -> Verdict:
         found = quietly(_mutant(name), Options(fixed_cases=SHORT, random_cases=0))
         return found if found.primary else quietly(_mutant(name), Options(random_cases=0))
     loop = next(loop for loop in CORRECT if loop.name == name)
-    return quietly(loop, Options(fixed_cases=SHORT, random_cases=0, timeout=TIMEOUT_S))
+    return quietly(loop, Options(fixed_cases=PLAIN, random_cases=0, timeout=TIMEOUT_S))
 
 
 def _mutant(name: str) -> Mutant:

@@ -396,15 +396,16 @@ def test_an_unknown_expected_failure_is_misuse(verify, pretend, folder):
 # What is ignored, and what a project sets
 
 
+@pytest.mark.usefixtures("short")
 def test_a_comment_in_the_source_silences(verify, folder):
     """It is counted, the exit code is 0; random cases are tried as for a right loop, and the snippet is left out."""
     marked = "        loss.backward()  # mnist-loop: ignore[zero-grad-missing]\n        optimizer.step()\n\n\ndef test("
     source = LOOPS.replace("        loss.backward()\n        optimizer.step()\n\n\ndef test(", marked)
     (folder / "my_train.py").write_text(source, encoding="utf-8")
-    result = verify("my_train.py:broken", "--evaluate", "none", "--cases", "6")
+    result = verify("my_train.py:broken", "--evaluate", "none", "--cases", "2")
     assert result.code == 0
     assert "\nno bug, 1 ignored, " in result.out
-    assert "6 random from seed 0)" in result.out.splitlines()[0]
+    assert "2 random from seed 0)" in result.out.splitlines()[0]
     assert verify("my_train.py:broken", *ONLY).code == 0
     (folder / "my_train.py").write_text(source.replace("zero-grad-missing]", "zero-grad-mising]"), encoding="utf-8")
     result = verify("my_train.py:broken", *ONLY)
@@ -760,6 +761,7 @@ def test_the_known_bugs_of_the_docs_are_strict(verify, folder):
     assert "line 3" not in result.out
 
 
+@pytest.mark.slow
 def test_the_test_in_the_docs_fails_for_the_loop_in_the_docs(folder):
     """With the verdict as its message."""
     (folder / "my_train.py").write_text(blocks("python")[0], encoding="utf-8")
@@ -796,6 +798,7 @@ verify("my_train.py:train", options=chosen, clip=1.0, evaluate="none")
 """
 
 
+@pytest.mark.slow
 def test_the_snippet_repeats_what_was_declared(folder):
     """Where the loop is imported anew, on the loop or beside it; and so the finding shows again: 10 s."""
     (folder / "loops.py").write_text(DECLARED, encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import mnist_loop.verification.verify as verifying
 from mnist_loop.bugs import decided_by
 from mnist_loop.pytest_plugin import items, loop_under_test, summary
 from mnist_loop.verdict.diagnosis import Diagnosis
@@ -15,10 +16,12 @@ from mnist_loop.verdict.finding import Finding, Judgement
 from mnist_loop.verdict.outcomes import outcomes
 from mnist_loop.verdict.snippet import Asked
 from mnist_loop.verdict.verdict import Verdict
+from mnist_loop.verification.cases.battery import battery
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
 from mnist_loop.verification.verify import verify
+from tests.verdicts import SHORT
 
 JUDGED = decided_by("verify")
 
@@ -36,8 +39,9 @@ ROOT = "mnist_loop::my_train:train"
 
 
 @pytest.fixture
-def project(pytester):
-    """A folder with a training loop and no test."""
+def project(pytester, monkeypatch):
+    """A folder with a training loop and no test. Verifying ends after the first experiments."""
+    monkeypatch.setattr(verifying, "battery", lambda *given: battery(*given)[:SHORT])
     pytester.makepyfile(my_train=GOOD)
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider")
     return pytester

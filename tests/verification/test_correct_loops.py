@@ -15,7 +15,7 @@ from mnist_loop.verdict.verdict import Verdict
 from mnist_loop.verification.laws.judge import LAWS
 from mnist_loop.verification.options import Options
 from tests.loops.correct import CORRECT, Correct
-from tests.verdicts import SHORT, TIMEOUT_S, on_correct, quietly
+from tests.verdicts import PLAIN, TIMEOUT_S, on_correct, quietly
 
 DRAWN = 30  # random cases
 BY_NIGHT = 1000  # with HYPOTHESIS_PROFILE=thorough
@@ -50,7 +50,7 @@ def test_no_alarm_in_the_first_cases(loop):
     """A correct loop has no bug in the plainest cases, and laws were held to it there."""
     found = on_correct(loop.name)
     assert not alarms(loop, found)
-    assert len(found.judgements) == SHORT
+    assert len(found.judgements) == PLAIN
     assert found.held
 
 

@@ -93,7 +93,10 @@ def test_whatever_trains_can_be_verified(kind, options):
     assert bool(verdict.not_isolated) == options.in_process
 
 
-@pytest.mark.parametrize("spec", ["mnist_loop.loop:train_one_epoch", "mnist_loop.loop:fit"])
+@pytest.mark.parametrize(
+    "spec",
+    ["mnist_loop.loop:train_one_epoch", pytest.param("mnist_loop.loop:fit", marks=pytest.mark.slow)],
+)
 def test_the_reference_is_right(spec):
     """In the battery and in random cases: no finding of any kind, in the default profile, and each law has its say."""
     verdict = verify(spec)
