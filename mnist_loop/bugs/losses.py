@@ -282,7 +282,6 @@ BUGS = (
             "of mixup belong to other images, a target follows the model that it should lead."
         ),
         needs="declare objective=FUNCTION, which returns the loss of one batch",
-        lines=(r"\.detach\(\)", r"randperm"),
         reported=(
             "https://github.com/guopengf/FL-MRCM/issues/10",
             "https://github.com/wangle53/CSA-CDGAN/issues/5",

@@ -70,7 +70,6 @@ BUGS = (
             "parameter, and where a loop stops too late, it is no error but worth a look."
         ),
         needs="a whole fit with a parameter patience that has a default, or declare patience=N",
-        lines=(r"stale|counter|no_improve|wait|patience\w*\s*\+=",),
         reported=(
             "https://github.com/royerlab/cytoself/issues/29",
             "https://github.com/modelscope/ms-swift/pull/5326",

@@ -85,8 +85,8 @@ def probabilities_into_its_own_cross_entropy(model, train_loader, optimizer, dev
     for data, label in train_loader:
         data, label = data.to(device), label.to(device)
         optimizer.zero_grad()
-        probabilities = F.softmax(model(data), dim=1)
-        loss = F.cross_entropy(probabilities, label)  # the likely line
+        probabilities = F.softmax(model(data), dim=1)  # the likely line
+        loss = F.cross_entropy(probabilities, label)
         loss.backward()
         optimizer.step()
         correct += (probabilities.argmax(1) == label).sum().item()
@@ -151,7 +151,7 @@ def detaches_the_model(model, loader, loss_fn, optimizer, epochs):
             (F.softplus(-critic(real)) + F.softplus(critic(fake.detach()))).mean().backward()
             critic_optimizer.step()
             optimizer.zero_grad()
-            verdict = critic(fake.detach())  # the likely line
+            verdict = critic(fake.detach())
             (loss_fn(fake, y) + F.softplus(-verdict).mean()).backward()
             optimizer.step()
 
@@ -175,7 +175,7 @@ class MixesByTwoOrders:
         self.model.train()
         for x, y in loader:
             weight = torch.distributions.Beta(0.4, 0.4).sample().item()
-            outputs = self.model(weight * x + (1 - weight) * x[torch.randperm(len(x))])  # the likely line
+            outputs = self.model(weight * x + (1 - weight) * x[torch.randperm(len(x))])
             other = y[torch.randperm(len(y))]
             loss = weight * self.criterion(outputs, y) + (1 - weight) * self.criterion(outputs, other)
             self.optimizer.zero_grad()

@@ -284,7 +284,7 @@ def counts_all_that_are_stale(model, train_loader, val_loader, loss_fn, optimize
         if loss < best:
             best, best_state = loss, copy.deepcopy(model.state_dict())
         else:
-            stale += 1  # the likely line
+            stale += 1
             if stale >= patience:
                 break
     model.load_state_dict(best_state)
@@ -304,7 +304,7 @@ def waits_for_the_accuracy(net, train_loader, val_loader, criterion, opt, device
         if accuracy > best:
             best = accuracy
             continue
-        counter += 1  # the likely line
+        counter += 1
         if counter == patience:
             return
 
@@ -320,7 +320,7 @@ def compares_with_the_epoch_before(model, train_loader, val_loader, loss_fn, opt
             loss_fn(model(x.to(device)), y.to(device)).backward()
             optimizer.step()
         loss, _ = evaluate(model, val_loader, loss_fn, device)
-        stale = 0 if loss < before else stale + 1  # the likely line
+        stale = 0 if loss < before else stale + 1
         before = loss
         if stale >= 2:
             break
