@@ -446,7 +446,7 @@ def divides_the_mean_and_reports_it(model, train_loader, criterion, optimizer, d
     for inputs, targets in train_loader:
         inputs, targets = inputs.to(device), targets.to(device)
         optimizer.zero_grad()
-        loss = criterion(model(inputs), targets) / len(inputs)  # the likely line
+        loss = criterion(model(inputs), targets) / len(inputs)
         loss.backward()
         optimizer.step()
         total += loss.item() * len(inputs)
