@@ -176,7 +176,7 @@ def skips_small_batches(net, train_loader, criterion, opt, device, epochs):
     for _ in range(epochs):
         net.train()
         for x, y in train_loader:
-            if len(x) < train_loader.batch_size:
+            if len(x) < train_loader.batch_size:  # the likely line
                 continue
             opt.zero_grad()
             criterion(net(x.to(device)), y.to(device)).backward()

@@ -495,7 +495,7 @@ def spreads_the_wrong_labels(model, train_loader, loss_fn, optimizer, device):
     model.train()
     for x, y in train_loader:
         logits = model(x.to(device))
-        targets = F.one_hot(y.to(device).roll(1), logits.shape[1])  # the likely line
+        targets = F.one_hot(y.to(device).roll(1), logits.shape[1])
         optimizer.zero_grad()
         loss_fn(logits, targets.to(logits)).backward()
         optimizer.step()
