@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 
 import pytest
 import torch
@@ -56,35 +57,55 @@ def assert_same(one, other, tolerance):
         assert (found - expected).detach().norm() <= tolerance * expected.detach().norm()
 
 
-@settings(max_examples=60)
+@settings(max_examples=90)
 @given(
     sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
     pixels=st.integers(1, 40),
     hidden=st.integers(1, 70),
     classes=st.integers(1, 12),
     threads=st.integers(1, 5),
+    by_image=st.integers(1, 20),
+    group=st.integers(1, 9),
 )
-def test_any_width_on_any_number_of_threads(sizes, pixels, hidden, classes, threads):
-    """Tiles of all shapes, also with more threads than blocks, train as the lesson's loop does."""
+def test_any_width_on_any_number_of_threads(sizes, pixels, hidden, classes, threads, by_image, group):
+    """Tiles of all shapes, with more threads than blocks or images, train as the lesson's loop does."""
     one = model(pixels, hidden, classes)
     other = copy.deepcopy(one)
     loader = batches(sizes, pixels, classes)
     torch.set_num_threads(threads)
-    mean = trained(native, one, loader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "BY_IMAGE", by_image)
+        patch.setattr(native, "GROUP", group)
+        mean = trained(native, one, loader)
     torch.set_num_threads(1)
     assert mean == pytest.approx(trained(reference, other, loader), rel=SAME, abs=SAME)  # 0 where there is one class
     assert_same(one, other, SAME)
 
 
-@settings(max_examples=30)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("size", [native.BY_IMAGE - 1, native.BY_IMAGE, 1024, 4096])
+def test_large_batches_are_worked_in_groups(size, threads):
+    """Of the lesson's net; the last batch is partial, and so is each thread's last group."""
+    one = model(784, 128, 10)
+    other = copy.deepcopy(one)
+    loader = batches([size, size, size // 3 + 1], 784, 10)
+    torch.set_num_threads(threads)
+    mean = trained(native, one, loader, lr=0.01)
+    torch.set_num_threads(1)
+    assert mean == pytest.approx(trained(reference, other, loader, lr=0.01), rel=SAME)
+    assert_same(one, other, SAME)
+
+
+@settings(max_examples=50)
 @given(
     images=st.integers(1, 60),
     batch_size=st.integers(1, 30),
     shuffle=st.booleans(),
     threads=st.integers(1, 4),
     at_once=st.integers(1, 40),
+    by_image=st.integers(1, 30),
 )
-def test_images_are_cut_from_the_bytes(images, batch_size, shuffle, threads, at_once):
+def test_images_are_cut_from_the_bytes(images, batch_size, shuffle, threads, at_once, by_image):
     """In float32, in the loader's order, in pieces of any size; the images themselves to the bit."""
     torch.manual_seed(2)
     data = torch.randint(256, (images, 2, 20), dtype=torch.uint8), torch.randint(10, (images,))
@@ -96,13 +117,17 @@ def test_images_are_cut_from_the_bytes(images, batch_size, shuffle, threads, at_
         torch.set_num_threads(its_threads)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(native, "IMAGES_AT_ONCE", at_once)
+            patch.setattr(native, "BY_IMAGE", by_image)
+            patch.setattr(native, "GROUP", 4)
             means += [trained(engine, trained_one, loader, lr=0.01)]
     assert means[0] == pytest.approx(means[1], rel=SAME_IN_FLOAT32)
     assert_same(one, other, SAME_IN_FLOAT32)
 
 
-def test_a_thread_that_is_slow_is_waited_for():
+@pytest.mark.parametrize("by_image", [16, native.BY_IMAGE])
+def test_a_thread_that_is_slow_is_waited_for(monkeypatch, by_image):
     """Many steps with more threads than cores: whoever is interrupted finds all as it was left."""
+    monkeypatch.setattr(native, "BY_IMAGE", by_image)
     data = torch.randint(256, (4000, 2, 20), dtype=torch.uint8), torch.randint(10, (4000,))
     one = model(40, 128, 10, torch.float32)
     other = copy.deepcopy(one)
@@ -112,6 +137,17 @@ def test_a_thread_that_is_slow_is_waited_for():
             trained(engine, trained_one, ResidentLoader(*data, 16, shuffle=False), lr=1e-3)
     steps = 5 * 4000 // 16
     assert_same(one, other, SAME_IN_FLOAT32 * steps / 8)
+
+
+def test_two_runs_end_with_the_same_bits():
+    """Each sum is taken in the same order, whichever thread is first."""
+    data = torch.randint(256, (2000, 2, 20), dtype=torch.uint8), torch.randint(10, (2000,))
+    for size in (16, native.BY_IMAGE):
+        runs = [model(40, 128, 10, torch.float32) for _ in range(2)]
+        for one in runs:
+            torch.set_num_threads(4)
+            trained(native, one, ResidentLoader(*data, size, shuffle=False))
+        assert_same(*runs, 0.0)
 
 
 def test_pixels_are_normalised_to_the_bit():
@@ -241,6 +277,53 @@ def test_a_machine_without_a_c_compiler_is_told_so(monkeypatch, compiled_anew, c
     with pytest.raises(contract.Unsuitable, match=f"^engine native: {why}; the engines resident and reference"):
         trained(native, one, batches([2]))
     assert_same(one, before, 0.0)
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch, compiled_anew):
+    """A C compiler that notes what it compiles, and a cache of its own."""
+    script, log = tmp_path / "compiler", tmp_path / "log"
+    script.write_text(f'#!/bin/sh\ncase "$*" in *native.c*) echo "$@" >> {log};; esac\nexec cc "$@"\n')
+    script.chmod(0o700)
+    log.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def start(cc=script):
+        monkeypatch.setenv("CC", str(cc))
+        native._library.cache_clear()
+        one, other = model(), model()
+        trained(native, one, batches([4]))
+        trained(reference, other, batches([4]))
+        assert_same(one, other, SAME)
+        return len(log.read_text().splitlines())
+
+    start.folder, start.script = tmp_path / "cache" / "mnist_loop", script
+    return start
+
+
+def test_what_was_compiled_is_kept(compiler):
+    """For the same compiler and options; nothing else is left in the cache's folder."""
+    assert [compiler(), compiler()] == [1, 1]
+    assert [compiler(f"{compiler.script} -O1"), compiler()] == [2, 2]
+    assert [file.suffix for file in compiler.folder.iterdir()] == [".so", ".so"]
+
+
+def test_what_was_kept_and_is_damaged_is_compiled_again(compiler, tmp_path, monkeypatch):
+    """It is replaced."""
+    compiler()
+    (kept,) = compiler.folder.iterdir()
+    damaged = tmp_path / "other" / "mnist_loop" / kept.name  # elsewhere: a library in use stays as it was loaded
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no library")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert [compiler(), compiler()] == [2, 2]
+    assert damaged.read_bytes() != b"no library"
+
+
+def test_without_a_place_to_keep_it_it_is_compiled_each_time(compiler, monkeypatch):
+    """As where the home folder cannot be written to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    assert [compiler(), compiler()] == [1, 2]
 
 
 @pytest.mark.parametrize(
