@@ -14,6 +14,7 @@ from benchmarks.accuracy.accuracy_table import accuracy_markdown
 from benchmarks.accuracy.trainings import read_trainings
 from benchmarks.peers.outcome import read_outcome
 from benchmarks.peers.tables import peers_markdown
+from benchmarks.scaling.tables import read_scaling, scaling_markdown
 from mnist_loop.cli import main
 from mnist_loop.engines import NAMES
 from mnist_loop.report.reading import read_results
@@ -75,6 +76,12 @@ def test_the_times_to_accuracy_are_those_of_the_stored_result(pages, request):
     """``python -m benchmarks.accuracy --show FILE`` prints them."""
     for file, tables in marked(pages, "accuracy"):
         assert tables == accuracy_markdown(*read_trainings(request.config.rootpath / file))
+
+
+def test_scaling_is_that_of_the_stored_result(pages, request):
+    """``python -m benchmarks.scaling --show FILE`` prints it."""
+    for file, tables in marked(pages, "scaling"):
+        assert tables == scaling_markdown(read_scaling(request.config.rootpath / file))
 
 
 def test_engines_claim_what_was_measured(pages, request):
