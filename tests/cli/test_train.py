@@ -334,6 +334,7 @@ def test_a_closed_terminal_does_not_end_what_nohup_started(train):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_held_back_while_torch_loads(number):
     """What runs within comes to its end; then the interruption is raised; the handlers are those of before."""
+    nohup = signal.signal(number, signal.default_int_handler)  # which has the tests ignore SIGHUP
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     told, ended = [], []
 
@@ -342,10 +343,13 @@ def test_a_signal_is_held_back_while_torch_loads(number):
             os.kill(os.getpid(), number)
             ended.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert (told, ended) == ([number], [True])
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert (told, ended) == ([number], [True])
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    finally:
+        signal.signal(number, nohup)
 
 
 def test_it_runs_in_a_thread(train):

@@ -107,7 +107,7 @@ def test_github_shows_a_bug_at_its_line(loop):
 def test_github_is_told_all_that_fails_and_nothing_that_is_known(loop):
     """No line for what is expected or ignored; one for each reason of exit code 1."""
     told = {name: [command for command, _, _ in commands(made)] for name, made in verdicts(loop).items()}
-    assert told["cost"] == ["warning", "notice"]
+    assert told["cost"] == ["notice", "warning"]
     assert told["expected"] == told["ignored"] == told["clean"] == []
     assert told["without a file"] == ["error"]
     assert told["watched"][0] == "notice"

@@ -17,6 +17,8 @@ def parser_defaults(source: str, namespace: Mapping[str, Any]) -> dict[str, Any]
         source: of the file.
         namespace: what a default that is no literal is looked up in.
     """
+    if "add_argument" not in source:
+        return {}  # most files: to parse one takes longer than all else of a binding
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
