@@ -59,7 +59,9 @@ def quietly(loop: Mutant | Correct, options: Options) -> Verdict:
 
 @contextmanager
 def found_ahead(jobs: Sequence[Job]) -> Iterator[None]:
-    """Find the verdicts in processes of low priority, while other tests run; a test that asks for one waits for it.
+    """Find the verdicts in processes of low priority, while other tests run.
+
+    A test that asks for one waits where it is being found.
 
     Under pytest-xdist, whose processes are enough, each is found by the test that asks.
     """
@@ -80,7 +82,9 @@ def _begin() -> None:
 
 
 def _verdict(job: Job) -> Verdict:
-    return _ahead.pop(job).result() if job in _ahead else _find(*job)
+    ahead = _ahead.pop(job, None)
+    # What no process has begun with is found here, which takes less time than to wait.
+    return _find(*job) if ahead is None or ahead.cancel() else ahead.result()
 
 
 def _find(kind: str, name: str) -> Verdict:

@@ -305,6 +305,7 @@ def test_in_each_round_every_entry_trains_one_epoch(broken, measure):
     assert "round 6/6: " in said[-1]
 
 
+@pytest.mark.slow
 def test_what_fails_is_listed_and_the_others_go_on(broken, measure, tmp_path):
     """An entry that hangs, one whose process ends, one that raises, two that do not start; their own processes end."""
     names = ("reference", "ignite", "skorch", "numpy", "jax-step", "jax-scan")

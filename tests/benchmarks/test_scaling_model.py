@@ -68,6 +68,7 @@ def test_the_images_for_an_efficiency_reach_it(workers, efficiency, network):
     assert reached == pytest.approx(efficiency, rel=ROUNDING) if share else reached >= efficiency - ROUNDING
 
 
+@pytest.mark.slow
 def test_two_processes_are_measured():
     """Their parameters are compared with one process's; no step with a wait takes less than the wait."""
     seconds = scaling.measured(ASKED)["seconds"]

@@ -76,6 +76,7 @@ def compared(tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(compared):
     """Exit code 130, the file, how to go on, no traceback, no process left behind."""
     interrupted, _ = compared
@@ -88,6 +89,7 @@ def test_ctrl_c_keeps_what_was_measured(compared):
     assert alive == []
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on(compared):
     """With more of the budget: what was measured stays, and more is added; what it is of comes from the file."""
     interrupted, went_on = compared
@@ -101,6 +103,7 @@ def test_a_comparison_goes_on(compared):
     assert ".:slowdown=1" in went_on.out
 
 
+@pytest.mark.slow
 def test_a_comparison_says_what_it_found_and_where_it_is(compared):
     """The table, and the file, in which every block is."""
     _, done = compared

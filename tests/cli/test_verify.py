@@ -739,6 +739,7 @@ def test_the_docs_show_what_is_said(verify, folder):
     assert transcript.endswith(f"{REMINDER}\n")
 
 
+@pytest.mark.slow
 def test_what_the_docs_declare_finds_what_they_say(verify, folder):
     """The line with declarations, on the loop that they begin with: no other bug than those that the page names."""
     content = DOCS.read_text(encoding="utf-8")

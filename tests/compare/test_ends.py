@@ -88,9 +88,10 @@ def test_an_engine_that_refuses_is_an_end(
     assert f"mnist-loop: {last_event(tmp_path / 'run.jsonl')['why']}\n" == said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGHUP, signal.SIGINT))],
+    [signal.SIGKILL, signal.SIGHUP, signal.SIGINT],
     ids=["kill -9", "SIGHUP", "Ctrl-C"],
 )
 def test_the_workers_end_with_the_comparison(tmp_path: Path, temporary: Path, number: signal.Signals) -> None:

@@ -255,6 +255,7 @@ def test_a_python_that_cannot_do_it_is_one_sentence(tmp_path):
     host.close()
 
 
+@pytest.mark.slow
 def test_a_checkout_brings_its_own_loop(tmp_path):
     """Its loop, model and data; the measuring is the comparison's."""
     shutil.copytree(PACKAGE, tmp_path / "mnist_loop", ignore=shutil.ignore_patterns("bench", "support", "__pycache__"))

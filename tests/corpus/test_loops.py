@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mnist_loop.bugs import BUGS
 from tests.corpus.loops import Outcome, loops, main, page, unread
 
@@ -40,6 +42,7 @@ def test_the_manifest_lists_loops_of_many_repositories():
     assert all(set(one.readings) <= set(BUGS) for one in listed)
 
 
+@pytest.mark.slow
 def test_loops_are_tried_and_their_page_is_written(tmp_path):
     """A verdict, a bug that was read, and a refusal."""
     folder = tmp_path / "someone+loops"

@@ -92,6 +92,7 @@ def folder(request, tmp_path_factory, options):
     return folder
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_several_processes_are_one(folder):
     """Same parameters, losses and metrics in each, to 1e-12: uneven shares and an empty one included."""
@@ -115,6 +116,7 @@ def test_several_processes_are_one(folder):
         assert dropout.startswith("engine distributed: Dropout would draw other masks than one process does")
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_the_command_line_speaks_once(folder, options, capsys):
     """One process prints and saves for all, and the history is that of one process."""
