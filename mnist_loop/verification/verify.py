@@ -252,7 +252,11 @@ class _Trial:
         self.verdict.random_cases = len(ran)
 
     def has_bug(self, judgement: Judgement) -> bool:
-        """Return whether a case shows a bug that is neither silenced nor a consequence of one that is."""
+        """Return whether a case shows a bug that is neither silenced nor a consequence of one that is.
+
+        What the cases before explain, such as a step that is left out in this case alone, is none.
+        """
+        *_, judgement = settled([*self.verdict.judgements, judgement])
         silenced = {finding.id for finding in judgement.findings if self.verdict.ignored(finding)}
         return any(
             finding.severity == "bug" and finding.id not in silenced and finding.consequence_of not in silenced

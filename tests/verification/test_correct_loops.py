@@ -73,7 +73,7 @@ def test_no_alarm_in_drawn_cases(loop, request):
     # What a framework is known to break, with its consequences, would end the search in the first case.
     laws = tuple(id_ for id_ in LAWS if not any(id_ == known or id_ in BUGS[known].explains for known in loop.breaks))
     count = BY_NIGHT if by_night else DRAWN
-    found = quietly(loop, Options(fixed_cases=0, random_cases=count, seed=int(seed), timeout=TIMEOUT_S, laws=laws))
+    found = quietly(loop, Options(fixed_cases=PLAIN, random_cases=count, seed=int(seed), timeout=TIMEOUT_S, laws=laws))
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.write_line(f" {loop.name}: {found.random_cases} cases drawn, seed {seed}")
