@@ -247,7 +247,7 @@ class _Trial:
         @hypothesis.given(experiments(self.description, self.dtype))
         def try_one(experiment: Experiment) -> None:
             judgement = self.judgement(experiment)
-            if self.builds_its_loader and _raised_for_one_sample(judgement):
+            if self.description.builds_its_loader and _raised_for_one_sample(judgement):
                 self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {LAST_OF_ONE}"
                 judgement = Judgement(experiment.case)
             ran.append(judgement)
@@ -262,11 +262,6 @@ class _Trial:
             self.verdict.judgements.append(found.judgement)
         self.verdict.judgements += [judgement for judgement in ran if not self.has_bug(judgement)]
         self.verdict.random_cases = len(ran)
-
-    @property
-    def builds_its_loader(self) -> bool:
-        """Whether the size of the last batch is the loop's own choice, which no case can foresee."""
-        return "train_set" in self.description.roles and "train_loader" not in self.description.roles
 
     def has_bug(self, judgement: Judgement) -> bool:
         """Return whether a case shows a bug that is neither silenced nor a consequence of one that is.

@@ -76,6 +76,11 @@ class Description:
     patience: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def builds_its_loader(self) -> bool:
+        """Whether the size of the last batch is the loop's own choice, which no case can foresee."""
+        return "train_set" in self.roles and "train_loader" not in self.roles
+
 
 @dataclass(frozen=True)
 class Contract:
