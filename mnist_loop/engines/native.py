@@ -32,6 +32,7 @@ from mnist_loop.engines.lesson import check
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, shape_input, to_device, zero
 from mnist_loop.model import MLP
+from mnist_loop.support.cache import cache_folder
 from mnist_loop.support.leftovers import temporary_folder
 
 __all__ = ["evaluate", "make_loaders", "prepare", "train_one_epoch"]
@@ -262,7 +263,7 @@ def _compile(real: str) -> ctypes.CDLL:
         raise _unsuitable(f"the C compiler {compiler} fails ({_error_of(known)})")
     key = hashlib.sha256("\0".join([SOURCE.read_text("utf-8"), *how, known.stdout]).encode()).hexdigest()
     try:
-        kept = _cache_folder() / f"native-{key[:32]}.so"
+        kept = cache_folder() / f"native-{key[:32]}.so"
         if kept.exists():
             with suppress(OSError):  # it is damaged
                 return ctypes.CDLL(str(kept))
@@ -289,10 +290,6 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _error_of(done: subprocess.CompletedProcess[str]) -> str:
     return next((line for line in done.stderr.splitlines() if "error" in line), "it says nothing").strip()
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_loop"
 
 
 def _check(model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str) -> _Library:

@@ -10,10 +10,11 @@ import dataclasses
 import linecache
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hypothesis import HealthCheck, Phase, configuration, settings
 from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
 from mnist_loop.support.authored import is_authored
+from mnist_loop.support.cache import cache_folder
 from mnist_loop.support.console import printable
 from mnist_loop.support.device import resolve_device
 from mnist_loop.support.leftovers import temporary_folder
@@ -180,15 +182,16 @@ class _Trial:
     def run(self) -> None:
         """Try the cases that are asked for, or else the battery, and random ones after a battery without a bug."""
         if self.options.cases is not None:
-            for case in self.options.cases:
-                self.add(Experiment(case, all_runs(self.description)))
-                self.report_progress(len(self.options.cases))
+            plan = [self.prepared(Experiment(case, all_runs(self.description))) for case in self.options.cases]
+            for experiment, following in zip_longest(plan, plan[1:]):
+                self.add(experiment, following)
+                self.report_progress(len(plan))
             return
         self.choose_dtype()
-        plan = battery(self.description, self.dtype)[: self.options.fixed_cases]
-        for experiment in plan:
+        plan = [self.prepared(one) for one in battery(self.description, self.dtype)[: self.options.fixed_cases]]
+        for experiment, following in zip_longest(plan, plan[1:]):
             if self.ends < MOST_ENDS:
-                self.add(experiment)
+                self.add(experiment, following)
                 self.report_progress(len(plan) + self.options.random_cases)
         if not self.verdict.bugs and self.options.random_cases:
             self.search()
@@ -202,7 +205,7 @@ class _Trial:
                 seen: it was not tried.
         """
         exact = basis(self.description)
-        first = self.judgement(Experiment(exact), always=RAISING)
+        first = self.judgement(self.prepared(Experiment(exact), always=RAISING))
         if self.ends:
             self.verdict.judgements.append(first)
         if first.unseen and not _is_explained(first):
@@ -213,7 +216,7 @@ class _Trial:
         size = exact.batch_size
         full = exact.but(samples=max(exact.samples // size, 3) * size, held_out=2 * size)
         for case, dtype in ((exact, "float32"), (full, "float64"), (full, "float32")):
-            if not _raised(self.judgement(Experiment(case.but(dtype=dtype)), always=RAISING)):
+            if not _raised(self.judgement(self.prepared(Experiment(case.but(dtype=dtype)), always=RAISING))):
                 if dtype == "float32":
                     self.dtype = dtype
                     told = "the loop raises in float64: tried in float32, whose rounding hides more"
@@ -221,9 +224,9 @@ class _Trial:
                 return
         raise UserError(not_tried(self.description, first, self.verdict.asked, self.options.give))
 
-    def add(self, experiment: Experiment) -> None:
+    def add(self, experiment: Experiment, following: Experiment | None) -> None:
         """Try one experiment, and add its judgement to the verdict."""
-        judgement = self.judgement(experiment)
+        judgement = self.judgement(experiment, following)
         if experiment.optional and _raised(judgement):
             self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {experiment.optional}"
             return
@@ -233,35 +236,59 @@ class _Trial:
 
     def search(self) -> None:
         """Try random cases; of the first in which a bug shows, keep the smallest that shows it."""
-        ran: list[Judgement] = []
+        drawn: list[Experiment] = []
+        self.each_drawn(lambda experiment: drawn.append(self.prepared(experiment)), Phase.generate)
+        known: dict[Experiment, Judgement] = {}
+        for experiment, following in zip_longest(drawn, drawn[1:]):
+            known[experiment] = self.random_judgement(experiment, following)
+            if self.has_bug(known[experiment]):
+                break
+        ran = list(known.values())
+
+        def try_again(experiment: Experiment) -> None:
+            experiment = self.prepared(experiment)
+            judgement = known.get(experiment)
+            if judgement is None:
+                judgement = known[experiment] = self.random_judgement(experiment)
+                ran.append(judgement)
+            if self.has_bug(judgement):
+                raise _Found(judgement)
+
+        if ran and self.has_bug(ran[-1]):
+            try:
+                self.each_drawn(try_again, Phase.generate, Phase.shrink)
+            except _Found as found:
+                self.verdict.judgements.append(found.judgement)
+        self.verdict.judgements += [judgement for judgement in ran if not self.has_bug(judgement)]
+        self.verdict.random_cases = len(ran)
+
+    def each_drawn(self, function: Callable[[Experiment], None], *phases: Phase) -> None:
+        """Call the function with each random experiment, the same ones each time."""
 
         @hypothesis.seed(self.options.seed)
         @settings(
             max_examples=self.options.random_cases,
             database=None,
             deadline=None,
-            phases=[Phase.generate, Phase.shrink],
+            phases=phases,
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
         )
         @hypothesis.given(experiments(self.description, self.dtype))
-        def try_one(experiment: Experiment) -> None:
-            judgement = self.judgement(experiment)
-            if self.description.builds_its_loader and _raised_for_one_sample(judgement):
-                self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {LAST_OF_ONE}"
-                judgement = Judgement(experiment.case)
-            ran.append(judgement)
-            self.report_progress(self.tried)
-            if self.has_bug(judgement):
-                raise _Found(judgement)
+        def call(experiment: Experiment) -> None:
+            function(experiment)
 
-        try:
-            with _hypothesis_elsewhere():
-                try_one()
-        except _Found as found:
-            self.verdict.judgements.append(found.judgement)
-        self.verdict.judgements += [judgement for judgement in ran if not self.has_bug(judgement)]
-        self.verdict.random_cases = len(ran)
+        with _hypothesis_elsewhere():
+            call()
+
+    def random_judgement(self, experiment: Experiment, following: Experiment | None = None) -> Judgement:
+        """Try a random experiment. A last batch of one that the loop itself made breaks no law."""
+        judgement = self.judgement(experiment, following)
+        if self.description.builds_its_loader and _raised_for_one_sample(judgement):
+            self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {LAST_OF_ONE}"
+            judgement = Judgement(experiment.case)
+        self.report_progress(self.tried)
+        return judgement
 
     def has_bug(self, judgement: Judgement) -> bool:
         """Return whether a case shows a bug that is neither silenced nor a consequence of one that is.
@@ -275,18 +302,22 @@ class _Trial:
             for finding in judgement.findings
         )
 
-    def judgement(self, experiment: Experiment, always: tuple[str, ...] = ()) -> Judgement:
-        """Have the loop run an experiment, and hold what was recorded to the laws, asked for or ``always``.
+    def prepared(self, experiment: Experiment, always: tuple[str, ...] = ()) -> Experiment:
+        """Return the experiment on the device asked for, for those of its laws that are asked for, or ``always``."""
+        chosen = set(self.options.laws or LAWS) & set(experiment.laws or LAWS) | set(always)
+        case = experiment.case if self.options.device == "cpu" else experiment.case.but(device=self.options.device)
+        return dataclasses.replace(experiment, case=case, laws=tuple(sorted(chosen)))
+
+    def judgement(self, experiment: Experiment, following: Experiment | None = None) -> Judgement:
+        """Have the loop run a prepared experiment, and hold what was recorded to its laws.
+
+        While this process judges, the loop runs the following experiment.
 
         Raises:
             UserError: it raised for want of a file of its own, or the objective that it declares is of no use.
         """
-        if self.options.device != "cpu":
-            experiment = dataclasses.replace(experiment, case=experiment.case.but(device=self.options.device))
-        chosen = set(self.options.laws or LAWS) & set(experiment.laws or LAWS) | set(always)
-        experiment = dataclasses.replace(experiment, laws=tuple(sorted(chosen)))
         try:
-            answer: Any = self.runner.ask(experiment)
+            answer: Any = self.runner.ask(experiment, following)
         except Ended as ended:
             self.ends += 1 if ended.kind != "hang" else MOST_ENDS
             return Judgement(experiment.case, [Finding(KINDS[ended.kind], 0, _how(ended), experiment.case)])
@@ -294,7 +325,7 @@ class _Trial:
         if lost := _lacks_a_file(judgement):
             raise UserError(f"{self.description.name} was not tried: {printable(lost.text)}; {TO_HAVE_IT}")
         if self.runner.processes:
-            if PROCESSES in chosen:
+            if PROCESSES in experiment.laws:
                 _note_processes(judgement, self.runner.processes)
             self.runner.close()  # and so they end
         return judgement
@@ -308,14 +339,19 @@ class _Trial:
 
 @contextmanager
 def _hypothesis_elsewhere() -> Iterator[None]:
-    """Have Hypothesis keep its files, ``.hypothesis/``, out of the working folder."""
+    """Have Hypothesis keep what it finds in the source of local modules in our cache, not in the working folder.
+
+    Without its files it parses all the source again in each run, which takes half a second.
+    """
     before = configuration.storage_directory(intent_to_write=False).path
-    with temporary_folder("hypothesis") as folder:
-        configuration.set_hypothesis_home_dir(folder)
+    with ExitStack() as stack:
         try:
-            yield
-        finally:
-            configuration.set_hypothesis_home_dir(before)
+            folder = cache_folder()
+        except RuntimeError:  # the user has no home
+            folder = stack.enter_context(temporary_folder("hypothesis"))
+        configuration.set_hypothesis_home_dir(folder / "hypothesis")
+        stack.callback(configuration.set_hypothesis_home_dir, before)
+        yield
 
 
 def _note_processes(judgement: Judgement, processes: Sequence[str]) -> None:

@@ -333,6 +333,41 @@ def test_what_does_no_harm_is_answered(loop):
         assert runner.leftovers == []
 
 
+def test_a_request_that_follows_is_begun_ahead(tmp_path):
+    """The child answers it while nobody waits for it, and its reply comes when it is asked for, whatever it is."""
+
+    def answer(request):
+        (tmp_path / request["name"]).touch()
+        return os.getpid(), request
+
+    first, second = ({"name": name, "much": np.ones(10**6)} for name in ("first", "second"))  # more than a pipe holds
+    third = {"name": "third"}
+    with Sandbox(lambda: answer, timeout=LONG_S, start_method="fork") as runner:
+        pid, _ = runner.ask(first, second)
+        assert runner.ask(second, third)[0] == pid
+        deadline = time.monotonic() + LONG_S
+        while not (tmp_path / "third").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        came = runner.ask(third)
+    assert came[0] == pid
+    assert came[1]["name"] == "third"
+
+
+def test_an_end_in_a_request_that_was_begun_ahead_is_its_own():
+    """The reply before it comes as ever, and another child answers what follows."""
+
+    def answer(code):
+        return os._exit(code) if code else "well"
+
+    with Sandbox(lambda: answer, timeout=LONG_S, start_method="fork") as runner:
+        assert runner.ask(0, 3) == "well"
+        with pytest.raises(Ended, match=r"called os._exit\(3\)"):
+            runner.ask(3, 0)
+        assert runner.ask(0, 3) == "well"
+        assert runner.ask(0) == "well"  # not 3, as was said
+
+
 def test_a_loop_that_forks_replies_once():
     """The copy of the child that returns into the answer ends in silence."""
 

@@ -12,6 +12,7 @@ from torch import nn
 from mnist_loop.errors import UserError
 from mnist_loop.verification.binding import roles
 from mnist_loop.verification.binding.bind import bind
+from mnist_loop.verification.binding.cuda_written_out import is_written_out
 from mnist_loop.verification.binding.given import TakesEveryCall, read_given
 from mnist_loop.verification.cases.case import Case
 from mnist_loop.verification.cases.world import Net
@@ -300,6 +301,33 @@ def test_cuda_that_is_written_out_means_the_case_s_device(write):
     assert ".cuda() means the CPU here" in verdict.notes[0]
     assert own == {name: vars(place).get(name) for place in (torch.Tensor, nn.Module) for name in ("cuda", "to")}
     assert not verify(write("def train(model, loader): pass\n"), options=SHORT).remarks
+
+
+def asks_first(x):
+    return x.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compares(x, device):
+    return x.to(device, non_blocking=device.type == "cuda"), torch.cuda.device_count()
+
+
+def indexed(x, rank):
+    return x.to(f"cuda:{rank}")
+
+
+def in_a_function_within(x):
+    return [part.cuda() for part in x]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is for machines without CUDA")
+@pytest.mark.parametrize(
+    ("function", "written"),
+    [(asks_first, False), (compares, False), (indexed, True), (in_a_function_within, True)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_what_asks_for_cuda_or_compares_with_it_does_not_write_it_out(function, written):
+    """The reference does both, and its header must not say so."""
+    assert is_written_out([function]) is written
 
 
 def test_the_command_hands_over_nothing_that_no_literal_can_be(write):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from types import CodeType
 from typing import Any
 
 import torch
@@ -11,16 +14,36 @@ from torch import nn
 
 from mnist_loop.verification.binding.target import codes_of
 
+LOADS = ("LOAD_METHOD", "LOAD_ATTR")  # of bytecode: an attribute
 PLACES = (torch.Tensor, nn.Module)
 NOTE = "CUDA is written out in {name}, and this machine has none: .cuda() means the CPU here"
 
 
 def is_written_out(functions: Iterable[Any]) -> bool:
-    """Return whether one of these functions names CUDA where there is none."""
+    """Return whether one of these functions moves something to CUDA where there is none."""
     if torch.cuda.is_available():
         return False
-    codes = [code for function in functions for code in codes_of(function)]
-    return any("cuda" in code.co_names or any(map(_is_cuda, code.co_consts)) for code in codes)
+    return any(_moves(code) for function in functions for code in codes_of(function))
+
+
+def _moves(code: CodeType) -> bool:
+    """Return whether the code calls ``.cuda()``, or has the name of a CUDA device for more than to compare with it."""
+    steps = list(dis.get_instructions(code))
+    pairs = list(pairwise([None, *steps, None]))
+    calls = any(
+        step is not None and step.argval == "cuda" and step.opname in LOADS and getattr(before, "argval", 0) != "torch"
+        for before, step in pairs
+    )
+    names = any(
+        step is not None and step.opname == "LOAD_CONST" and _is_cuda(step.argval) and not _compares(after)
+        for step, after in pairs
+    )
+    # Who asks whether CUDA is available names it only where it is.
+    return calls or (names and "is_available" not in code.co_names)
+
+
+def _compares(step: dis.Instruction | None) -> bool:
+    return step is not None and step.opname == "COMPARE_OP"
 
 
 @contextmanager

@@ -122,6 +122,7 @@ class Sandbox:
         self._child: Child | None = None
         self._output = ""
         self._known: set[psutil.Process] = set()  # processes that outlived an earlier answer
+        self._begun: Any = None  # the request that the child was sent ahead
         self._lock = threading.RLock()
 
     @property
@@ -129,22 +130,34 @@ class Sandbox:
         """The last 64 KiB of what the child wrote to stdout and stderr."""
         return self._output if self._child is None else _decode(self._child.output)
 
-    def ask(self, request: Any) -> Any:
+    def ask(self, request: Any, then: Any = None) -> Any:
         """Return the child's reply to the request.
+
+        Args:
+            request: plain data.
+            then: the request that will be made next. The child begins with it while this reply is looked at, unless
+                processes are left of the answer. A child that has begun with another request than is made is ended.
 
         Raises:
             Ended: the child has ended, or had to be killed.
             UserError: the setup or the answer raised it.
             Failed: either raised another exception, or the request or the reply cannot be pickled.
         """
-        data = _pickled(request)
+        data, following = _pickled(request), None if then is None else _pickled(then)
         with self._lock:
             self.leftovers, self.processes = [], []
+            if self._begun is not None and self._begun is not request:
+                self.close()
             try:
                 process = self._child or self._start()
-                message = self._hear(process, data, "answer")
+                message = self._hear(process, data if self._begun is None else None, "answer")
+                self._begun = None
                 self._note_leftovers(process, message)
-                return _value(message, "answer", self.output, self._memory)
+                value = _value(message, "answer", self.output, self._memory)
+                if following is not None and not self.processes:
+                    process.send(following)
+                    self._begun = then
+                return value
             except (UserError, Failed):  # the child lives on
                 raise
             except BaseException:  # Ctrl-C too
@@ -154,7 +167,7 @@ class Sandbox:
     def close(self) -> None:
         """End the child and all that it started, whatever they do."""
         with self._lock:
-            process, self._child = self._child, None
+            process, self._child, self._begun = self._child, None, None
             self._known = set()
             if process is not None:
                 process.kill()
@@ -193,7 +206,9 @@ class Sandbox:
         """Send what is to be sent, and return the next message. Ends the child where there is none."""
         timeout = START_S if stage == "start" else self._timeout
         try:
-            reply = process.exchange(data, time.monotonic() + timeout)
+            if data is not None:
+                process.send(data)
+            reply = process.receive(time.monotonic() + timeout)
         except Late:
             stack = _own_frames(process.stack())
             self.close()
@@ -255,7 +270,7 @@ class InProcess:
         self._setup = setup
         self._answer: Answer | None = None
 
-    def ask(self, request: Any) -> Any:
+    def ask(self, request: Any, then: Any = None) -> Any:  # noqa: ARG002  # nothing is begun with ahead
         """Return the reply to the request. Raises what `Sandbox.ask` raises, as far as it can be."""
         self.leftovers = []
         if self._answer is None:

@@ -73,6 +73,7 @@ class Child:
         self._owner = os.getpid()
         self._ooms = _oom_kills()
         self._inbox = bytearray()
+        self._outbox = bytearray()
         with _starting:
             files: list[int] = []
             self.scratch, lock = scratch.make()
@@ -97,27 +98,30 @@ class Child:
             os.set_blocking(file, False)
         self._end = weakref.finalize(self, _abandon, self.pid, self._owner, self._files, self.scratch)
 
-    def exchange(self, data: bytes | None, deadline: float) -> bytes:
-        """Send ``data``, if any, and return the child's next message.
+    def send(self, data: bytes) -> None:
+        """Send a message: as much of it as the pipe takes now, and the rest when a message is received."""
+        self._outbox += len(data).to_bytes(HEADER, "big") + data
+        self._write()
+
+    def receive(self, deadline: float) -> bytes:
+        """Return the child's next message.
 
         Args:
-            data: one message.
             deadline: when to give up, on the monotonic clock.
 
         Raises:
             Gone: no message can come any more.
             Late: the deadline has passed.
         """
-        outbox = memoryview(b"" if data is None else len(data).to_bytes(HEADER, "big") + data)
         heard = True  # whether the pipe of the replies is open
         while (message := self._next_message()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Late
-            reading, writing = (self._replies,) if heard else (), self._requests if outbox else None
+            reading, writing = (self._replies,) if heard else (), self._requests if self._outbox else None
             ready = self._wait(min(left, SLICE_S), reading=reading, writing=writing)
             if self._requests in ready:
-                outbox = outbox[self._write(outbox) :]
+                self._write()
             if self._output in ready:
                 self._read_output()
             if self._replies in ready:
@@ -231,13 +235,13 @@ class Child:
             poll.register(writing, select.POLLOUT)
         return {file for file, _ in poll.poll(seconds * 1000)}
 
-    def _write(self, data: memoryview) -> int:
+    def _write(self) -> None:
         try:
-            return os.write(self._requests, data)
-        except BlockingIOError:
-            return 0
+            del self._outbox[: os.write(self._requests, self._outbox)]
+        except BlockingIOError:  # the pipe is full
+            return
         except BrokenPipeError:  # nobody will read it
-            return len(data)
+            self._outbox.clear()
 
     def _read_output(self) -> int:
         """Read a part of the output, keep the last of it, and return its size; close the pipe at its end."""
