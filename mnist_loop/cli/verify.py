@@ -15,6 +15,7 @@ from mnist_loop.cli.output import STDOUT, add_output_options, outputs_of
 from mnist_loop.cli.signals import held_back
 from mnist_loop.errors import UserError
 from mnist_loop.support import console
+from mnist_loop.support.collection import uncollected
 from mnist_loop.support.options import LAST_SEED, MOST_AT_ONCE, positive_float, seed
 from mnist_loop.verdict import explain
 from mnist_loop.verdict.expected import read_expected
@@ -133,7 +134,7 @@ def _verify(arguments: argparse.Namespace, declared: dict[str, Any], *, quiet: b
     }
     with _bar() as (status, on_case):
         status("loading torch")
-        with held_back(lambda: status("interrupted: ending as soon as torch is loaded")):
+        with held_back(lambda: status("interrupted: ending as soon as torch is loaded")), uncollected():
             # torch loads it with the first optimizer of a process: here, the loop's time does not include it.
             import torch._dynamo  # noqa: F401
 

@@ -26,6 +26,7 @@ from mnist_loop.bugs import BUGS
 from mnist_loop.errors import UserError
 from mnist_loop.support.authored import is_authored
 from mnist_loop.support.cache import cache_folder
+from mnist_loop.support.collection import frozen, uncollected
 from mnist_loop.support.console import printable
 from mnist_loop.support.device import resolve_device
 from mnist_loop.support.leftovers import temporary_folder
@@ -115,12 +116,13 @@ def _running(
 ) -> Iterator[tuple[Sandbox | InProcess, str]]:
     """Yield what runs the loop, and why it does so in this process; "" if it does not."""
     # The first optimizer of a process loads a good part of torch: here, where each child inherits it.
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
+    with uncollected():
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.0)
     setup = partial(answer_for, loop, evaluate, declared, options.give)
     method = None if options.in_process else start_method(options.device)
     not_isolated = "asked for" if method is None else can_isolate(setup, options.device, method)
     runner = Sandbox(setup, timeout=options.timeout, start_method=method) if not_isolated is None else InProcess(setup)
-    with runner, _one_thread():
+    with frozen(), runner, _one_thread():
         yield runner, not_isolated or ""
 
 

@@ -918,11 +918,13 @@ def test_how_a_child_is_started():
 
 
 def test_a_parent_whose_gradients_forbid_a_fork_spawns(monkeypatch):
-    """Whether a fork can compute gradients is tried, not guessed."""
+    """Whether a fork can compute gradients is tried, not guessed: each time where there is CUDA, as it can change."""
 
     def refuse(self):
         raise RuntimeError("Unable to handle autograd's threading in combination with fork-based multiprocessing")
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert start_method("cpu") == "fork"
     monkeypatch.setattr(torch.Tensor, "backward", refuse)
     assert start_method("cpu") == "spawn"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import multiprocessing.spawn
 import os
@@ -468,7 +469,18 @@ def command_line(process: psutil.Process) -> str:
 
 
 def fork_works() -> bool:
-    """Return whether a fork of this process can compute a gradient, by trying it."""
+    """Return whether a fork of this process can compute a gradient.
+
+    On a machine without CUDA it is tried once. On another it can change: with the first gradient that this process
+    computes there.
+    """
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # no child's end would be told, and nothing is known
+        return False
+    return _fork_computes() if torch.cuda.is_available() else _a_fork_computed()
+
+
+def _fork_computes() -> bool:
+    """Try it."""
 
     def compute(_: Ends) -> NoReturn:
         code = 1
@@ -485,5 +497,8 @@ def fork_works() -> bool:
         pid = fork(compute, Ends(-1, -1, -1, -1, -1))
     try:
         return os.waitpid(pid, 0)[1] == 0
-    except ChildProcessError:  # the program ignores SIGCHLD: nothing is known, and a new interpreter always works
+    except ChildProcessError:  # the program waits for any child: nothing is known, and a new interpreter always works
         return False
+
+
+_a_fork_computed = functools.cache(_fork_computes)
