@@ -11,7 +11,10 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch._inductor import config as inductor
 
+from mnist_loop.bench.machine import available_cpus
 from tests import global_state
+
+PROCESSES = 4  # of which each may take more than 1 GB
 
 pytest_plugins = ["mnist_loop.bench.suite", "mnist_loop.cli.sweep_table", "pytester"]
 
@@ -31,6 +34,12 @@ def pytest_configure() -> None:
     """
     torch.set_num_threads(1)
     inductor.compile_threads = 1
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run all tests in several processes, and those of some files, or what is measured, in this one."""
+    everything = config.args == config.getini("testpaths")
+    return min(available_cpus(), PROCESSES) if everything and not config.getoption("benchmark_only") else 0
 
 
 class TorchGenerator:

@@ -17,7 +17,7 @@ from mnist_loop import model as model_module
 from mnist_loop.data import mnist as data_module
 from mnist_loop.errors import DataError
 from mnist_loop.training import checkpoint as checkpoint_module
-from tests import left_behind, verdicts
+from tests import left_behind
 
 LEFT = pytest.StashKey[left_behind.Watch]()
 
@@ -83,27 +83,6 @@ def no_worker() -> Iterator[None]:
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PYTEST_XDIST")}
     yield
     os.environ.update(before)
-
-
-# The tests that ask for a verdict, and the parameter that names the loop.
-ASK = {"test_a_mutant_is_named_by_its_bug": "mutant", "test_no_alarm_in_the_first_cases": "loop"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def verdicts_ahead(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Begin with the verdicts that tests of this run will ask for, in processes beside it."""
-    asking = [
-        item
-        for item in request.session.items
-        if getattr(item, "originalname", "") in ASK and not any(mark.args[0] for mark in item.iter_markers("skipif"))
-    ]
-    jobs = []
-    for item in asking:
-        parameter = ASK[item.originalname]  # type: ignore[attr-defined]  # as those of `asking` have it
-        loop = item.callspec.params[parameter]  # type: ignore[attr-defined]  # and they are parametrised
-        jobs.append(("mutant" if parameter == "mutant" else "correct", loop.name))
-    with verdicts.found_ahead(jobs):
-        yield
 
 
 @pytest.fixture(scope="session")
