@@ -60,6 +60,9 @@ MOST_NAMED = 3
 LAST = 2**31  # the time of what is found after all events
 # Errors of a file or folder of the loop's own that is not there.
 LACKS_A_FILE = r"raised (FileNotFoundError|RuntimeError: Parent directory .* does not exist)"
+# Errors of what the file of a loop makes as it runs, and of packages that are not installed.
+LACKS_A_NAME = r"raised NameError: name '(\w+)' is not defined"
+LACKS_A_PACKAGE = r"raised (NotInstalledError|ModuleNotFoundError): "
 TO_HAVE_IT = "expected its files and folders to be there: make them, or hand over other places with --give"
 KINDS = {kind: bug.id for bug in BUGS.values() for kind in bug.ends}
 
@@ -407,6 +410,10 @@ def not_tried(
         return f"{found}; expected {of.evaluate_name} to fit: name another with --evaluate SPEC, or --evaluate none"
     if missing := re.search(r"--give \S+=VALUE", raised.text):
         return f"{found}; expected a value for it: {typed(missing[0])}"
+    if missing := re.search(LACKS_A_NAME, raised.text):
+        return f"{found}; expected a value for it, a literal of Python: {typed(f'--give {missing[1]}=VALUE')}"
+    if re.search(LACKS_A_PACKAGE, raised.text):
+        return f"{found}; expected its packages to be installed: install them"
     hint = _other_form(of, raised.text)
     program = "FILE" if of.file is None else Path(of.file).name
     shape = of.declared.input_shape or IMAGE_SHAPE
@@ -443,7 +450,9 @@ def not_seen(of: Description) -> str:
 
 
 def _is_explained(judgement: Judgement) -> bool:
-    """Return whether a law names the bug of a loop that raised."""
+    """Return whether a law names the bug of a loop that raised, and not for want of what others have."""
+    if any(re.search(f"{LACKS_A_NAME}|{LACKS_A_PACKAGE}", one.text) for one in judgement.findings):
+        return False
     return any(finding.severity == "bug" and not finding.bug.catch_all for finding in judgement.findings)
 
 

@@ -530,11 +530,53 @@ def test_a_file_that_trains_or_fails_is_taken_for_its_definitions(write, source,
 
 def test_definitions_are_imports_functions_classes_and_constants(write):
     """What is made of what is not there is left out, and so are data and training."""
-    source = f"{TRAINS}\ndata = open('x').read()\nmore = data + 'x'\nargs = argparse.ArgumentParser().parse_args()\n"
-    namespace = bind(write(source)).training.function.__globals__
+    source = f"{TRAINS}\ndata = open('x').read()\nmore = data + 'x'\ndef late(x=data): pass\nclass Late(data): pass\n"
+    contract = bind(write(source))
+    namespace = contract.training.function.__globals__
     assert namespace["SCALE"] == 6
-    assert not {"data", "more", "args"} & namespace.keys()
+    assert not {"data", "more", "late", "Late"} & namespace.keys()
     assert isinstance(namespace["layer"], nn.Flatten)
+    assert "late (name 'data' is not defined), Late" in contract.notes[1]
+
+
+SCRIPT = f"""
+import argparse
+{LOOP.replace("criterion):", "criterion, args):")}    return warm, marks, args.out, args.twice, args.lr, gone
+
+def gone():
+    pass
+
+{{head}}parser = argparse.ArgumentParser()
+{{indent}}parser.add_argument("--warm", type=int, default=3)
+{{indent}}parser.add_argument("--lr", type=float, default=7.0)
+{{indent}}args = parser.parse_args()
+{{indent}}args.twice = 2 * args.warm
+{{indent}}args.out = "results"
+{{indent}}warm = args.warm > 2
+{{indent}}marks = {{{{k: v for k, v in vars(args).items() if k == "warm"}}}}
+{{indent}}gone = 5
+{{indent}}data = open("no/such/file")
+"""
+
+
+@pytest.mark.parametrize("head", ["", "if __name__ == '__main__':\n    "])
+def test_constants_of_a_script_are_there(write, head):
+    """At its top and under ``if __name__``, those that follow from its parser too; what is there is kept."""
+    indent = " " * 4 if head else ""
+    source = SCRIPT.format(head=head, indent=indent)
+    warm, marks, *rest, gone = result(write(source), train_loader=[])
+    assert (warm, marks, *rest) == (True, {"warm": 3}, "results", 6, "lr")
+    assert callable(gone) is bool(head)
+
+
+def test_a_name_that_is_missing_is_no_bug(write):
+    """What the file makes as it runs is told, though the loop has another bug; given, that is found."""
+    source = f"{LOOP}    state['epoch'] = 1\n".replace("        optimizer.zero_grad()\n", "")
+    spec = write(source)
+    with pytest.raises(UserError, match=r"verify their_train\.py:train --give state=VALUE"):
+        verify(spec, options=SHORT)
+    given = Options(fixed_cases=3, random_cases=0, give={"state": {}})
+    assert verify(spec, options=given).primary == "zero-grad-missing"
 
 
 @pytest.mark.parametrize("place", ["my-repo/train.py", "pkg/their-own-train.py"])
@@ -553,6 +595,41 @@ def test_stdin_is_a_terminal_at_its_end(write):
     assert verify(write(f"{asked}{LOOP}"), options=SHORT).notes == []
 
 
-def test_a_package_that_is_missing_is_told(write):
-    """The definitions need it."""
-    assert "No module named 'no_such_package'" in refusal(write(f"import no_such_package\n{LOOP}"))
+MISSING = f"""
+import wandb
+from no_such_metrics import accuracy, Base
+from no_such_bars.lines import Line
+try:
+    import no_such_speed as speed
+except ImportError:
+    speed = None
+class Meter(Base):
+    pass
+{LOOP}"""
+
+
+def test_a_package_that_is_missing_is_told_where_the_loop_does_not_use_it(write):
+    """What only logs takes each call; another one raises where it is used."""
+    spec = write(f"{MISSING}    wandb.log({{'epoch': 1}})\n    assert speed is None\n")
+    verdict = verify(spec, options=SHORT)
+    assert verdict.result == "clean"
+    assert "not installed: no_such_bars, no_such_metrics; a loop that uses it cannot be tried" in verdict.notes
+    assert not {"no_such_metrics", "wandb"} & sys.modules.keys()
+
+
+@pytest.mark.parametrize("use", ["accuracy(1)", "Meter()", "list(Line)"])
+def test_a_loop_that_uses_a_package_that_is_missing_was_not_tried(write, use):
+    """It is no bug of the loop."""
+    with pytest.raises(UserError, match=r"no_such_.* is not installed.*expected its packages to be installed"):
+        verify(write(f"{MISSING}    {use}\n"), options=SHORT)
+
+
+def test_a_module_of_a_folder_above_is_found(tmp_path, monkeypatch):
+    """Scripts in folders of a repository are run from its root."""
+    (tmp_path / "shared_parts").mkdir()
+    (tmp_path / "shared_parts" / "numbers.py").write_text("SCALE = 3\n", encoding="utf-8")
+    file = tmp_path / "tools" / "deep" / "their_train.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"from shared_parts.numbers import SCALE\n{LOOP}", encoding="utf-8")
+    monkeypatch.chdir(file.parent)
+    assert bind("their_train.py:train").training.function.__globals__["SCALE"] == 3

@@ -205,11 +205,11 @@ def test_what_cannot_be_found_is_told(write, spec, told):
 def test_a_module_that_fails_is_told_by_its_own_lines(write, spec):
     """The exception, and where in the user's files: no line of ours or of Python's."""
     write("my_train.py", "from helping_hand import x")
-    write("helping_hand.py", "import nothing_of_this_name")
+    write("helping_hand.py", "import torch.nothing_of_this_name")
     told = refusal(spec)
-    assert "fails at import with ModuleNotFoundError: No module named 'nothing_of_this_name'" in told
+    assert "fails at import with ModuleNotFoundError: No module named 'torch.nothing_of_this_name'" in told
     assert (
-        "(my_train.py, line 1: from helping_hand import x; helping_hand.py, line 1: import nothing_of_this_name)"
+        "(my_train.py, line 1: from helping_hand import x; helping_hand.py, line 1: import torch.nothing_of_this_name)"
         in told
     )
     assert "my_train" not in sys.modules

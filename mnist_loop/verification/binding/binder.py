@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import linecache
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mnist_loop.verification.binding import adapter
 from mnist_loop.verification.binding.given import command, options_for
 from mnist_loop.verification.binding.global_names import given_globals, globals_of, reachable, settings_read
 from mnist_loop.verification.binding.intentions import Intentions
-from mnist_loop.verification.binding.parser_defaults import parser_defaults
+from mnist_loop.verification.binding.parser_defaults import PLAIN, parser_defaults
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.roles import DATA, ROLES, SETS, Use, meanings
 from mnist_loop.verification.binding.signature import NOTHING_GIVEN, Binding, BindingError, bind_signature
@@ -174,11 +175,15 @@ class Binder:
         return self._given
 
     def settings(self) -> Mapping[str, Any]:
-        """Return the defaults of the parser in the file of the loop, if it reads settings."""
+        """Return the defaults of the parser in the file of the loop, with what the file makes of them."""
         written = unwrapped(next(iter(self._functions()), None))
         code = getattr(written, "__code__", None)
         source = None if code is None else "".join(linecache.getlines(code.co_filename))
-        return parser_defaults(source, written.__globals__) if source else {}
+        if not source:
+            return {}
+        parsed = [one for one in written.__globals__.values() if type(one) is Namespace]
+        made = {name: value for one in parsed for name, value in vars(one).items() if isinstance(value, PLAIN)}
+        return {**parser_defaults(source, written.__globals__), **made}
 
     def functions(self, evaluation: LoopPart | None) -> list[Any]:
         """Return the functions of the loop and of its evaluation, with those of the same module that they call."""

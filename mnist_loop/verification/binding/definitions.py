@@ -5,17 +5,23 @@ import __future__
 
 import ast
 import contextlib
+import io
+import re
 from collections.abc import Iterator
 from types import ModuleType
+
+from mnist_loop.verification.binding.absent import NotInstalledError
 
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # What may be called for a constant: no data, no model, no training.
 HARMLESS = {
     *("argparse", "collections", "functools", "logging", "math", "nn", "np", "numpy", "os", "pathlib", "re", "time"),
     *("torch", "transforms", "Path", "namedtuple", "defaultdict", "deque", "bool", "dict", "float", "int", "len"),
-    *("list", "max", "min", "range", "set", "sorted", "str", "sum", "tuple", "zip", "enumerate"),
+    *("list", "max", "min", "range", "set", "sorted", "str", "sum", "tuple", "zip", "enumerate", "vars", "args"),
 }
 NOT_HARMLESS = ("torch.load", "torch.manual_seed", "torch.utils", "torch.hub", "np.load", "numpy.load", "os.mkdir")
+# What adds to a parser, and what it returns.
+ADDS = ("add_argument", "set_defaults", "add_argument_group", "add_mutually_exclusive_group")
 PARSES = ("parse_args", "parse_known_args")
 
 
@@ -39,19 +45,51 @@ def has_loops(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
 
 
-def load(tree: ast.Module, file: str, module: ModuleType) -> None:
-    """Execute the definitions and constants of ``tree`` in ``module``, and nothing else of it."""
+def load(tree: ast.Module, file: str, module: ModuleType) -> list[str]:
+    """Execute the definitions and constants of ``tree`` in ``module``, and nothing else of it.
+
+    Returns:
+        The functions and classes that are left out, as their defaults, bases or decorators are not there, with why.
+    """
+    failed = []
+    for statement in _kept(tree.body):
+        try:
+            _execute(statement, tree, file, module)
+        except (NameError, NotInstalledError) as error:
+            if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
+                raise
+            failed.append(f"{statement.name} ({error})")
+    return failed
+
+
+def load_constants_of_main(tree: ast.Module, file: str, module: ModuleType) -> None:
+    """Execute the constants under ``if __name__ == "__main__"`` in ``module`` that it lacks."""
+    present = {*vars(module)}
+    for block in filter(_is_main, tree.body):
+        assert isinstance(block, ast.If)
+        for statement in _kept(block.body):
+            if not present & _names_in(statement):
+                _execute(statement, tree, file, module)
+
+
+def _execute(statement: ast.stmt, tree: ast.Module, file: str, module: ModuleType) -> None:
     flags = (
         __future__.annotations.compiler_flag
         if "from __future__ import annotations" in map(ast.unparse, tree.body)
         else 0
     )
-    for statement in _kept(tree.body):
-        code = compile(ast.Module([statement], []), file, "exec", flags, dont_inherit=True)
-        # A constant may be made of what is not there.
-        unless = contextlib.nullcontext() if isinstance(statement, DEFINITIONS) else contextlib.suppress(Exception)
-        with unless:
-            exec(code, vars(module))  # noqa: S102  # it is what was asked for
+    code = compile(ast.Module([statement], []), file, "exec", flags, dont_inherit=True)
+    if isinstance(statement, DEFINITIONS):
+        exec(code, vars(module))  # noqa: S102  # it is what was asked for
+        return
+    # A constant may be made of what is not there, and a parser may want what nobody gave.
+    with contextlib.suppress(Exception, SystemExit), contextlib.redirect_stderr(io.StringIO()):
+        exec(code, vars(module))  # noqa: S102
+
+
+def _names_in(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement assigns."""
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def _kept(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -60,6 +98,9 @@ def _kept(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
         elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             if _is_harmless(statement):
+                yield statement
+        elif isinstance(statement, ast.Expr):
+            if isinstance(statement.value, ast.Call) and ast.unparse(statement.value.func).endswith(ADDS):
                 yield statement
         elif isinstance(statement, ast.Try | ast.If) and not _is_main(statement) and _only_harmless(statement):
             yield statement
@@ -77,7 +118,9 @@ def _is_harmless(statement: ast.AST) -> bool:
 
 
 def _may_call(name: str) -> bool:
-    return name.split(".")[0] in HARMLESS and not name.startswith(NOT_HARMLESS) and not name.endswith(PARSES)
+    return name.endswith((*ADDS, *PARSES)) or (
+        re.split(r"[.(\[]", name)[0] in HARMLESS and not name.startswith(NOT_HARMLESS)
+    )
 
 
 def _is_main(statement: ast.stmt) -> bool:

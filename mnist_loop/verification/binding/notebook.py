@@ -26,16 +26,16 @@ def cells_of(file: Path, place: str) -> list[str]:
     return cells
 
 
-def load(cell: str, name: str, module: ModuleType) -> None:
-    """Execute the definitions of a cell in ``module``, without its lines for IPython alone."""
+def load(cell: str, name: str, module: ModuleType) -> list[str]:
+    """Execute the definitions of a cell in ``module``, without its lines for IPython alone; return those left out."""
     lines = [f"{line[: len(line) - len(line.lstrip())]}pass" if _is_magic(line) else line for line in cell.splitlines()]
     source = "\n".join(lines) + "\n"
     try:
         tree = ast.parse(source)
     except SyntaxError:  # a cell of another language
-        return
+        return []
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    definitions.load(tree, name, module)
+    return definitions.load(tree, name, module)
 
 
 def _is_magic(line: str) -> bool:

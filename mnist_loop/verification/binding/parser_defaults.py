@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SWITCHES: dict[str, Any] = {"store_true": False, "store_false": True, "count": None, "append": None}
+PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # values of settings
 TYPES = {"int": int, "float": float, "str": str}
 
 
@@ -72,4 +73,4 @@ def _value(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
         found = eval(compile(ast.Expression(node), "<default>", "eval"), dict(namespace))  # noqa: S307  # their file's
     except Exception:  # noqa: BLE001  # it needs what is not there
         return _UNKNOWN
-    return found if isinstance(found, (bool, int, float, str, list, tuple, dict, type(None))) else _UNKNOWN
+    return found if isinstance(found, PLAIN) else _UNKNOWN

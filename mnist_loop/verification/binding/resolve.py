@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from mnist_loop.errors import UserError, WriteRefused
-from mnist_loop.verification.binding import definitions, notebook
+from mnist_loop.verification.binding import absent, definitions, notebook
 from mnist_loop.verification.binding.foreign import foreign_code
 from mnist_loop.verification.sandbox.scratch import original, refusal
 
@@ -26,7 +26,8 @@ _MODULE = frozenset(vars(ModuleType("_"))) | {"__file__", "__cached__", "__built
 FORMS = "file.py:name or package.module:name"
 
 _folders: dict[str, tuple[str, ...]] = {}  # for each module imported here: its folders on the search path
-_notes: dict[str, str] = {}  # for each module of which the definitions alone were executed: why
+_notes: dict[str, tuple[str, ...]] = {}  # for each module imported here: what is to be said of it
+MOST_ABOVE = 4  # folders above a file that are searched for what it imports
 
 
 class FailsAtImport(UserError):
@@ -66,7 +67,7 @@ def folders_of(module: str) -> tuple[str, ...]:
 
 def notes_on(module: str) -> tuple[str, ...]:
     """Return what is to be said of how a module was imported here, a sentence each."""
-    return (_notes[module],) if module in _notes else ()
+    return _notes.get(module, ())
 
 
 def import_file(path: Path) -> ModuleType:
@@ -109,7 +110,6 @@ def import_file(path: Path) -> ModuleType:
         if before is not None:
             sys.modules[name] = before
         raise
-    _folders[name] = folders
     return module
 
 
@@ -121,21 +121,28 @@ def _import_notebook(file: Path, place: str) -> ModuleType:
     module = sys.modules[name] = ModuleType(name)
     module.__file__ = str(file)
     _forget_siblings(file.parent)
-    with _importing(place, folders):
-        for number, cell in enumerate(cells, start=1):
-            notebook.load(cell, f"{file}, cell {number}", module)
-    _folders[name] = folders
-    _notes[name] = (
+
+    failed: list[str] = []
+
+    def load(folders: tuple[str, ...]) -> None:
+        failed.clear()
+        with _importing(place, folders):
+            for number, cell in enumerate(cells, start=1):
+                failed.extend(notebook.load(cell, f"{file}, cell {number}", module))
+
+    missing = _with_what_is_missing(name, file, folders, load)
+    told = (
         f"of {place} the definitions and constants alone were executed: to run and watch its cells, "
         f"{check_command(place)}"
     )
+    _notes[name] = (told, *_left_out(failed), *absent.told(missing))
     return module
 
 
 def _import_in_package(name: str, file: Path, place: str, folders: tuple[str, ...]) -> ModuleType:
     module = sys.modules.get(name)
 
-    def whole() -> None:
+    def whole(folders: tuple[str, ...]) -> None:
         nonlocal module
         module = _import_by_name(name, place, folders)
 
@@ -145,7 +152,6 @@ def _import_in_package(name: str, file: Path, place: str, folders: tuple[str, ..
         return module
 
     _whole_or_definitions(name, whole, made_anew, file, place, folders)
-    _folders[name] = folders
     assert module is not None
     return module
 
@@ -157,7 +163,7 @@ def _execute(module: ModuleType, file: Path, place: str, folders: tuple[str, ...
     assert spec.loader is not None
     execute = spec.loader.exec_module
 
-    def whole() -> None:
+    def whole(folders: tuple[str, ...]) -> None:
         with _importing(place, folders):
             execute(module)
 
@@ -171,7 +177,7 @@ def _execute(module: ModuleType, file: Path, place: str, folders: tuple[str, ...
 
 def _whole_or_definitions(
     name: str,
-    whole: Callable[[], None],
+    whole: Callable[[tuple[str, ...]], None],
     emptied: Callable[[], ModuleType],
     file: Path,
     place: str,
@@ -183,19 +189,84 @@ def _whole_or_definitions(
     why = "trains"
     if tree is None or not definitions.trains(tree):
         try:
-            return whole()
+            missing = _with_what_is_missing(name, file, folders, whole)
         except (FailsAtImport, WriteRefused) as error:
             cause = error.__cause__ or error
-            if tree is None or isinstance(cause, ImportError) or not definitions.has_loops(tree):
+            not_there = isinstance(cause, ImportError) and not isinstance(cause, absent.NotInstalledError)
+            if tree is None or not_there or not definitions.has_loops(tree):
                 raise
             why = f"fails with {type(cause).__name__}"
-    module = emptied()
-    with _importing(place, folders):
-        definitions.load(tree, str(file), module)
-    _notes[name] = (
+        else:
+            _notes[name] = tuple(absent.told(missing))
+            if tree is not None and name in sys.modules:
+                with _importing(place, _folders[name]):
+                    definitions.load_constants_of_main(tree, str(file), sys.modules[name])
+            return
+    assert tree is not None
+    failed: list[str] = []
+
+    def load(folders: tuple[str, ...]) -> None:
+        module = emptied()
+        with _importing(place, folders):
+            failed[:] = definitions.load(tree, str(file), module)
+            definitions.load_constants_of_main(tree, str(file), module)
+
+    missing = _with_what_is_missing(name, file, folders, load)
+    told = (
         f"of {place} the definitions and constants alone were executed, as the whole file {why} when it is imported: "
         f"to watch what it does as it runs, {check_command(place)}"
     )
+    _notes[name] = (told, *_left_out(failed), *absent.told(missing))
+
+
+def _left_out(failed: list[str]) -> list[str]:
+    return [f"left out, as what they are made of is not there: {', '.join(failed)}"] if failed else []
+
+
+def _with_what_is_missing(
+    name: str, file: Path, folders: tuple[str, ...], attempt: Callable[[tuple[str, ...]], None]
+) -> set[str]:
+    """Import a file, again with what it lacks: a folder above it that holds a module, or stand-ins for packages.
+
+    Returns:
+        The packages that are not installed.
+    """
+    missing: set[str] = set()
+    while True:
+        try:
+            with absent.stand_ins(missing):
+                attempt(folders)
+        except FailsAtImport as error:
+            lacks = _lacks(error, folders)
+            if lacks is None or lacks in missing:
+                raise
+            above = _folder_above(file, lacks)
+            if above is None or above in folders:
+                missing.add(lacks)
+            else:
+                folders = (*folders, above)
+        else:
+            _folders[name] = folders
+            return missing
+
+
+def _lacks(error: FailsAtImport, folders: tuple[str, ...]) -> str | None:
+    """Return the package that an import failed for, as it is nowhere; None where it failed for something else."""
+    cause = error.__cause__
+    if not isinstance(cause, ModuleNotFoundError) or isinstance(cause, absent.NotInstalledError) or not cause.name:
+        return None
+    name = cause.name.partition(".")[0]
+    with search_path(*folders):
+        return None if name in sys.modules or importlib.util.find_spec(name) is not None else name
+
+
+def _folder_above(file: Path, name: str) -> str | None:
+    """Return the nearest folder above a file, in its repository, that holds a module."""
+    for folder in [*file.parents][1 : MOST_ABOVE + 1]:
+        if (folder / f"{name}.py").is_file() or any((folder / name).glob("*.py")):
+            return str(folder)
+        if (folder / ".git").exists():
+            return None
     return None
 
 
@@ -219,7 +290,16 @@ def import_by_name(name: str) -> ModuleType:
     Raises:
         UserError: there is no such module, or it fails at import.
     """
-    return _import_by_name(name, name, (_here(),))
+    module = ModuleType(name)
+
+    def whole(folders: tuple[str, ...]) -> None:
+        nonlocal module
+        module = _import_by_name(name, name, folders)
+
+    _notes.pop(name, None)
+    missing = _with_what_is_missing(name, Path(_here(), name), (_here(),), whole)
+    _notes[name] = tuple(absent.told(missing))
+    return module
 
 
 def _here() -> str:
@@ -273,9 +353,7 @@ def _import_by_name(name: str, place: str, folders: tuple[str, ...]) -> ModuleTy
         raise UserError(f"{place!r} found, which is no name of a module, expected {FORMS}")
     importlib.invalidate_caches()
     with _importing(place, folders, name):
-        module = importlib.import_module(name)
-    _folders[name] = folders
-    return module
+        return importlib.import_module(name)
 
 
 @contextlib.contextmanager
