@@ -171,6 +171,8 @@ def evaluation_is_not_random(trace: Trace) -> Iterator[Evidence]:
     for one, other in zip(*passes, strict=False):
         if one.samples == other.samples and not torch.equal(one.inputs, other.inputs):
             yield other.time, "two evaluations handed the model different inputs for the same images"
+    if all(_same_outputs(one, other) for one, other in zip(*passes, strict=False)):
+        return  # what differs all the same is a clock, whatever its name
     for name, number in first.result.numbers.items():
         again = second.result.numbers.get(name, number)
         same_order = [f.samples for f in passes[0]] == [f.samples for f in passes[1]]
@@ -179,6 +181,10 @@ def evaluation_is_not_random(trace: Trace) -> Iterator[Evidence]:
                 second.time,
                 f"two evaluations of one state, all in eval mode: {name} is {number:.6g}, then {again:.6g}",
             )
+
+
+def _same_outputs(one: Forward, other: Forward) -> bool:
+    return one.outputs is not None and other.outputs is not None and torch.equal(one.outputs, other.outputs)
 
 
 def _is_clock(name: str) -> bool:
