@@ -60,6 +60,9 @@ MOST_NAMED = 3
 LAST = 2**31  # the time of what is found after all events
 # Errors of a file or folder of the loop's own that is not there.
 LACKS_A_FILE = r"raised (FileNotFoundError|RuntimeError: Parent directory .* does not exist)"
+EVALUATION_RAISES = (
+    "without its evaluation: {name} was found beside the loop, and {why}; name another with --evaluate SPEC"
+)
 # Errors of what the file of a loop makes as it runs, and of packages that are not installed.
 LACKS_A_NAME = r"raised NameError: name '(\w+)' is not defined"
 LACKS_A_PACKAGE = r"raised (NotInstalledError|ModuleNotFoundError): "
@@ -81,6 +84,19 @@ def verify(loop: object, evaluate: object = None, options: Options | None = None
     """
     options = options or Options()
     resolve_device(options.device)
+    try:
+        return _verify(loop, evaluate, options, declared)
+    except _EvaluationRaises as error:
+        verdict = _verify(loop, "none", options, declared)
+        verdict.remarks = (*verdict.remarks, str(error))
+        return verdict
+
+
+class _EvaluationRaises(UserError):
+    """What was taken for the evaluation of a loop raises in the plainest case: it is none."""
+
+
+def _verify(loop: object, evaluate: object, options: Options, declared: Mapping[str, object]) -> Verdict:
     begun = time.monotonic()
     with _running(loop, evaluate, options, declared) as (runner, not_isolated):
         description = _describe(runner, loop)
@@ -227,6 +243,11 @@ class _Trial:
                     told = "the loop raises in float64: tried in float32, whose rounding hides more"
                     self.verdict.skipped[exact] = told
                 return
+        raised = next(finding.text for finding in first.findings if finding.id == "loop-raises")
+        if raised.startswith("evaluation") and self.description.found_evaluate_by == "beside":
+            raise _EvaluationRaises(
+                EVALUATION_RAISES.format(name=self.description.evaluate_name, why=printable(raised))
+            )
         raise UserError(not_tried(self.description, first, self.verdict.asked, self.options.give))
 
     def add(self, experiment: Experiment, following: Experiment | None) -> None:

@@ -485,6 +485,17 @@ def test_sizes_by_name_are_those_of_the_data(write):
     assert result(spec, **given) == (4, 7, train)
 
 
+def test_an_evaluation_that_does_not_fit_is_left_out(write):
+    """It was found by its name alone; a loop that is tried without it is tried. Declared, it has to fit."""
+    source = "LOOP_HERE\ndef test(model, loader):\n    for image, label in loader:\n        open(model(image).name)\n"
+    spec = write(source.replace("LOOP_HERE", LOOP))
+    verdict = verify(spec, options=SHORT)
+    assert verdict.result == "clean"
+    assert "without its evaluation: test was found beside the loop, and evaluation raised" in verdict.notes[0]
+    with pytest.raises(UserError, match=r"name another with --evaluate SPEC, or --evaluate none"):
+        verify(spec, "test", SHORT)
+
+
 # --- files that train when they run --------------------------------------------------------------------------------
 
 LOOP = """
