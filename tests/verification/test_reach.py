@@ -152,6 +152,45 @@ def test_what_is_cleared_and_stepped_is_an_optimizer(write):
     assert result(spec) == ("model", "optimizer")
 
 
+def test_what_goes_backward_is_made_by_a_loss(write):
+    """By any name."""
+    body = "    for x, y in loader:\n        value = judge(x, y)\n        value.backward()\n    return judge\n"
+    assert result(write(f"def train(model, loader, judge):\n{body}"), train_loader=[]) == "loss_fn"
+
+
+def test_what_has_attributes_and_nothing_else_is_the_settings(write):
+    """By any name; what it lacks is told with the command."""
+    spec = write("def train(model, loader, p):\n    p.seen = p.epochs\n    return p.seen, p.get('lr'), p.nothing\n")
+    assert result(spec, {"p.nothing": []}) == ("epochs", "lr", [])
+    assert "nothing is known of source" in refusal(write("def train(model, loader, source): source.read()\n", "b.py"))
+
+
+def test_counters_begin_at_zero_and_there_are_no_metrics(write):
+    """A loop goes on with the first, and iterates over the others."""
+    spec = write("def train(model, loader, global_step, metrics): return global_step + 1, [m(1) for m in metrics]\n")
+    assert result(spec) == (1, [])
+    assert "metrics" in refusal(write("def train(model, loader, metrics): metrics.reset(1)\n", "other.py"))
+
+
+def test_classes_are_those_of_the_data(write):
+    """Their number, and their names; `classes` is the one that it is used as."""
+    spec = write("def train(model, loader, num_classes, classes): return num_classes, classes\n")
+    assert result(spec) == ("classes", "class_names")
+    assert result(write("def train(model, loader, classes): return [*range(classes)]\n", "b.py"), classes=2) == [0, 1]
+    data = "        assert num_classes == len(classes) == 10 > labels.max()\n"
+    loop = LOOP.replace("criterion):\n", "criterion, num_classes, classes):\n")
+    spec = write(loop.replace("        optimizer.zero", f"{data}        optimizer.zero"), "c.py")
+    assert verify(spec, options=SHORT).result == "clean"
+
+
+def test_a_name_that_means_what_another_does_can_be_given(write):
+    """A number that is handed on has no use that tells."""
+    spec = write("def train(model, loader, val_loader, eval_iter): return print(val_loader, n=eval_iter)\n")
+    told = refusal(spec)
+    assert "val_loader and eval_iter both mean the val_loader" in told
+    assert "--give eval_iter=VALUE" in told
+
+
 def test_two_models_are_told_and_not_guessed(write):
     """Which of them is meant cannot be told."""
     spec = write("def train(model, critic, loader):\n    critic.train()\n    critic(model(1))\n")
@@ -202,9 +241,16 @@ def test_the_epoch_of_a_parser_is_the_number_of_epochs(write):
     assert contract.begin(VALUES).train(VALUES) == "epochs"
 
 
-def test_a_loop_whose_folder_is_missing_was_not_tried(write):
-    """Also where it saves in some cases alone: a folder that is not there is no bug."""
-    spec = write(f"import torch\n{LOOP}    if len(train_loader) == 2: torch.save(1, 'no/such/folder.pt')\n")
+def test_a_folder_to_write_in_is_made(write, tmp_path):
+    """In the scratch folder: whoever runs the loop has made it."""
+    saves = "    torch.save(1, 'no/such/file.pt'); torch.load('no/such/file.pt'); open('nor/this.txt', 'w').close()\n"
+    assert verify(write(f"import torch\n{LOOP}{saves}"), options=SHORT).result == "clean"
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_loop_whose_file_is_missing_was_not_tried(write):
+    """Also where it reads in some cases alone: a file that is not there is no bug."""
+    spec = write(f"import torch\n{LOOP}    if len(train_loader) == 2: torch.load('no/such/folder.pt')\n")
     with pytest.raises(UserError, match="expected its files and folders to be there"):
         verify(spec, options=Options(cases=(Case(), Case(samples=8))))
 
@@ -273,6 +319,17 @@ def test_a_global_writer_that_is_missing_takes_each_call(write):
     writer, logger = result(spec)
     assert isinstance(writer, TakesEveryCall)
     assert logger == 3
+
+
+def test_a_schedule_of_a_warm_up_and_a_sampler_take_each_call(write):
+    """Globals that are not there; a loop needs them in no case of ours."""
+    spec = write(
+        "def train(model, loader, scheduler):\n"
+        "    warmup_scheduler.step()\n"
+        "    the_sampler.set_epoch(1)\n"
+        "    return scheduler\n"
+    )
+    assert result(spec) == "scheduler"
 
 
 def test_two_globals_for_one_role_are_not_guessed(write):
@@ -483,6 +540,12 @@ def test_sizes_by_name_are_those_of_the_data(write):
     train, test = (type("Loader", (), {"dataset": range(count)}) for count in (4, 7))
     given = {"train_loader": train, "val_loader": train, "test_loader": test}
     assert result(spec, **given) == (4, 7, train)
+
+
+def test_loaders_by_name_are_those_of_two_domains_too(write):
+    """The source is trained on, the target is the test data."""
+    spec = write("def train(model, dataloaders): return dataloaders['src'], dataloaders['tar'], dataloaders['val']\n")
+    assert result(spec) == ("train_loader", "test_loader", "val_loader")
 
 
 def test_an_evaluation_that_does_not_fit_is_left_out(write):

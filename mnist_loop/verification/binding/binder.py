@@ -168,7 +168,9 @@ class Binder:
         functions = [*self._functions()]
         for name in self._given.keys() - taken:
             head, dot, _ = name.partition(".")
-            has_it = any(head in settings_read(one) if dot else given_globals(one, self._given) for one in functions)
+            has_it = (bool(dot) and "args" in part.roles) or any(
+                head in settings_read(one) if dot else given_globals(one, self._given) for one in functions
+            )
             if not has_it:
                 what = "settings of that name" if dot else "parameter or global of that name"
                 raise UserError(f"--give {name} found, expected a name that {self.title} takes: it has no {what}")

@@ -25,7 +25,7 @@ from mnist_loop.verification.binding.signature import value_of
 from mnist_loop.verification.binding.target import Location, async_error, codes_of, title_of, unwrapped
 
 # Roles that settings have as numbers: those of the case. What a parser says of the others is a name or a path.
-NUMBERS = frozenset({"epochs", "epoch", "batch_size", "lr", "seed", "accumulate", "clip", "device"})
+NUMBERS = frozenset({"epochs", "epoch", "batch_size", "lr", "seed", "accumulate", "clip", "device", "classes"})
 OBJECTS = frozenset(role.name for role in ROLES) - NUMBERS
 # Settings of the machine, which no parser of a file knows.
 FIXED = {

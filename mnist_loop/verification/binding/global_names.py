@@ -130,7 +130,7 @@ def missing_writers(function: Any) -> set[str]:
         name
         for one in reachable(function)
         for name in read_by(one) - one.__globals__.keys()
-        if takes_every_call(name) and not hasattr(builtins, name)
+        if (takes_every_call(name) or usage_of(one, name).takes_every_call) and not hasattr(builtins, name)
     }
 
 

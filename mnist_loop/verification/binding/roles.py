@@ -42,6 +42,7 @@ SET = "set dataset data_set ds"
 TRAIN = "train training trn tr"
 VALIDATION = "val valid validation dev eval"
 TEST = "test testing tst te holdout"
+SOURCE, TARGET = "src source", "tar target tgt"  # of an adaptation to another domain, in loaders by name
 
 ROLES = (
     Role(
@@ -105,6 +106,16 @@ ROLES = (
     ),
     Role("seed", "seeds the generators", _words("seed random_seed rng_seed manual_seed random_state")),
     Role(
+        "classes",
+        "how many classes there are",
+        _words("num_classes n_classes nb_classes num_class n_class nb_class class_num number_of_classes nclasses"),
+    ),
+    Role(
+        "class_names",
+        "the names of the classes, in a list",
+        _words("class_names classnames names_of_classes label_names labels_name category_names"),
+    ),
+    Role(
         "accumulate",
         "batches whose gradients make one step",
         _words(
@@ -158,6 +169,7 @@ PHASES = (("train", TRAIN), ("val", VALIDATION), ("test", TEST))
 SEVERAL = {
     **{f"{word}_data": (f"{phase}_loader", f"{phase}_set") for phase, words in PHASES for word in words.split()},
     "opt": ("optimizer", "args"),
+    "classes": ("class_names", "classes"),
 }
 # Names of data without a phase: the training data for a loop that trains, the test data for one that evaluates.
 OPEN = {
@@ -165,11 +177,16 @@ OPEN = {
     **dict.fromkeys(_words("dataset data_set ds"), ("set",)),
     "data": ("loader", "set"),
 }
-# Writers, loggers and progress bars, which take each call; files for a log among them.
+# Writers, loggers and progress bars, which take each call; files for a log, and schedules of a warm-up, among them.
 TAKE_EVERY_CALL = _words(
     "writer tb_writer summary_writer log_writer tensorboard tensorboard_writer tensorboard_logger logger tb_logger "
-    "train_logger training_logger pbar prog_bar progress_bar vis viz visdom visualizer log_file logfile"
+    "train_logger training_logger pbar prog_bar progress_bar vis viz visdom visualizer log_file logfile wandb "
+    "warmup_scheduler scheduler_warmup warmup_lr_scheduler"
 )
+# Counters of steps that a loop goes on with.
+COUNTERS = _words("global_step global_steps iteration n_iter iter_num cur_iter current_step step_count total_iters")
+# What there may be none of, where it is iterated over alone.
+NONE_OF = _words("metrics metric_ftns metric_fns metric_functions callbacks hooks")
 SHARED = frozenset({"batch_size"})  # for several parameters at once: train_batch_size and test_batch_size
 SETS = frozenset(f"{phase}_set" for phase, _ in PHASES)
 DATA = frozenset(f"{phase}_{kind}" for phase, _ in PHASES for kind in ("loader", "set"))
@@ -202,6 +219,19 @@ _TAKE_EVERY_CALL = frozenset(map(_key, TAKE_EVERY_CALL))
 def takes_every_call(name: str) -> bool:
     """Return whether a parameter of this name is a writer, a logger or a progress bar."""
     return _key(name).rstrip("0123456789") in _TAKE_EVERY_CALL
+
+
+_COUNTERS, _NONE_OF = frozenset(map(_key, COUNTERS)), frozenset(map(_key, NONE_OF))
+
+
+def is_counter(name: str) -> bool:
+    """Return whether a parameter of this name counts steps."""
+    return _key(name) in _COUNTERS
+
+
+def may_be_none_of(name: str) -> bool:
+    """Return whether a parameter of this name holds what a loop can do without."""
+    return _key(name) in _NONE_OF
 
 
 def nearest(name: str) -> str | None:
@@ -293,7 +323,7 @@ class Loaders(dict[str, Any]):
         return values[f"{phase}_loader"]
 
     def __missing__(self, name: str) -> Any:
-        for phase, words in PHASES:
+        for phase, words in (("train", SOURCE), *PHASES, ("test", TARGET)):
             if name.lower() in words.split():
                 return self._test if phase == "test" else self[phase]
         raise KeyError(name)

@@ -16,17 +16,21 @@ from mnist_loop.verification.binding.given import TakesEveryCall
 from mnist_loop.verification.binding.roles import (
     DATA,
     SETTINGS,
+    SEVERAL,
     SHARED,
     Loaders,
     LoopArgs,
     Sizes,
     Use,
+    is_counter,
+    may_be_none_of,
     meanings,
     nearest,
     takes_every_call,
 )
 from mnist_loop.verification.binding.usage import usage_of
 
+CERTAIN = ("model", "optimizer")  # roles that nothing else is used like
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
@@ -136,16 +140,24 @@ def bind_signature(
     free = [parameter for parameter in parameters if parameter.name not in {*_fixed(function), *handed}]
     roles, clash = _assign(free, use, function)
     open_ = [p.name for p in free if p.default is p.empty and p.name not in roles]
-    handed |= {
-        name: TakesEveryCall() for name in open_ if takes_every_call(name) or usage_of(function, name).takes_every_call
-    }
+    handed |= {name: value for name in open_ if (value := _stand_in(name, function)) is not None}
     binding = Binding(roles, signature, _positional(function, parameters), handed)
     unbound = tuple(name for name in open_ if name not in handed)
     if clash or unbound:
-        raise BindingError(clash or _unknown(unbound), binding, () if clash else unbound)
+        raise BindingError(clash or _unknown(unbound), binding, unbound)
     if not parameters and not skip_first and not isinstance(function, type) and _takes_any(signature):
         return Binding(dict(zip(TO_ANY, TO_ANY, strict=True)), signature)
     return binding
+
+
+def _stand_in(name: str, function: Callable[..., Any]) -> object:
+    """Return what a parameter is handed that has no role and no default; None for one of which nothing is known."""
+    usage = usage_of(function, name)
+    if takes_every_call(name) or usage.takes_every_call:
+        return TakesEveryCall()
+    if is_counter(name) and not usage.is_object:
+        return 0
+    return () if may_be_none_of(name) and not usage.is_called and not usage.attributes else None
 
 
 def _takes_any(signature: Signature) -> bool:
@@ -210,7 +222,7 @@ def _assign(parameters: list[Parameter], use: Use, function: Callable[..., Any])
         if free and not (free[0] == "path" and optional and use != "checkpoint"):  # the loop's own path is kept
             bound[name] = free[0]
             owner[free[0]] = name
-        elif roles and not free and not optional:
+        elif roles and not free and not optional and (meanings(name, use) or roles[0] in CERTAIN):
             clash = clash or f"{owner[roles[0]]} and {name} both mean the {roles[0]}"
         elif name in SETTINGS and not roles and not optional:
             bound[name] = name
@@ -220,12 +232,17 @@ def _assign(parameters: list[Parameter], use: Use, function: Callable[..., Any])
 def _likely(parameter: Parameter, use: Use, function: Callable[..., Any]) -> tuple[str, ...]:
     """Return the roles that a parameter may mean: by its name, or else by what is called on it."""
     roles = meanings(parameter.name, use)
-    if parameter.default is not parameter.empty or (roles and not DATA.intersection(roles)):
+    with_usage = DATA.union(SEVERAL["classes"])
+    if parameter.default is not parameter.empty or (roles and not with_usage.intersection(roles)):
         return roles
     usage = usage_of(function, parameter.name)
+    if roles == SEVERAL["classes"]:
+        return roles[::-1] if usage.is_number else roles
     if roles:
         return () if usage.is_number or usage.is_tensor else roles
-    return ("optimizer",) if usage.is_optimizer else ("model",) if usage.is_model else ()
+    kinds = {"optimizer": usage.is_optimizer, "model": usage.is_model, "loss_fn": usage.is_loss}
+    kinds["args"] = usage.is_settings and not takes_every_call(parameter.name)
+    return tuple(role for role, is_one in kinds.items() if is_one)[:1]
 
 
 def _prefer(roles: tuple[str, ...], parameter: Parameter, sized: bool) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ MODEL_METHODS = {"parameters", "named_parameters", "train", "eval"}
 TENSOR_ATTRIBUTES = {"size", "shape", "to", "cuda", "view", "dim"}
 WRITER_METHODS = {
     *("write", "flush", "close", "add_scalar", "add_scalars", "add_image", "add_images", "add_histogram"),
-    *("debug", "info", "warning"),
+    *("debug", "info", "warning", "log", "log_metric", "log_metrics", "set_description", "set_postfix", "set_epoch"),
 }
+DICT_METHODS = {"get", "items", "keys"}
 OPTIMIZER_METHODS = {"zero_grad", "step"}
 
 
@@ -30,6 +31,7 @@ class Usage:
         is_number: it is reckoned with, compared in size, or given to ``range``.
         is_called: it is called.
         is_iterated: it is iterated over.
+        is_loss: it is called, and what it returns goes backward.
         methods: the methods of it that are called.
         attributes: the attributes of it that are read, those methods included.
     """
@@ -37,6 +39,7 @@ class Usage:
     is_number: bool = False
     is_called: bool = False
     is_iterated: bool = False
+    is_loss: bool = False
     methods: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
 
@@ -55,6 +58,12 @@ class Usage:
         """Nothing is done with it but to write to it."""
         nothing_else = not (self.is_number or self.is_object)
         return bool(self.methods) and nothing_else and self.attributes <= WRITER_METHODS
+
+    @property
+    def is_settings(self) -> bool:
+        """Its attributes are read, and nothing else is done with it."""
+        nothing_else = not (self.is_number or self.is_object or self.takes_every_call)
+        return bool(self.attributes) and nothing_else and self.methods <= DICT_METHODS
 
     @property
     def is_optimizer(self) -> bool:
@@ -93,6 +102,7 @@ def _usages(function: Any) -> dict[str, Usage]:
 
 
 def _facts(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    yield from ((name, "loss") for name in _losses(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp):
             yield from ((part.id, "number") for part in (node.left, node.right) if isinstance(part, ast.Name))
@@ -112,3 +122,17 @@ def _facts(tree: ast.AST) -> Iterator[tuple[str, str]]:
                     yield from ((part.id, "iterated") for part in node.args if isinstance(part, ast.Name))
             elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
                 yield called.value.id, f"method {called.attr}"
+
+
+def _losses(tree: ast.AST) -> Iterator[str]:
+    """Yield the names of what is called for something that goes backward."""
+    backward = {
+        ast.unparse(node.func.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) in backward for target in node.targets):
+            made = node.value
+            if isinstance(made, ast.Call) and isinstance(made.func, ast.Name):
+                yield made.func.id

@@ -344,6 +344,8 @@ def build(case: Case, declared: Intentions, listener: Listener | None = None) ->
         "batch_size": case.batch_size,
         "lr": case.lr,
         "seed": case.seed,
+        "classes": declared.classes or CLASSES,
+        "class_names": [str(number) for number in range(declared.classes or CLASSES)],
         "accumulate": case.accumulate,
         "clip": case.clip,
     }

@@ -319,10 +319,18 @@ class _Guard:
     def opened(self, path: Any, _mode: object, flags: int) -> None:
         if not flags & WRITES or isinstance(path, int):
             return
+        if flags & os.O_CREAT:
+            self.make_parent(path)
         if flags & os.O_CREAT and flags & os.O_EXCL:
             self.entry(path, there=False)
         elif flags & os.O_CREAT or lexists(path):
             self.content(path, keep=not flags & os.O_TRUNC)
+
+    def make_parent(self, path: Any) -> None:
+        """Make the folder of a new file in the view: whoever runs the loop has made it."""
+        parent = dirname(self.full(path) or "")
+        if parent and not lexists(parent) and _within(normpath(parent), self.scratch.view):
+            os.makedirs(parent, exist_ok=True)
 
     def connected(self, database: Any) -> None:
         name = fsdecode(database)
