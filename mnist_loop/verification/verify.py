@@ -44,6 +44,7 @@ from mnist_loop.verification.cases.battery import (
     basis,
     battery,
     experiments,
+    longer,
 )
 from mnist_loop.verification.cases.case import IMAGE_SHAPE
 from mnist_loop.verification.child import answer_for, judge_recordings
@@ -60,6 +61,8 @@ MOST_NAMED = 3
 LAST = 2**31  # the time of what is found after all events
 # Errors of a file or folder of the loop's own that is not there.
 LACKS_A_FILE = r"raised (FileNotFoundError|RuntimeError: Parent directory .* does not exist)"
+MORE_BATCHES = (5, 10, 20)  # for a loop that reports so many times in an epoch
+FEW_BATCHES = "tried with {batches} batches more than usual: with few the loop divides by zero"
 EVALUATION_RAISES = (
     "without its evaluation: {name} was found beside the loop, and {why}; name another with --evaluate SPEC"
 )
@@ -244,6 +247,11 @@ class _Trial:
                     self.verdict.skipped[exact] = told
                 return
         raised = next(finding.text for finding in first.findings if finding.id == "loop-raises")
+        for batches in MORE_BATCHES if "ZeroDivisionError" in raised else ():
+            if not _raised(self.judgement(self.prepared(Experiment(longer(exact, batches)), always=RAISING))):
+                self.description = dataclasses.replace(self.description, least_batches=batches)
+                self.verdict.remarks = (*self.verdict.remarks, FEW_BATCHES.format(batches=batches))
+                return
         if raised.startswith("evaluation") and self.description.found_evaluate_by == "beside":
             raise _EvaluationRaises(
                 EVALUATION_RAISES.format(name=self.description.evaluate_name, why=printable(raised))

@@ -260,13 +260,47 @@ def test_a_setting_that_is_missing_is_told_with_the_command(write):
     spec = write(
         "def train(args, model, loader, optimizer, loss_fn):\n"
         "    for x, y in loader:\n"
-        "        if args.warm: optimizer.param_groups[0]['lr'] = args.warmest\n"
+        "        if args.warm > 1: optimizer.param_groups[0]['lr'] = args.warmest\n"
         "        optimizer.zero_grad(); loss_fn(model(x), y).backward(); optimizer.step()\n"
     )
     with pytest.raises(UserError, match=r"mnist-loop verify their_train.py:train --give args.warm=VALUE"):
         verify(spec, options=SHORT)
-    verdict = verify(spec, options=Options(fixed_cases=3, random_cases=0, give={"args.warm": False}))
+    verdict = verify(spec, options=Options(fixed_cases=3, random_cases=0, give={"args.warm": 0}))
     assert verdict.result == "clean"
+
+
+SWITCHES = """
+def train(cfg, model, loader, optimizer, loss_fn):
+    for x, y in loader:
+        if cfg.mixed and not cfg["deep"]:
+            x = x.no_such_thing()
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        {step}
+"""
+
+
+def test_a_setting_of_which_is_asked_whether_it_is_on_is_off(write):
+    """Said in one line; not where it is used in another way, or decides whether there is a step."""
+    spec = write(SWITCHES.format(step="optimizer.step()"))
+    verdict = verify(spec, options=SHORT)
+    assert verdict.result == "clean"
+    assert "taken as off: mixed, deep; hand over another value with --give args.mixed=VALUE" in verdict.notes
+    with pytest.raises(UserError, match="no_such_thing"):
+        verify(spec, options=Options(fixed_cases=3, random_cases=0, give={"args.mixed": True}))
+    for step in ("if cfg.moves: optimizer.step()", "optimizer.step(cfg.moves)"):
+        with pytest.raises(UserError, match=r"--give args\.moves=VALUE"):
+            verify(write(SWITCHES.format(step=step)), options=SHORT)
+
+
+def test_a_loop_that_reports_some_times_in_an_epoch_gets_so_many_batches(write):
+    """It divides by zero where there are few."""
+    report = "        if len(images) % (len(train_loader) // 4) == 0: print(labels)\n"
+    for zero, result in (("        optimizer.zero_grad()\n", "clean"), ("", "bugs")):
+        verdict = verify(write(LOOP.replace("        optimizer.zero_grad()\n", f"{zero}{report}")), options=SHORT)
+        assert verdict.result == result
+        assert "tried with 5 batches more than usual: with few the loop divides by zero" in verdict.notes
+    assert verdict.primary == "zero-grad-missing"
 
 
 # --- globals -------------------------------------------------------------------------------------------------------
@@ -385,6 +419,15 @@ def in_a_function_within(x):
 def test_what_asks_for_cuda_or_compares_with_it_does_not_write_it_out(function, written):
     """The reference does both, and its header must not say so."""
     assert is_written_out([function]) is written
+
+
+def test_cuda_in_a_file_beside_means_it_too(write):
+    """What the loop calls is looked at, too."""
+    write("def moved(x):\n    return x.cuda()\n", "moving.py")
+    source = LOOP.replace("model(images)", "model(moved(images))")
+    verdict = verify(write(f"from moving import moved\n{source}"), options=SHORT)
+    assert verdict.result == "clean"
+    assert ".cuda() means the CPU here" in verdict.notes[0]
 
 
 def test_the_command_hands_over_nothing_that_no_literal_can_be(write):

@@ -55,6 +55,10 @@ def bind(loop: object, evaluate: object = None, given: Mapping[str, Any] | None 
         meant = intentions.checked({"objective": found, "own_objective": True}, meant)
     functions = binder.functions(evaluation)
     writes_cuda = is_written_out(functions)
+    given = binder.checked_given()
+    off = [name for name in binder.off() if not any(one.endswith(f".{name}") for one in given)]
+    told = [*notes_on(binder.module), *([NOTE.format(name=binder.title)] if writes_cuda else [])]
+    told += [f"taken as off: {', '.join(off)}; hand over another value with --give args.{off[0]}=VALUE"] if off else []
     return Contract(
         name=binder.title,
         location=location_of(training.function),
@@ -68,11 +72,11 @@ def bind(loop: object, evaluate: object = None, given: Mapping[str, Any] | None 
         whole_fit=binder.is_whole(),
         folders=folders_of(binder.module),
         adapter=binder.adapter(),
-        given=binder.checked_given(),
-        settings=binder.settings(),
+        given=given,
+        settings={**dict.fromkeys(off, False), **binder.settings()},
         calls_forward=any("forward" in code.co_names for one in functions for code in codes_of(one)),
         writes_cuda=writes_cuda,
-        notes=(*notes_on(binder.module), *([NOTE.format(name=binder.title)] if writes_cuda else [])),
+        notes=tuple(told),
     )
 
 

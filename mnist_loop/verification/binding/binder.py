@@ -18,8 +18,9 @@ from mnist_loop.verification.binding.global_names import given_globals, globals_
 from mnist_loop.verification.binding.intentions import Intentions
 from mnist_loop.verification.binding.parser_defaults import PLAIN, parser_defaults
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
-from mnist_loop.verification.binding.roles import DATA, ROLES, SETS, Use, meanings
+from mnist_loop.verification.binding.roles import DATA, ROLES, SETS, SETTINGS, Use, meanings
 from mnist_loop.verification.binding.signature import NOTHING_GIVEN, Binding, BindingError, bind_signature
+from mnist_loop.verification.binding.switches import switches_of
 from mnist_loop.verification.binding.target import (
     TRAIN_METHODS,
     Target,
@@ -187,10 +188,21 @@ class Binder:
         made = {name: value for one in parsed for name, value in vars(one).items() if isinstance(value, PLAIN)}
         return {**parser_defaults(source, written.__globals__), **made}
 
+    def off(self) -> list[str]:
+        """Return the settings of no known value of which the loop only asks whether they are on: they are off."""
+        part = self._training
+        assert part is not None
+        if "args" not in part.roles:
+            return []
+        known = {*self.settings(), *SETTINGS}
+        own = [name for name, role in part.binding.roles.items() if role == "args"]
+        found = dict.fromkeys(name for one in self._functions() for name in switches_of(one, own))
+        return [name for name in found if name not in known and not meanings(name, "train")]
+
     def functions(self, evaluation: LoopPart | None) -> list[Any]:
-        """Return the functions of the loop and of its evaluation, with those of the same module that they call."""
+        """Return the functions of the loop and of its evaluation, with those that they call, of files beside too."""
         roots = [*self._functions(), *([] if evaluation is None else [evaluation.function])]
-        return [one for root in roots for one in reachable(root)]
+        return [one for root in roots for one in reachable(root, beside=True)]
 
     def _functions(self) -> list[Any]:
         """Return the functions of the loop: the one that trains, or those of its class."""

@@ -56,6 +56,7 @@ class Description:
         own_targets: it declares an objective, which takes the targets of classes.
         patience: epochs without an improvement after which it stops early; None if it is not known to.
         notes: what is said of how it was imported, a sentence each.
+        least_batches: batches that each case has more, for a loop that divides by zero where there are few.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Description:
     own_targets: bool = False
     patience: int | None = None
     notes: tuple[str, ...] = ()
+    least_batches: int = 0
 
     @property
     def builds_its_loader(self) -> bool:

@@ -7,6 +7,7 @@ import dis
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
+from mnist_loop.support.authored import is_authored
 from mnist_loop.verification.binding.roles import DATA, SHARED, Use, meanings, takes_every_call
 from mnist_loop.verification.binding.target import codes_of, unwrapped
 from mnist_loop.verification.binding.usage import Usage, usage_of
@@ -41,9 +43,16 @@ REPLACED: Mapping[str, tuple[type, ...]] = {
 _MISSING = object()
 
 
-def reachable(function: Any) -> Iterator[FunctionType]:
-    """Yield a function, and the functions and methods of the same module that it calls by a global name."""
+def reachable(function: Any, *, beside: bool = False) -> Iterator[FunctionType]:
+    """Yield a function, and the functions of the same module that it calls by a global name.
+
+    Args:
+        function: where it begins.
+        beside: go on into other files in the folder of the first.
+    """
     todo, seen = [unwrapped(function)], set()
+    code = getattr(todo[0], "__code__", None)
+    folder = "" if code is None else str(Path(code.co_filename).parent)
     while todo:
         one = todo.pop()
         if not isinstance(one, FunctionType) or one in seen:
@@ -52,8 +61,15 @@ def reachable(function: Any) -> Iterator[FunctionType]:
         yield one
         for name in read_by(one):
             found = unwrapped(one.__globals__.get(name))
-            if inspect.isfunction(found) and found.__globals__ is one.__globals__:
+            if inspect.isfunction(found) and (
+                found.__globals__ is one.__globals__ or (beside and is_beside(found.__code__.co_filename, folder))
+            ):
                 todo.append(found)
+
+
+def is_beside(file: str, folder: str) -> bool:
+    """Return whether a file of the author's is in a folder, or in one within it."""
+    return bool(folder) and is_authored(file) and file.startswith(f"{folder}/")
 
 
 def read_by(function: Any) -> set[str]:

@@ -64,13 +64,19 @@ class _Plan:
         base = basis(self.of, self.dtype)
         if base.model == "declared":
             case["model"] = "declared"
-        experiment = Experiment(base.but(**case), runs, optional, laws)
+        experiment = Experiment(longer(base.but(**case), self.of.least_batches), runs, optional, laws)
         for number, other in enumerate(self.experiments):
             if other.case == experiment.case:
                 more = tuple(run for run in runs if run not in other.runs)
                 self.experiments[number] = dataclasses.replace(other, runs=other.runs + more)
                 return
         self.experiments.append(experiment)
+
+
+def longer(case: Case, batches: int) -> Case:
+    """Return a case with more batches of each split; its last batches are as before."""
+    more = batches * case.batch_size
+    return case.but(samples=case.samples + more, held_out=case.held_out + more)
 
 
 def basis(of: Description, dtype: str = "float64") -> Case:
@@ -164,4 +170,4 @@ def experiments(draw: st.DrawFn, of: Description, dtype: str = "float64") -> Exp
         lr=draw(st.sampled_from([0.1, 0.05, 0.01, 0.005])),
         seed=draw(st.integers(0, 2**20)),
     )
-    return Experiment(case, ("again",))
+    return Experiment(longer(case, of.least_batches), ("again",))
