@@ -160,7 +160,9 @@ def test_what_goes_backward_is_made_by_a_loss(write):
 
 def test_what_has_attributes_and_nothing_else_is_the_settings(write):
     """By any name; what it lacks is told with the command."""
-    spec = write("def train(model, loader, p):\n    p.seen = p.epochs\n    return p.seen, p.get('lr'), p.nothing\n")
+    spec = write(
+        "def train(model, loader, p):\n    p.seen = p.cuda or p.epochs\n    return p.seen, p.get('lr'), p.nothing\n"
+    )
     assert result(spec, {"p.nothing": []}) == ("epochs", "lr", [])
     assert "nothing is known of source" in refusal(write("def train(model, loader, source): source.read()\n", "b.py"))
 
@@ -673,6 +675,7 @@ def gone():
 {{indent}}marks = {{{{k: v for k, v in vars(args).items() if k == "warm"}}}}
 {{indent}}gone = 5
 {{indent}}data = open("no/such/file")
+{{main}}
 """
 
 
@@ -680,7 +683,7 @@ def gone():
 def test_constants_of_a_script_are_there(write, head):
     """At its top and under ``if __name__``, those that follow from its parser too; what is there is kept."""
     indent = " " * 4 if head else ""
-    source = SCRIPT.format(head=head, indent=indent)
+    source = SCRIPT.format(head=head, indent=indent, main="    import no_such_package" if head else "")
     warm, marks, *rest, gone = result(write(source), train_loader=[])
     assert (warm, marks, *rest) == (True, {"warm": 3}, "results", 6, "lr")
     assert callable(gone) is bool(head)
@@ -730,6 +733,7 @@ def test_a_package_that_is_missing_is_told_where_the_loop_does_not_use_it(write)
     spec = write(f"{MISSING}    wandb.log({{'epoch': 1}})\n    assert speed is None\n")
     verdict = verify(spec, options=SHORT)
     assert verdict.result == "clean"
+    assert "it only logs, and what is called of it does nothing: wandb" in verdict.notes
     assert "not installed: no_such_bars, no_such_metrics; a loop that uses it cannot be tried" in verdict.notes
     assert not {"no_such_metrics", "wandb"} & sys.modules.keys()
 

@@ -1,4 +1,4 @@
-"""Stands for packages that are not installed: it raises where it is used, and takes each call where it only logs."""
+"""Stands for packages that are not installed, or log elsewhere: it raises where it is used, or takes each call."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ LOGGERS = {
     *("aim", "clearml", "comet_ml", "mlflow", "neptune", "progress", "setproctitle", "swanlab", "tensorboard"),
     *("tensorboardX", "tensorboard_logger", "torch.utils.tensorboard", "visdom", "wandb"),
 }
+# Those that send what they log to a server: nobody wants the cases there, so that they are never imported.
+ELSEWHERE = {"aim", "clearml", "comet_ml", "mlflow", "neptune", "swanlab", "wandb"}
 WITH_IT = {"tensorboard": ("torch.utils.tensorboard",)}  # modules of installed packages that need an absent one
 
 
@@ -70,11 +72,15 @@ class _Module(ModuleType):
 
 class _Finder(MetaPathFinder, Loader):
     def __init__(self, names: Collection[str]) -> None:
-        self.names = {*names, *(more for name in names for more in WITH_IT.get(name, ()))}
+        self.names = {*names, *(more for name in names for more in WITH_IT.get(name, ())), *ELSEWHERE}
+        self.found: set[str] = set()
 
     def find_spec(self, fullname: str, _path: object, _target: object = None) -> ModuleSpec | None:
-        is_one = fullname in self.names or fullname.partition(".")[0] in self.names
-        return ModuleSpec(fullname, self, is_package=True) if is_one else None
+        package = fullname.partition(".")[0]
+        if fullname not in self.names and package not in self.names:
+            return None
+        self.found.add(fullname if fullname in self.names else package)
+        return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = _Module(spec.name)
@@ -91,12 +97,15 @@ def logs(name: str) -> bool:
 
 
 @contextmanager
-def stand_ins(names: Collection[str]) -> Iterator[None]:
-    """Have imports of these absent packages find what stands for them, within."""
+def stand_ins(names: Collection[str]) -> Iterator[set[str]]:
+    """Have imports of these absent packages, and of what logs elsewhere, find what stands for them, within.
+
+    Yields the names of those that were found.
+    """
     finder = _Finder(names)
     sys.meta_path.insert(0, finder)
     try:
-        yield
+        yield finder.found
     finally:
         sys.meta_path.remove(finder)
         for name, module in [*sys.modules.items()]:
@@ -105,10 +114,10 @@ def stand_ins(names: Collection[str]) -> Iterator[None]:
 
 
 def told(names: Collection[str]) -> list[str]:
-    """Return a sentence for each kind of absent package."""
+    """Return a sentence for each kind of package that something stands for."""
     silent = ", ".join(sorted(name for name in names if logs(name)))
     others = ", ".join(sorted(name for name in names if not logs(name)))
     return [
-        *([f"not installed: {silent}; what is called of it does nothing, as it only logs"] if silent else []),
+        *([f"it only logs, and what is called of it does nothing: {silent}"] if silent else []),
         *([f"not installed: {others}; a loop that uses it cannot be tried"] if others else []),
     ]

@@ -69,7 +69,8 @@ def load_constants_of_main(tree: ast.Module, file: str, module: ModuleType) -> N
         assert isinstance(block, ast.If)
         for statement in _kept(block.body):
             if not present & _names_in(statement):
-                _execute(statement, tree, file, module)
+                with contextlib.suppress(Exception):  # a script may need more than its functions do
+                    _execute(statement, tree, file, module)
 
 
 def _execute(statement: ast.stmt, tree: ast.Module, file: str, module: ModuleType) -> None:

@@ -229,12 +229,12 @@ def _with_what_is_missing(
     """Import a file, again with what it lacks: a folder above it that holds a module, or stand-ins for packages.
 
     Returns:
-        The packages that are not installed.
+        The packages that something stands for.
     """
     missing: set[str] = set()
     while True:
         try:
-            with absent.stand_ins(missing):
+            with absent.stand_ins(missing) as found:
                 attempt(folders)
         except FailsAtImport as error:
             lacks = _lacks(error, folders)
@@ -247,7 +247,7 @@ def _with_what_is_missing(
                 folders = (*folders, above)
         else:
             _folders[name] = folders
-            return missing
+            return found
 
 
 def _lacks(error: FailsAtImport, folders: tuple[str, ...]) -> str | None:

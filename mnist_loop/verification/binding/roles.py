@@ -73,7 +73,10 @@ ROLES = (
     Role(
         "scheduler",
         "the learning rate scheduler of the optimizer",
-        _words("scheduler lr_scheduler sched lr_sched schedule lr_schedule schedular learning_rate_scheduler"),
+        _words(
+            "scheduler lr_scheduler sched lr_sched schedule lr_schedule schedular learning_rate_scheduler "
+            "train_scheduler exp_lr_scheduler step_lr_scheduler"
+        ),
     ),
     Role("scaler", "a torch GradScaler", _words("scaler grad_scaler gradient_scaler amp_scaler")),
     Role("device", "the device, a torch.device", _words("device dev torch_device train_device")),
@@ -131,7 +134,7 @@ ROLES = (
         _words(
             "clip max_norm clip_norm grad_clip clip_grad max_grad_norm clip_grad_norm grad_clip_norm "
             "grad_norm_clip gradient_clip gradient_clipping grad_max_norm clip_max_norm max_gradient_norm "
-            "gradient_clip_norm gradient_clip_val"
+            "gradient_clip_norm gradient_clip_val grad_norm"
         ),
     ),
     Role(

@@ -14,7 +14,7 @@ from mnist_loop.verification.binding.target import unwrapped
 
 ORDERED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 MODEL_METHODS = {"parameters", "named_parameters", "train", "eval"}
-TENSOR_ATTRIBUTES = {"size", "shape", "to", "cuda", "view", "dim"}
+TENSOR_METHODS = {"size", "to", "cuda", "view", "dim"}
 WRITER_METHODS = {
     *("write", "flush", "close", "add_scalar", "add_scalars", "add_image", "add_images", "add_histogram"),
     *("debug", "info", "warning", "log", "log_metric", "log_metrics", "set_description", "set_postfix", "set_epoch"),
@@ -51,7 +51,7 @@ class Usage:
     @property
     def is_tensor(self) -> bool:
         """It has a size or is moved, as no loader is."""
-        return bool(TENSOR_ATTRIBUTES & self.attributes)
+        return bool(TENSOR_METHODS & self.methods) or "shape" in self.attributes
 
     @property
     def takes_every_call(self) -> bool:
