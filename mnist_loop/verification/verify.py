@@ -56,6 +56,9 @@ from mnist_loop.verification.sandbox.isolation import Ended, InProcess, Sandbox,
 
 MOST_ENDS = 2  # times that a loop may end its process before no further case is tried
 ONE_SAMPLE = "more than 1 value per channel"  # BatchNorm of a batch of one, in train mode
+# A loop that reads every gradient works with no model of which a part is frozen.
+NO_GRADIENT = r"'NoneType' object has no attribute .*\bgrad\b"
+READS_NO_GRADIENT = "the loop raises, as it may: it reads the gradient of a parameter that is not trained, and has none"
 PROCESSES = "leaves-threads"
 MOST_NAMED = 3
 LAST = 2**31  # the time of what is found after all events
@@ -261,6 +264,9 @@ class _Trial:
     def add(self, experiment: Experiment, following: Experiment | None) -> None:
         """Try one experiment, and add its judgement to the verdict."""
         judgement = self.judgement(experiment, following)
+        if experiment.case.model == "frozen" and _reads_no_gradient(judgement):
+            self.verdict.skipped[experiment.case] = READS_NO_GRADIENT
+            return
         if experiment.optional and _raised(judgement):
             self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {experiment.optional}"
             return
@@ -320,6 +326,9 @@ class _Trial:
         judgement = self.judgement(experiment, following)
         if self.description.builds_its_loader and _raised_for_one_sample(judgement):
             self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {LAST_OF_ONE}"
+            judgement = Judgement(experiment.case)
+        if experiment.case.model == "frozen" and _reads_no_gradient(judgement):
+            self.verdict.skipped[experiment.case] = READS_NO_GRADIENT
             judgement = Judgement(experiment.case)
         self.report_progress(self.tried)
         return judgement
@@ -494,6 +503,10 @@ def _lacks_a_file(judgement: Judgement) -> Finding | None:
 
 def _raised_for_one_sample(judgement: Judgement) -> bool:
     return any(one.id == "loop-raises" and ONE_SAMPLE in one.text for one in judgement.findings)
+
+
+def _reads_no_gradient(judgement: Judgement) -> bool:
+    return any(one.id == "loop-raises" and re.search(NO_GRADIENT, one.text) for one in judgement.findings)
 
 
 def _raised(judgement: Judgement) -> bool:

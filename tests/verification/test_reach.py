@@ -295,6 +295,18 @@ def test_a_setting_of_which_is_asked_whether_it_is_on_is_off(write):
             verify(write(SWITCHES.format(step=step)), options=SHORT)
 
 
+def test_a_loop_that_reads_every_gradient_is_tried_with_no_frozen_part(write):
+    """A parameter that is not trained has none."""
+    reads = "        norms = [parameter.grad.norm() for parameter in model.parameters()]\n"
+    spec = write(LOOP.replace("        optimizer.step()\n", f"{reads}        optimizer.step()\n"))
+    options = Options(cases=(Case(), Case(model="frozen")))
+    verdict = verify(spec, options=options)
+    assert verdict.result == "clean"
+    assert "it reads the gradient of a parameter that is not trained" in verdict.skipped[Case(model="frozen")]
+    write(LOOP.replace("optimizer.step()", "optimizer.step(); [one.grad.gone for one in model.parameters()]"))
+    assert "loop-raises" in verify(spec, options=options).failed
+
+
 def test_a_loop_that_reports_some_times_in_an_epoch_gets_so_many_batches(write):
     """It divides by zero where there are few."""
     report = "        if len(images) % (len(train_loader) // 4) == 0: print(labels)\n"
