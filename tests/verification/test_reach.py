@@ -605,6 +605,29 @@ def test_loaders_by_name_are_those_of_two_domains_too(write):
     assert result(spec) == ("train_loader", "test_loader", "val_loader")
 
 
+PART = """
+def test(model, loader):
+    return sum((model(images).argmax(1) == labels).sum().item() for images, labels in loader)
+
+def train(model, loader, test_loader, optimizer, criterion):
+    model.train()
+    for step, (images, labels) in enumerate(loader):
+        optimizer.zero_grad()
+        criterion(model(images), labels).backward()
+        optimizer.step()
+        if step % 1000 == 999:
+            {mode}
+            print(test(model, test_loader))
+            model.train()
+"""
+
+
+def test_a_part_of_a_loop_that_sets_the_mode_itself_is_no_evaluation(write):
+    """Called alone it would run in train mode; where nobody sets the mode that is a bug."""
+    assert verify(write(PART.format(mode="model.eval()")), options=SHORT).result == "clean"
+    assert verify(write(PART.format(mode="pass")), options=SHORT).primary == "evaluates-in-train-mode"
+
+
 def test_an_evaluation_that_does_not_fit_is_left_out(write):
     """It was found by its name alone; a loop that is tried without it is tried. Declared, it has to fit."""
     source = "LOOP_HERE\ndef test(model, loader):\n    for image, label in loader:\n        open(model(image).name)\n"

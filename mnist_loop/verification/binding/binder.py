@@ -276,7 +276,7 @@ class Binder:
         for name in _names_beside(str(getattr(scope, "__name__", ""))):
             written = unwrapped(neighbours.get(name))
             own = inspect.isfunction(written) and written.__module__ == self.module and written is not scope
-            if own and not _is_for_pytest(name, written, neighbours):
+            if own and not _is_for_pytest(name, written, neighbours) and not _is_part(name, written, scope):
                 part = _quietly(self._part, neighbours[name], "evaluate")
                 if part is not None and not self._lacks(part, "evaluate"):
                     return part
@@ -396,6 +396,12 @@ def _names_beside(name: str) -> list[str]:
     """Return the usual names of an evaluation: first those made of the name of the loop."""
     counterparts = [name.replace("train", word) for word in COUNTERPARTS] if "train" in name else []
     return list(dict.fromkeys([*counterparts, *EVALUATE_FUNCTIONS]))
+
+
+def _is_part(name: str, function: Any, loop: Any) -> bool:
+    """Say whether a loop calls a function in an eval mode that it sets itself: alone that is no evaluation."""
+    sets_mode, calls = ({word for code in codes_of(one) for word in code.co_names} for one in (function, loop))
+    return name in calls and "eval" in calls and "eval" not in sets_mode
 
 
 def _is_for_pytest(name: str, function: Any, neighbours: Mapping[str, Any]) -> bool:
