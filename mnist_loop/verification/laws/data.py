@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.modes import evaluations
-from mnist_loop.verification.laws.registry import Evidence, law, must
+from mnist_loop.verification.laws.registry import RUNS, Evidence, law, must
 from mnist_loop.verification.laws.state import chosen_state
 from mnist_loop.verification.recording.events import Draw, Forward, OptimizerStep, Pass, Tensors
 from mnist_loop.verification.recording.identify import held_out
@@ -255,15 +255,18 @@ def _formula(found: tuple[float, float]) -> str:
     return f"{found[0]:.4g} times the image {'+' if found[1] >= 0 else '-'} {abs(found[1]):.4g}"
 
 
-@law("split-leak", needs=("poisoned",))
+@law("split-leak")
 def test_images_have_no_part_in_training(trace: Trace) -> Iterator[Evidence]:
-    other = trace.others["poisoned"]
+    for one in trace.training:
+        if one.split == "mixed" and one.output_gradients:
+            yield one.time, "test samples are trained on, among those of the training set"
+    other = trace.others.get("poisoned")
+    must(other is not None, RUNS["poisoned"])
+    assert other is not None
     must(trace.training and other.training, UNSEEN)
     for one, two in zip(trace.training, other.training, strict=False):
         if one.split == "train" and one.samples == two.samples and not torch.equal(one.inputs, two.inputs):
             yield one.time, "with other test images, the training images reach the model as other tensors"
-        if one.split == "mixed" and one.output_gradients:
-            yield one.time, "test samples are trained on, among those of the training set"
 
 
 @law("selects-on-test", needs=("relabelled",))
