@@ -330,6 +330,28 @@ def test_samples_that_are_altered_are_known_by_what_was_drawn(alter):
     assert {forward.split for forward in altered.forwards} == {"train"}
 
 
+@pytest.mark.parametrize(
+    ("prepare", "known"),
+    [(lambda x: (x - x.mean()) / x.std(), True), (lambda x: (x - x.mean(dim=0)) / x.std(dim=0), False)],
+    ids=["scaled as a whole", "each pixel by its own"],
+)
+def test_samples_that_are_kept_in_memory_are_not_those_drawn_last(prepare, known):
+    """Drawn once and scaled they are known by their pixels, or not at all."""
+
+    def keeps(model, train_set, test_set, loss_fn, optimizer, batch_size, epochs):
+        images, labels = (torch.stack([torch.as_tensor(sample[place]) for sample in train_set]) for place in (0, 1))
+        assert len(list(test_set))  # drawn, and used later
+        images = prepare(images)
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(labels)).split(batch_size):
+                step(model, images[chosen], labels[chosen], loss_fn, optimizer)
+
+    trace = read(keeps)
+    assert {forward.split for forward in trace.forwards} == ({"train"} if known else {""})
+    each = {sample for forward in trace.forwards for sample in forward.samples}
+    assert each == (set(range(trace.case.samples)) if known else set())
+
+
 def test_inputs_that_are_no_samples_are_told_to_be_none():
     """Noise that no one drew from the data is of no split and has no samples."""
 

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from mnist_loop.verification.recording.events import Call, Draw, Event, Forward, Pass
 from mnist_loop.verification.recording.recording import Recording
 
 Sample = tuple[str, int]  # split and number
+# The correlation of an image with itself, scaled and shifted in float32; two of random pixels are far from it.
+ALIKE = 1 - 1e-6
 
 
 def identify_samples(events: Iterable[Event], images: Mapping[str, Tensor]) -> None:
     """Note in each forward which samples it held.
 
-    They are found by their pixels or, where the loop altered them, as the samples that were drawn last.
+    They are found by their pixels, also where all of these were scaled and shifted. Where the loop altered them
+    otherwise, they are the samples that were drawn last, if those were drawn for it.
 
     Args:
         events: in order.
         images: (N, *shape) of each split.
     """
-    samples = {_key(row): (split, index) for split in images for index, row in enumerate(images[split].flatten(1))}
+    known = _Known(images)
     drawn: list[Sample] = []
+    before: tuple[int, list[Sample]] = (0, [])
+    fresh: list[Sample] = []  # drawn since the forward before
     for event in events:
         if isinstance(event, Draw):
             drawn.append((event.split, event.index))
+            fresh.append(drawn[-1])
         if isinstance(event, Forward):
-            _identify(event, samples, drawn)
+            count = len(event.inputs) if event.inputs.dim() else 0
+            found = known.find(event.inputs, count)
+            event.altered = not found.exact
+            if found.samples:
+                drawn_for_it = found.samples
+            elif fresh:
+                # Data that are drawn as a whole are kept, and what is drawn last is no batch of them.
+                kept = count < len(fresh) and any(known.splits[split] <= {*fresh} for split in known.splits)
+                drawn_for_it = drawn[-count:] if 0 < count <= len(drawn) and not kept else []
+            else:
+                drawn_for_it = before[1] if before[0] == count else []
+            before, fresh = (count, drawn_for_it), []
+            _note(event, drawn_for_it)
 
 
 def number_epochs(recording: Recording, training: list[Forward]) -> None:
@@ -85,13 +106,54 @@ def _number_epochs_of_fit(recording: Recording, training: list[Forward]) -> None
             forward.epoch = number * case.epochs // len(training) + 1
 
 
-def _identify(forward: Forward, samples: Mapping[bytes, Sample], drawn: list[Sample]) -> None:
-    count = len(forward.inputs) if forward.inputs.dim() else 0
-    found = [samples.get(_key(row)) for row in forward.inputs.reshape(count, -1)] if count else []
-    known = [sample for sample in found if sample is not None]
-    if not known or len(known) < len(found):
-        forward.altered = True
-        known = drawn[-count:] if 0 < count <= len(drawn) else []
+@dataclass(frozen=True)
+class _Found:
+    samples: list[Sample]
+    exact: bool
+
+
+class _Known:
+    """The images that were handed out.
+
+    Args:
+        images: (N, *shape) of each split.
+    """
+
+    def __init__(self, images: Mapping[str, Tensor]) -> None:
+        self.samples = {
+            _key(row): (split, index) for split, rows in images.items() for index, row in enumerate(rows.flatten(1))
+        }
+        self.splits = {split: {(split, index) for index in range(len(rows))} for split, rows in images.items()}
+        self.places = [(split, index) for split, rows in images.items() for index in range(len(rows))]
+        self.images = images
+
+    @cached_property
+    def standardised(self) -> Tensor:
+        """All images, each with the mean 0 and the norm 1: (N, features)."""
+        return _standardised(torch.cat([rows.flatten(1).double() for rows in self.images.values()]))
+
+    def find(self, inputs: Tensor, count: int) -> _Found:
+        """Return the samples in a batch; none if they are not all found."""
+        rows = inputs.reshape(count, -1) if count else inputs.reshape(0, 0)
+        found = [self.samples.get(_key(row)) for row in rows]
+        samples = [sample for sample in found if sample is not None]
+        if samples and len(samples) == len(found):
+            return _Found(samples, exact=True)
+        if not count or rows.shape[1] != self.standardised.shape[1] or not rows.shape[1]:
+            return _Found([], exact=False)
+        likeness = _standardised(rows.double().cpu()) @ self.standardised.T
+        best = likeness.max(dim=1)
+        alike = bool((best.values > ALIKE).all())
+        return _Found([self.places[int(place)] for place in best.indices] if alike else [], exact=False)
+
+
+def _standardised(rows: Tensor) -> Tensor:
+    centred = rows - rows.mean(dim=1, keepdim=True)
+    lengths = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    return torch.nan_to_num(centred / lengths)
+
+
+def _note(forward: Forward, known: list[Sample]) -> None:
     if known:
         forward.splits = tuple(split for split, _ in known)
         forward.samples = tuple(index for _, index in known)
