@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from mnist_loop.verification.binding.resolve import search_path
 from mnist_loop.verification.binding.roles import ROLES, SETTINGS, LoopArgs, meanings
 from mnist_loop.verification.binding.signature import value_of
 from mnist_loop.verification.binding.target import Location, async_error, codes_of, title_of, unwrapped
+from mnist_loop.verification.binding.usage import source_of
 
 # Roles that settings have as numbers: those of the case. What a parser says of the others is a name or a path.
 NUMBERS = frozenset({"epochs", "epoch", "batch_size", "lr", "seed", "accumulate", "clip", "device", "classes"})
@@ -32,8 +34,11 @@ FIXED = {
     *("dry_run", "save_model", "no_cuda", "no_mps", "no_accel", "use_cuda", "cuda", "distributed", "world_size"),
     *("rank", "local_rank", "workers", "num_workers"),
 }
-# Names that code uses on outputs or targets of classes alone.
-CLASSIFIES = frozenset({"softmax", "log_softmax", "Softmax", "LogSoftmax", "one_hot", "long", "cross_entropy"})
+# Names that code uses on outputs or targets of classes alone; and a largest output, which stands for a class.
+CLASSIFIES = frozenset(
+    {"softmax", "log_softmax", "Softmax", "LogSoftmax", "one_hot", "long", "cross_entropy", "argmax", "topk"}
+)
+LARGEST = re.compile(r"torch\.max\(\s*[\w.]+\s*,\s*(?:dim\s*=\s*)?-?1\s*\)|\.max\((?:dim\s*=\s*)?-?1\b")
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,8 @@ class Contract:
         written = [self.training.function]
         if self.owner is not None and self.owner.target.owner_class is not None:
             written += [part for part in vars(self.owner.target.owner_class).values() if inspect.isfunction(part)]
-        return any(CLASSIFIES & {*code.co_names} for function in written for code in codes_of(function))
+        named = any(CLASSIFIES & {*code.co_names} for function in written for code in codes_of(function))
+        return named or any(LARGEST.search(source_of(unwrapped(function))) for function in written)
 
     @property
     def plain_intentions(self) -> Intentions:

@@ -82,11 +82,19 @@ def usage_of(function: Any, name: str) -> Usage:
     return _usages(written).get(name, Usage()) if inspect.isfunction(written) else Usage()
 
 
+def source_of(function: Any) -> str:
+    """Return the source of a function; nothing where it is not there."""
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+
+
 @lru_cache(maxsize=256)
 def _usages(function: Any) -> dict[str, Usage]:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+        tree = ast.parse(source_of(function))
+    except (SyntaxError, ValueError):
         return {}
     found: dict[str, Usage] = {}
     for name, what in _facts(tree):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from tests.loops.correct import (
     accumulation,
+    data,
     frameworks,
+    losses,
     modes,
     objects,
     official,
@@ -26,7 +28,9 @@ __all__ = [
     "Correct",
     "accumulation",
     "correct",
+    "data",
     "frameworks",
+    "losses",
     "modes",
     "objects",
     "official",
