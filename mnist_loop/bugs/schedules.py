@@ -78,10 +78,12 @@ BUGS = (
         """),
         symptom=(
             "A horizon in batches that is stepped by epochs leaves the learning rate almost where it began. One in "
-            "epochs that is stepped by batches goes through its course in the first epoch, and up again."
+            "epochs that is stepped by batches goes through its course in the first epoch, and up again. A OneCycleLR "
+            "raises at the first step after its end."
         ),
         needs="a learning-rate schedule with an end",
-        lines=(r"T_max=|total_steps=|OneCycleLR\(|CosineAnnealingLR\(",),
+        explains=("loop-raises",),
+        lines=(r"T_max=|total_steps=|OneCycleLR\(|CosineAnnealingLR\(|total_iters=",),
     ),
     Bug(
         id="plateau-mode-wrong",

@@ -15,6 +15,7 @@ from mnist_loop.verification.cases.world import OPTIMIZERS
 # The laws that an error of the loop can break.
 RAISING = (
     *("loop-raises", "graph-detached", "loop-exhausts-memory", "scaler-update-missing", "last-gradient-dropped"),
+    "scheduler-horizon",
 )
 LAST_OF_ONE = "its last batch is of one sample, which BatchNorm cannot normalise: build the loader with drop_last=True"
 TEST_ROLES = {"test_loader", "test_set"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,12 +62,15 @@ def batches(trace: Trace, forwards: list[Forward]) -> list[Batch]:
     return found
 
 
-def report(trace: Trace, passes: list[list[Batch]]) -> dict[Formula, float]:
-    """Return what can be reported of the last of these passes, right and wrong; the others came before it."""
+def report(trace: Trace, split: str, passes: list[list[Batch]]) -> dict[Formula, float]:
+    """Return what can be reported of the last of these passes over a split, right and wrong; the others came before."""
     values: dict[Formula, float] = {}
     for of, scale in (("loss", 1.0), ("accuracy", 1.0), ("accuracy", PERCENT)):
         unit = " in percent" if scale == PERCENT else ""
-        for kind, told, value in _values(trace, passes, of == "loss"):
+        for kind, told, value in (
+            *_values(trace, passes, of == "loss"),
+            *_of_the_other(trace, split, passes, of == "loss"),
+        ):
             values[Formula(kind, "loss" if of == "loss" else "accuracy", told + unit)] = value * scale
     return values
 
@@ -108,6 +112,33 @@ def _values(trace: Trace, passes: list[list[Batch]], of_loss: bool) -> Iterator[
     yield "extreme", "it is the largest of the batches", max(means)
     yield "extreme", "it is the smallest of the batches", min(means)
     yield from _never_reset(passes, of_loss)
+
+
+def _of_the_other(
+    trace: Trace, split: str, passes: list[list[Batch]], of_loss: bool
+) -> Iterator[tuple[Kind, str, float]]:
+    """Yield what results where the sum over a split is divided by what belongs to the other one."""
+    size, found = trace.case.batch_size, passes[-1]
+    trains = split.startswith("train")
+    name, samples = ("evaluated", trace.case.held_out) if trains else ("training", trace.case.samples)
+    count, length, others = sum(batch.size for batch in found), len(found), math.ceil(samples / size)
+    means = [batch.loss if of_loss else batch.correct / batch.size for batch in found]
+    total = sum(mean * batch.size for mean, batch in zip(means, found, strict=True))
+    divided = "it was divided by the"
+    if samples != count:
+        yield "wrong_count", f"{divided} size of the {name} data: {samples}", total / samples
+    if others != length:
+        yield "wrong_count", f"{divided} number of batches of the {name} data: {others}", total / others
+        yield (
+            "wrong_count",
+            f"the batches' means were divided by those of the {name} data: {others}",
+            sum(means) / others,
+        )
+        yield (
+            "wrong_count",
+            f"{divided} batches of the {name} data times their size: {others * size}",
+            total / others / size,
+        )
 
 
 def _never_reset(passes: list[list[Batch]], of_loss: bool) -> Iterator[tuple[Kind, str, float]]:
@@ -190,7 +221,7 @@ def series(trace: Trace) -> tuple[Series, ...]:
         for name, forwards in passes_between(trace, call.time, call.end):
             if (known := batches(trace, forwards)) and len({f.samples for f in forwards}) == len(forwards):
                 passes.setdefault(name, []).append(known)
-                seen |= {(name, formula): value for formula, value in report(trace, passes[name]).items()}
+                seen |= {(name, formula): value for formula, value in report(trace, name, passes[name]).items()}
         if any(number != number for number in call.result.numbers.values()) or not trace.is_judged(call.end - 1):
             continue
         if not seen or (call.what == "train" and trace.recording.whole_fit):
@@ -228,7 +259,7 @@ def _histories(trace: Trace) -> Iterator[Series]:
             for split, forwards in (("training", trace.epochs[epoch]), *_evaluated(trace, epoch)):
                 if known := batches(trace, forwards):
                     passes.setdefault(split, []).append(known)
-                    by_epoch[-1] |= {(split, f): value for f, value in report(trace, passes[split]).items()}
+                    by_epoch[-1] |= {(split, f): value for f, value in report(trace, split, passes[split]).items()}
         for name in call.result.numbers:
             for index in ("[0]", "[1]"):
                 if index not in name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from mnist_loop.verification.recording.events import OptimizerStep, PlateauStep
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import Window
 
+PAST_ITS_END = re.compile(r"Tried to step \d+ times. The specified number of total steps is (\d+)")
 NO_SCHEDULER = "the loop is handed no scheduler"
 
 
@@ -61,10 +63,15 @@ def a_schedule_moves(trace: Trace) -> Iterator[Evidence]:
 
 @law("scheduler-horizon", numbers=False)
 def a_schedule_ends_with_the_training(trace: Trace) -> Iterator[Evidence]:
+    epochs, steps = trace.case.epochs, trace.case.epochs * trace.case.batches
+    # A OneCycleLR raises at the first step after its end.
+    failed = trace.failed
+    ended = None if failed is None else PAST_ITS_END.search(failed.error or "")
+    if failed is not None and ended is not None and trace.recording.whole_fit and int(ended[1]) in (epochs, steps):
+        yield failed.time, f"a OneCycleLR is to end after {ended[1]} of its steps, and is stepped once more", "bug"
     ends = [schedule for schedule in trace.recording.schedules if schedule.horizon and schedule.steps]
     must(ends, "the loop builds no schedule with an end")
     must(trace.failed is None and trace.recording.whole_fit, "the training was not seen to its end")
-    epochs, steps = trace.case.epochs, trace.case.epochs * trace.case.batches
     for one in ends:
         if (one.horizon, one.steps) in ((steps, epochs), (epochs, steps)) and steps != epochs:
             yield 0, f"{one.name} is to end after {one.horizon} of its steps, and took {one.steps}"
@@ -124,7 +131,7 @@ def a_plateau_is_one_of_what_it_is_given(trace: Trace) -> Iterator[Evidence]:
     reports, begin = [], 0
     for step in steps:
         inside = [(name, batches(trace, found)) for name, found in passes_between(trace, begin, step.time)]
-        reports.append({(n, f): v for n, known in inside if known for f, v in report(trace, [known]).items()})
+        reports.append({(n, f): v for n, known in inside if known for f, v in report(trace, n, [known]).items()})
         begin = step.time
     given = Series("what the schedule is given", steps[0].time, tuple(step.value for step in steps), tuple(reports))
     found = {formula.of for _, formula in given.formulas("right", "mean_of_means", "wrong_count", "last_batch")}

@@ -73,5 +73,7 @@ def a_schedule_ends_with_the_training(log: WatchLog) -> Iterator[Evidence]:
     for one, horizon in schedules:
         if one.name.startswith("Cosine") and one.steps > horizon and not one.steps % horizon:
             continue  # whole cycles
+        if one.name == "LinearLR" and one.steps > horizon:
+            continue  # it has come to the rate at which it stays
         if not FEW * horizon <= one.steps <= horizon:
             yield Evidence(0, f"{one.name} is to end after {horizon} of its steps, and took {one.steps}", one.site)

@@ -179,3 +179,19 @@ def on_a_plateau_of_the_errors(model, train_loader, val_loader, loss_fn, optimiz
     for _ in range(epochs):
         train_one_epoch(model, train_loader, loss_fn, optimizer, device)
         schedule.step(1 - evaluate(model, val_loader, loss_fn, device)[1])
+
+
+@correct()
+def warms_up_and_decays_in_lines(model, train_loader, loss_fn, optimizer, device, epochs):
+    """The rate rises for as many batches as there are epochs, and falls to the last one."""
+    length = epochs * len(train_loader)
+    rises = lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=epochs)
+    falls = lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=length)
+    for _ in range(epochs):
+        model.train()
+        for images, labels in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(images.to(device)), labels.to(device)).backward()
+            optimizer.step()
+            rises.step()
+            falls.step()

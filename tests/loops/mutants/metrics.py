@@ -341,3 +341,41 @@ def returns_the_last_loss(model, loader, loss_fn, optimizer, device):
         loss.backward()
         optimizer.step()
     return {"loss": loss.item()}
+
+
+@mutant("metric-wrong-n")
+def divides_by_the_other_data_set(model, train_loader, valid_loader, criterion, optimizer, n_epochs):
+    """The hits in the validation data are divided by the number of training samples."""
+    history = {"loss": [], "accuracy": []}
+    for _ in range(n_epochs):
+        running_loss = hits = 0.0
+        model.train()
+        for data, target in train_loader:
+            optimizer.zero_grad()
+            loss = criterion(model(data), target)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item() * data.size(0)
+        model.eval()
+        with torch.no_grad():
+            for data, target in valid_loader:
+                hits += (model(data).argmax(dim=1) == target).sum().item()
+        history["loss"].append(running_loss / len(train_loader.dataset))
+        history["accuracy"].append(hits / len(train_loader.dataset))
+    return history
+
+
+@mutant("metric-wrong-n")
+def divides_by_the_other_loader(model, train_loader, valid_loader, criterion, optimizer, n_epochs):
+    """The validation loss is summed over its batches, and divided by the batches of the training."""
+    losses = []
+    for _ in range(n_epochs):
+        model.train()
+        for data, target in train_loader:
+            optimizer.zero_grad()
+            criterion(model(data), target).backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            losses.append(sum(criterion(model(x), y).item() for x, y in valid_loader) / len(train_loader))
+    return losses

@@ -1,6 +1,7 @@
 """Learning-rate schedules: when the rate changes."""
 
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, ReduceLROnPlateau
 
 from tests.loops.mutants import evaluate, mutant
 
@@ -166,3 +167,30 @@ def ends_in_batches_and_steps_by_epochs(model, train_loader, loss_fn, optimizer,
             loss_fn(model(x.to(device)), y.to(device)).backward()
             optimizer.step()
         schedule.step()
+
+
+@mutant("scheduler-horizon")
+def decays_by_epochs_and_steps_by_batches(model, train_loader, loss_fn, optimizer, device, epochs):
+    """The line goes down to almost nothing within as many batches as there are epochs."""
+    schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=epochs)  # the likely line
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+            schedule.step()
+
+
+@mutant("scheduler-horizon")
+def cycles_by_epochs_and_steps_by_batches(model, train_loader, loss_fn, device, epochs, lr):
+    """The cycle is as long as the training has epochs, and is stepped with each batch: it raises in the first epoch."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    cycle = OneCycleLR(optimizer, max_lr=lr, total_steps=epochs)  # the likely line
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            loss_fn(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+            cycle.step()
