@@ -130,8 +130,10 @@ def nll_is_given_log_probabilities(trace: Trace) -> Iterator[Evidence]:
 
 @law("loss-broadcast")
 def outputs_and_targets_have_one_shape(trace: Trace) -> Iterator[Evidence]:
-    must(trace.case.loss == "mse", "the loss compares no numbers")
     must(trace.training, UNSEEN)
+    if trace.case.loss == "cross-entropy":
+        yield from _each_with_each(trace)
+    must(trace.case.loss == "mse", "the loss compares no numbers")
     for event in trace.recording.events:
         if isinstance(event, LossCall) and _is_broadcast(event):
             shapes = f"{tuple(event.outputs.shape)} against targets of shape {tuple(event.targets.shape)}"
@@ -149,6 +151,46 @@ def _is_broadcast(loss: LossCall) -> bool:
     """Return whether the shapes differ in such a way that pairs are made that do not belong together."""
     shape = torch.broadcast_shapes(loss.outputs.shape, loss.targets.shape)
     return int(math.prod(shape)) > max(loss.outputs.numel(), loss.targets.numel())
+
+
+COMPARES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (F.mse_loss, F.l1_loss, F.smooth_l1_loss)
+
+
+def _each_with_each(trace: Trace) -> Iterator[Evidence]:
+    """Yield that a loss of the loop's own, of one number for each sample, holds each of them to all labels."""
+    must(not trace.declared.own_objective, "the loop has an objective of its own")
+    must("loss_fn" not in trace.roles and trace.declared.expects is None, "the loss is one of classes")
+    known = [
+        (window, numbers) for window, forward, found in arrived(trace) for numbers in _numbers(trace, forward, found)
+    ]
+    for compares in COMPARES:
+        explained: list[Window] = []
+        for window, (outputs, labels, found) in known:
+            z = outputs.clone().requires_grad_()
+            targets = labels.expand(len(labels), -1)
+            (pairs,) = torch.autograd.grad(compares(z[:, None].expand_as(targets), targets), z)
+            (due,) = torch.autograd.grad(compares(z, labels), z)
+            if along(trace, found, due) is not None:
+                continue  # such as where all labels of a batch are equal
+            if along(trace, found, pairs) is None:
+                break
+            explained.append(window)
+        else:
+            if len(explained) > 1:
+                told = "each output was compared with the label of every sample; targets of shape (N, 1) would fit it"
+                yield explained[0].time, f"{explained[0].name}: {told}", "info"  # which the caller may have
+
+
+def _numbers(trace: Trace, forward: Forward, found: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the number that a loss was taken of for each sample, the labels, and the gradient of the numbers."""
+    assert forward.outputs is not None
+    labels, outputs = trace.labels(forward).double(), forward.outputs.double().cpu()
+    if len(labels) < 2 or len(outputs) != len(labels) or outputs.numel() % len(labels):
+        return
+    rows, gradients = outputs.reshape(len(labels), -1), found.reshape(len(labels), -1)
+    columns = [int(column) for column in gradients.abs().sum(dim=0).nonzero()]
+    if len(columns) == 1:
+        yield rows[:, columns[0]], labels, gradients[:, columns[0]]
 
 
 @law("loss-sum")

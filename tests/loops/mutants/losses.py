@@ -219,6 +219,36 @@ class FlattensTheTargets:
         return self.model
 
 
+def one_number():
+    """A model of one number for a sample of eight."""
+    return nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 1))
+
+
+@mutant("loss-broadcast", model=one_number, input_shape=(8,))
+def regresses_on_labels(model, train_loader, num_epochs, learning_rate):
+    """Predictions (N, 1) against labels (N,), in a loss that the loop makes itself."""
+    criterion = nn.MSELoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    for _ in range(num_epochs):
+        model.train()
+        for features, values in train_loader:
+            optimizer.zero_grad()
+            predicted = model(features)
+            criterion(predicted, values.to(predicted.dtype)).backward()
+            optimizer.step()
+
+
+@mutant("loss-broadcast", model=one_number, input_shape=(8,))
+def deviates_from_every_label(net, train_dl, optimizer, epochs):
+    """Absolute deviations, written out."""
+    for _ in range(epochs):
+        for x, y in train_dl:
+            loss = (net(x) - y).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
 @mutant("loss-sum", evaluate=evaluate)
 def times_the_batch(model, loader, loss_fn, optimizer, device):
     """The loss is multiplied by the batch size for the statistics, and backward() is called on the product."""
