@@ -85,6 +85,12 @@ BUGS = (
             "of the call."
         ),
         hint="update the average after each step with weight 1 - decay for the new parameters, and copy the buffers",
+        hints=(
+            (
+                "is evaluated",
+                "call update_bn(train_loader, averaged) before it evaluates, or copy the buffers with the parameters",
+            ),
+        ),
         broken=code("""
             optimizer.step()
             with torch.no_grad():
@@ -104,7 +110,7 @@ BUGS = (
             "is itself updated, or an update per epoch, it is something else again. With BatchNorm's buffers left at "
             "their initial values, good weights give bad predictions."
         ),
-        needs="declare average=d",
+        needs="declare average=d, or evaluate the averaged model in the loop",
         explains=("state-differs",),
         reported=("https://github.com/huggingface/diffusers/issues/1864",),
     ),

@@ -12,7 +12,7 @@ from mnist_loop.bugs import Severity
 from mnist_loop.verification.cases import staged
 from mnist_loop.verification.laws.gradients import UNSEEN
 from mnist_loop.verification.laws.registry import Evidence, law, must
-from mnist_loop.verification.recording.events import Forward, Tensors
+from mnist_loop.verification.recording.events import CopyForward, Forward, Tensors
 from mnist_loop.verification.recording.oracle import mean_loss
 from mnist_loop.verification.recording.trace import Trace
 from mnist_loop.verification.recording.window import EvaluationPass
@@ -131,6 +131,7 @@ def early_stopping_counts_from_the_last_improvement(trace: Trace) -> Iterator[Ev
 
 @law("averaged-weights-wrong")
 def averaged_weights_follow_their_recurrence(trace: Trace) -> Iterator[Evidence]:
+    yield from _evaluated_with_other_statistics(trace)
     decay = trace.declared.average
     must(decay is not None, "declare average=d for a loop that averages its weights")
     assert decay is not None
@@ -159,6 +160,27 @@ def averaged_weights_follow_their_recurrence(trace: Trace) -> Iterator[Evidence]
         moved = not torch.equal(trace.recording.end[name], start)
         if moved and (name not in result or torch.equal(result[name].to(start), start)):
             yield end, f"{name} of the averaged model is still what it was before the training"
+
+
+def _evaluated_with_other_statistics(trace: Trace) -> Iterator[Evidence]:
+    """Yield that a copy with other parameters normalises by the statistics of the model, or of its start."""
+    start = trace.recording.start
+    for event in trace.recording.events:
+        if not isinstance(event, CopyForward) or event.state.keys() != start.keys():
+            continue
+        statistics = [
+            name
+            for name in start
+            if name.endswith(("running_mean", "running_var"))
+            and name.rpartition(".")[0] in event.eval_modules
+            and not torch.equal(event.original[name], start[name])
+        ]
+        for before, whose in ((start, "what it was before the training"), (event.original, "that of the last step")):
+            other = any(not torch.equal(event.state[name], before[name]) for name in trace.recording.parameters)
+            left = [name for name in statistics if torch.equal(event.state[name], before[name])]
+            if other and left and (before is start or event.averages):
+                told = f"a copy of the model with other parameters is evaluated, and its {left[0]} is {whose}"
+                yield event.time, told, "bug" if before is start else "info"
 
 
 def _average(start: Tensor, values: list[Tensor], decay: float) -> Tensor:

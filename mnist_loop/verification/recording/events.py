@@ -92,6 +92,23 @@ class Beside(Event):
 
 
 @dataclass(eq=False)
+class CopyForward(Event):
+    """A copy of the model was called without gradients.
+
+    Attributes:
+        eval_modules: names of its modules in eval mode.
+        state: its parameters and buffers.
+        original: those of the model.
+        averages: it is the plain average of a torch AveragedModel.
+    """
+
+    eval_modules: tuple[str, ...]
+    state: Tensors
+    original: Tensors
+    averages: bool
+
+
+@dataclass(eq=False)
 class LossCall(Event):
     """One call of the loss that the loop was handed: its arguments and its value."""
 

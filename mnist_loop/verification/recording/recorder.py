@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import inspect
 import itertools
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnist_loop.support.authored import is_authored
@@ -45,6 +47,7 @@ from mnist_loop.verification.recording.events import (
     Beside,
     Call,
     Cleared,
+    CopyForward,
     Draw,
     Event,
     Forward,
@@ -61,6 +64,7 @@ from mnist_loop.verification.recording.returned import read_returned
 from mnist_loop.verification.sandbox import scratch
 from mnist_loop.verification.sandbox.scratch import refusal
 
+UPDATE_BN = inspect.unwrap(update_bn).__code__  # it puts Dropout into train mode, too
 LONGEST_MESSAGE = 1000  # characters of an exception's text that are told
 
 # Added to the seed of a case:
@@ -188,6 +192,7 @@ class _Recorder:
         self.steps: list[tuple[OptimizerStep, int]] = []  # those in progress, with the number of forwards before each
         self.hooks = _count_hooks(self.world.model)
         self.schedules: list[LRScheduler] = []
+        self.averages: list[AveragedModel] = []
         self.called = False  # the model is within its forward
         objective = contract.intentions.objective
         self.beside = None if objective is None else [*beside(objective)]  # the variables that the objective takes
@@ -306,6 +311,7 @@ class _Recorder:
         stack.enter_context(_plateaus_watched(self.on_plateau))
         stack.enter_context(_made(LRScheduler, self.schedules.append))
         stack.enter_context(_made(torch.amp.GradScaler, self.on_scaler))
+        stack.enter_context(_made(AveragedModel, self.on_averaged))
         if self.contract.intentions.clip is not None:
             for owner in (Optimizer, nn.Module):
                 stack.enter_context(_clearing_watched(owner, self.on_clear))
@@ -376,7 +382,9 @@ class _Recorder:
         depends = isinstance(module, _BatchNorm | _DropoutNd)
         # `update_bn` has BatchNorm average over all batches, by taking its momentum away.
         averages = isinstance(module, _BatchNorm) and (module.momentum is None or not module.track_running_stats)
-        if depends and module.training and not averages and not torch.is_grad_enabled() and module not in own:
+        if not depends or not module.training or averages or torch.is_grad_enabled() or module in own:
+            return
+        if not any(frame.f_code is UPDATE_BN for frame, _ in traceback.walk_stack(None)):
             self.add(Beside(type(module).__name__))
 
     def on_plateau(self, mode: str, value: Any) -> None:
@@ -385,6 +393,10 @@ class _Recorder:
     def on_scaler(self, scaler: torch.amp.GradScaler) -> None:
         if scaler.is_enabled():
             self.add(ScalerBuilt())
+
+    def on_averaged(self, averaged: AveragedModel) -> None:
+        if averaged.avg_fn is None and averaged.multi_avg_fn is None:
+            self.averages.append(averaged)
 
     def on_read(self) -> None:
         if not self.steps:  # not the optimizer's own reads
@@ -413,6 +425,9 @@ class _Recorder:
             return
         if module is not self.world.model:
             self.recording.copied += 1
+            if not torch.is_grad_enabled():
+                averages = any(one.module is module for one in self.averages)
+                self.add(CopyForward(_eval_modules(module), _state(module), self.state(), averages))
             return
         inputs = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), torch.empty(0))
         if inputs.is_meta:
@@ -518,14 +533,13 @@ class _Recorder:
         return {name: _copy(p) for name, p in self.world.model.named_parameters()}
 
     def state(self) -> Tensors:
-        buffers = {name: _copy(buffer) for name, buffer in self.world.model.named_buffers()}
-        return {**self.parameters(), **buffers}
+        return _state(self.world.model)
 
     def gradients(self) -> Tensors:
         return {name: _copy(p.grad) for name, p in self.world.model.named_parameters() if p.grad is not None}
 
     def eval_modules(self) -> tuple[str, ...]:
-        return tuple(name or "the model" for name, part in self.world.model.named_modules() if not part.training)
+        return _eval_modules(self.world.model)
 
     def hooks_left(self) -> tuple[str, ...]:
         return ("hooks on the model",) if _count_hooks(self.world.model) > self.hooks else ()
@@ -585,6 +599,15 @@ def _made(kind: Any, on_made: Callable[[Any], None]) -> Iterator[None]:
 
 def _read_schedule(schedule: LRScheduler) -> Schedule:
     return Schedule(type(schedule).__name__, schedule.last_epoch, horizon_of(schedule))
+
+
+def _eval_modules(model: nn.Module) -> tuple[str, ...]:
+    return tuple(name or "the model" for name, part in model.named_modules() if not part.training)
+
+
+def _state(model: nn.Module) -> Tensors:
+    """Copy parameters and buffers to the CPU."""
+    return {name: _copy(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 import io
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, random_split
 
 from tests.loops.correct.plain import evaluate, train_one_epoch
@@ -270,3 +270,43 @@ def stops_by_the_training_loss(model, train_loader, val_loader, loss_fn, optimiz
         best, stale = (loss, 0) if loss <= best else (best, stale + 1)
         if stale > patience:
             break
+
+
+@correct()
+def evaluates_the_average(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """update_bn gives BatchNorm the statistics of the averaged weights before they are evaluated."""
+    averaged = AveragedModel(model)
+    losses = []
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        averaged.update_parameters(model)
+        update_bn(train_loader, averaged)
+        losses.append(evaluate(averaged, val_loader, loss_fn, device)[0])
+    return losses
+
+
+@correct()
+def evaluates_an_average_with_its_buffers(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """The buffers of the moving average are those of the model."""
+    average = copy.deepcopy(model)
+    losses = []
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        with torch.no_grad():
+            for mean, parameter in zip(average.parameters(), model.parameters(), strict=True):
+                mean.lerp_(parameter, 0.1)
+            for mean, buffer in zip(average.buffers(), model.buffers(), strict=True):
+                mean.copy_(buffer)
+        losses.append(evaluate(average, val_loader, loss_fn, device)[0])
+    return losses
+
+
+@correct()
+def compares_with_the_start(model, train_loader, val_loader, loss_fn, optimizer, device, epochs):
+    """A copy of the model as it was handed over is evaluated beside the one that is trained."""
+    before = copy.deepcopy(model)
+    gains = []
+    for _ in range(epochs):
+        train_one_epoch(model, train_loader, loss_fn, optimizer, device)
+        gains.append(evaluate(before, val_loader, loss_fn, device)[0] - evaluate(model, val_loader, loss_fn, device)[0])
+    return gains

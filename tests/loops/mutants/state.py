@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tests.loops.correct.selection import KeepsTheBestOverAStop
 from tests.loops.mutants import evaluate, mutant
@@ -130,6 +131,43 @@ def averages_epochs(model, train_loader, test_loader, criterion, optimizer, devi
             ema[name] = 0.9 * ema[name] + 0.1 * value if name in trained else value.clone()
         evaluate(model, test_loader, criterion, device)
     return ema
+
+
+@mutant("averaged-weights-wrong")
+def evaluates_the_average_as_it_is(model, train_loader, val_loader, criterion, optimizer, device, epochs):
+    """Stochastic weight averaging without update_bn: BatchNorm has the statistics of the initial weights."""
+    averaged = AveragedModel(model)
+    losses = []
+    for _ in range(epochs):
+        model.train()
+        for x, y in train_loader:
+            optimizer.zero_grad()
+            criterion(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        averaged.update_parameters(model)
+        losses.append(evaluate(averaged, val_loader, criterion, device)[0])
+    return losses
+
+
+@mutant("averaged-weights-wrong")
+class EvaluatesWithoutBuffers:
+    """The moving average has the parameters alone, and evaluates with the statistics of its start."""
+
+    def __init__(self, model, criterion, optimizer, device):
+        self.model, self.criterion, self.optimizer, self.device = model, criterion, optimizer, device
+        self.shadow = copy.deepcopy(model)
+
+    def fit(self, train_loader, val_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                self.criterion(self.model(x.to(self.device)), y.to(self.device)).backward()
+                self.optimizer.step()
+                with torch.no_grad():
+                    for mean, parameter in zip(self.shadow.parameters(), self.model.parameters(), strict=True):
+                        mean.lerp_(parameter, 0.2)
+            evaluate(self.shadow, val_loader, self.criterion, self.device)
 
 
 def _save_without_optimizer(model, path):
