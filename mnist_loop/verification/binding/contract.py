@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,12 +21,12 @@ from mnist_loop.verification.binding.intentions import MOST_PATIENCE, Intentions
 from mnist_loop.verification.binding.parts import FoundBy, LoopPart, Owner
 from mnist_loop.verification.binding.resolve import search_path
 from mnist_loop.verification.binding.roles import ROLES, SETTINGS, LoopArgs, meanings
-from mnist_loop.verification.binding.signature import value_of
+from mnist_loop.verification.binding.signature import WHERE_NONE, value_of
 from mnist_loop.verification.binding.target import Location, async_error, codes_of, title_of, unwrapped
 from mnist_loop.verification.binding.usage import source_of
 
 # Roles that settings have as numbers: those of the case. What a parser says of the others is a name or a path.
-NUMBERS = frozenset({"epochs", "epoch", "batch_size", "lr", "seed", "accumulate", "clip", "device", "classes"})
+NUMBERS = frozenset({"epochs", "epoch", "batch_size", "lr", "seed", "accumulate", "clip", "device", "classes", "mixed"})
 OBJECTS = frozenset(role.name for role in ROLES) - NUMBERS
 # Settings of the machine, which no parser of a file knows.
 FIXED = {
@@ -60,6 +59,7 @@ class Description:
         classifies: its code treats outputs or targets as those of classes, so that targets of another kind do not fit.
         own_targets: it declares an objective, which takes the targets of classes.
         patience: epochs without an improvement after which it stops early; None if it is not known to.
+        mixes: it has a setting for mixed precision.
         notes: what is said of how it was imported, a sentence each.
         least_batches: batches that each case has more, for a loop that divides by zero where there are few.
     """
@@ -80,6 +80,7 @@ class Description:
     classifies: bool = False
     own_targets: bool = False
     patience: int | None = None
+    mixes: bool = False
     notes: tuple[str, ...] = ()
     least_batches: int = 0
 
@@ -162,6 +163,7 @@ class Contract:
             classifies=self.classifies,
             own_targets=self.intentions.objective is not None,
             patience=self.intentions.patience or self.default_patience,
+            mixes=self.mixes,
             notes=self.notes,
         )
 
@@ -177,11 +179,24 @@ class Contract:
         return None
 
     @property
-    def classifies(self) -> bool:
-        """Its code treats outputs or targets as those of classes."""
-        written = [self.training.function]
+    def mixes(self) -> bool:
+        """It takes whether mixed precision is on, or reads it from its settings."""
+        codes = [code for function in self._written for code in codes_of(function)] if "args" in self.roles else []
+        words = {word for code in codes for word in (*code.co_names, *code.co_consts) if isinstance(word, str)}
+        return "mixed" in self.roles or any(meanings(word, "train") == ("mixed",) for word in words)
+
+    @property
+    def _written(self) -> list[Any]:
+        """The function that trains, and those of its class."""
+        written: list[Any] = [self.training.function]
         if self.owner is not None and self.owner.target.owner_class is not None:
             written += [part for part in vars(self.owner.target.owner_class).values() if inspect.isfunction(part)]
+        return written
+
+    @property
+    def classifies(self) -> bool:
+        """Its code treats outputs or targets as those of classes."""
+        written = self._written
         named = any(CLASSIFIES & {*code.co_names} for function in written for code in codes_of(function))
         return named or any(LARGEST.search(source_of(unwrapped(function))) for function in written)
 
@@ -279,8 +294,7 @@ class Trainee:
         """Return the values with the settings, made anew of them."""
         settings = vars(self.settings)
         settings.update(values)
-        if settings.get("clip", math.inf) is None:
-            settings["clip"] = math.inf
+        settings.update({role: off for role, off in WHERE_NONE.items() if settings.get(role, off) is None})
         settings.update({name: value for name, value in self.contract.settings.items() if name in OBJECTS})
         if "epoch" in self.contract.settings:  # of a parser, it is their number
             settings["epoch"] = values.get("epochs")

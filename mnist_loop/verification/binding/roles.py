@@ -138,6 +138,11 @@ ROLES = (
         ),
     ),
     Role(
+        "mixed",
+        "whether mixed precision is on: each setting is tried, in float64, on which it has no effect",
+        _words("amp use_amp enable_amp amp_enabled with_amp mixed_precision use_mixed_precision"),
+    ),
+    Role(
         "path",
         "the file of a checkpoint",
         _words(
@@ -263,7 +268,6 @@ SETTINGS: Mapping[str, Any] = {
     "world_size": 1,
     "rank": 0,
     "local_rank": 0,
-    "amp": False,
     "verbose": False,
     "workers": 0,
     "num_workers": 0,

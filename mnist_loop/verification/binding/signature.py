@@ -34,6 +34,9 @@ CERTAIN = ("model", "optimizer")  # roles that nothing else is used like
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
+# What a parameter without a default gets where the role has no value: no clipping, and no mixed precision.
+WHERE_NONE: Mapping[str, object] = {"clip": math.inf, "mixed": False}
+
 # The roles that a function which takes ``**kwargs`` alone is handed.
 TO_ANY = ("model", "train_loader", "test_loader", "loss_fn", "optimizer", "device")
 
@@ -76,7 +79,7 @@ class Binding:
             value = value_of(role, values)
             has_default = parameter is not None and parameter.default is not Parameter.empty
             if value is not None or (not has_default and role in values):
-                handed[name] = math.inf if role == "clip" and value is None else value
+                handed[name] = WHERE_NONE.get(role) if value is None else value
             elif not has_default:
                 raise KeyError(f"no value for {role}, which {name} stands for")
         last = max((self.positional.index(name) + 1 for name in handed if name in self.positional), default=0)

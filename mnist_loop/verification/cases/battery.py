@@ -18,6 +18,7 @@ RAISING = (
     "scheduler-horizon",
 )
 LAST_OF_ONE = "its last batch is of one sample, which BatchNorm cannot normalise: build the loader with drop_last=True"
+MIXED = "mixed precision may need a GPU"
 TEST_ROLES = {"test_loader", "test_set"}
 
 
@@ -127,6 +128,9 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     plan.add(watch="reads", optional="its reads of tensors were watched, which compilers do not allow")
     plan.add(schedule="ExponentialLR", epochs=3)
     plan.add(model="probe", begins_in_eval=True, laws=("train-mode-assumed",))
+    for mixed in (True, False) if of.mixes and dtype == "float64" else ():
+        for model in ("plain", "probe"):
+            plan.add(mixed=mixed, model=model, watch="reads", optional=MIXED)  # what is rounded is seen there
     # Sums that overflow in float16 and not in float32; at this scale no other law can be decided.
     if "optimizer" in of.roles and not of.declared.own_optimizer:
         plan.add(dtype="float32", scale=1000.0, lr=1e-9, laws=("half-precision-overflow", *RAISING))

@@ -40,6 +40,7 @@ class Case:
         corrupt: a pixel of one training image is nan.
         patience: every held-out loss and accuracy follows a plan that is made for early stopping with this patience.
         begins_in_eval: the model is handed over in eval mode.
+        mixed: whether mixed precision is on, for a loop that takes it; None for its default.
     """
 
     model: str = "plain"
@@ -63,6 +64,7 @@ class Case:
     corrupt: bool = False
     patience: int | None = None
     begins_in_eval: bool = False
+    mixed: bool | None = None
 
     @property
     def batches(self) -> int:

@@ -348,6 +348,7 @@ def build(case: Case, declared: Intentions, listener: Listener | None = None) ->
         "class_names": [str(number) for number in range(declared.classes or CLASSES)],
         "accumulate": case.accumulate,
         "clip": case.clip,
+        "mixed": case.mixed,
     }
     for split, data in sets.items():
         values[f"{split}_set"], values[f"{split}_loader"] = data, loaders[split]

@@ -13,6 +13,8 @@ from mnist_loop.verification.recording.trace import Trace
 
 __all__ = ["LAWS", "judge"]
 
+ROUNDS = "the loop computes in half precision, as it is told to"
+
 for _module in MODULES:  # each subject of the catalogue has a module of laws of the same name
     importlib.import_module(f"{__package__}.{_module.__name__.rpartition('.')[2]}")
 
@@ -27,7 +29,11 @@ def judge(trace: Trace, laws: Iterable[Law] | None = None) -> Judgement:
     """
     judgement = Judgement(trace.case)
     found = []
-    for law in LAWS.values() if laws is None else laws:
+    laws = [*LAWS.values()] if laws is None else [*laws]
+    if trace.rounds:
+        judgement.not_run = dict.fromkeys((law.id for law in laws), ROUNDS)
+        return judgement
+    for law in laws:
         try:
             evidence = law.first_evidence(trace)
         except NotRun as reason:

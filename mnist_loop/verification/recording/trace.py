@@ -224,6 +224,11 @@ class Trace:
         until = window.steps[0].time if window.steps else len(self.recording.events)
         return {event.parameter for event in self.recording.events[window.time : until] if isinstance(event, Arrival)}
 
+    @property
+    def rounds(self) -> bool:
+        """The loop computes in half precision as it is told to."""
+        return self.case.mixed is not None and self.recording.half
+
     # -- what is known of the loop -------------------------------------------------------------------------------------
 
     @property

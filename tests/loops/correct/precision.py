@@ -128,3 +128,48 @@ def scaler_without_large_gradients(model, train_loader, loss_fn, optimizer, scal
         if torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm() <= 5.0:
             scaler.step(optimizer)
         scaler.update()
+
+
+@correct()
+class MixesAsItIsTold:
+    """One switch for autocast and the scaler, which does nothing where it is off."""
+
+    def __init__(self, model, optimizer, criterion, device, use_amp=True):
+        self.model, self.optimizer, self.criterion, self.device = model, optimizer, criterion, device
+        self.use_amp = use_amp
+        self.scaler = torch.amp.GradScaler(device.type, enabled=use_amp)
+
+    def fit(self, train_loader, epochs):
+        for _ in range(epochs):
+            self.model.train()
+            for images, labels in train_loader:
+                self.optimizer.zero_grad()
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_amp):
+                    loss = self.criterion(self.model(images.to(self.device)), labels.to(self.device))
+                self.scaler.scale(loss).backward()
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+
+
+@correct()
+def rounds_where_it_is_told(config, model, train_loader, criterion, optimizer):
+    """The model computes in bfloat16, which no law can be held to."""
+    model.train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        outputs = model(images)
+        if config["use_amp"]:
+            outputs = outputs.bfloat16()
+        criterion(outputs.to(images), labels).backward()
+        optimizer.step()
+
+
+@correct()
+def halves_the_model_where_it_is_told(config, model, train_loader, criterion, optimizer):
+    """The model itself computes in bfloat16."""
+    kind = torch.bfloat16 if config["use_amp"] else next(model.parameters()).dtype
+    model.to(kind).train()
+    for images, labels in train_loader:
+        optimizer.zero_grad()
+        criterion(model(images.to(kind)).to(images), labels).backward()
+        optimizer.step()
