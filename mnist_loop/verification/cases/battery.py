@@ -122,7 +122,7 @@ def battery(of: Description, dtype: str = "float64") -> list[Experiment]:
     # Epochs, batches and their size are different numbers, an accuracy has many values, and the last batch is of one
     # sample, which a BatchNorm of the loop's own model could not normalise.
     plan.add(samples=20 if of.own_model else 19, batch_size=3, held_out=32, epochs=5, seed=5, lr=0.3)
-    if of.builds_its_loader and not of.own_model:
+    if of.builds_its_loader:
         plan.add(model="probe", samples=2 * size * of.declared.accumulate + 1, optional=LAST_OF_ONE)
     plan.add(model="probe", watch="graphs", optional="its saved tensors were watched, which torch.func does not allow")
     plan.add(watch="reads", optional="its reads of tensors were watched, which compilers do not allow")

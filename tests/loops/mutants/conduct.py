@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
 from tests.loops.mutants import evaluate, mutant
 
@@ -191,6 +193,23 @@ def counts_full_batches(model, loader, loss_fn, optimizer, device):
         optimizer.step()
         losses[i] = loss.detach()
     return losses.tolist()
+
+
+def normalised():
+    """A model of the loop's own, with BatchNorm."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 10))
+
+
+@mutant("loop-raises", model=normalised, shuffles_itself=True)
+def leaves_one_sample_over(model, train_set, criterion, optimizer, batch_size, epochs):
+    """BatchNorm cannot normalise the last batch where a single sample is left for it."""
+    train_loader = DataLoader(train_set, batch_size=batch_size, shuffle=True)
+    for _ in range(epochs):
+        model.train()
+        for images, labels in train_loader:
+            optimizer.zero_grad()
+            criterion(model(images), labels).backward()  # the likely line
+            optimizer.step()
 
 
 @mutant("loop-raises")
