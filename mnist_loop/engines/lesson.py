@@ -1,4 +1,4 @@
-"""The check of engines that train only the lesson's model, loss and optimizer."""
+"""The checks of engines that train only some models, losses and optimizers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ def check(engine: str, model: nn.Module, loss_fn: LossFunction, optimizer: Optim
         Unsuitable: they are not. The message names ``engine``.
     """
     group = optimizer.param_groups[0]
-    where = hooked(model, optimizer)
     if type(model) is not MLP:
-        wrong = f"the model is {type(model).__name__}, expected the lesson's MLP"
-    elif not _is_cross_entropy(loss_fn):
+        raise unsuitable(engine, f"the model is {type(model).__name__}, expected the lesson's MLP")
+    if type(optimizer) is not SGD or any(group[name] != value for name, value in PLAIN.items()):
+        raise unsuitable(engine, "the optimizer is another one than the lesson's SGD(lr)")
+    check_rest(engine, model, loss_fn, optimizer)
+
+
+def check_rest(engine: str, model: nn.Module, loss_fn: LossFunction, optimizer: Optimizer) -> None:
+    """Check that the loss is the lesson's, and that the optimizer trains all of the model, without hooks.
+
+    Raises:
+        Unsuitable: it is not so.
+    """
+    where = hooked(model, optimizer)
+    if not _is_cross_entropy(loss_fn):
         wrong = "the loss is another one than the lesson's CrossEntropyLoss()"
-    elif type(optimizer) is not SGD or any(group[name] != value for name, value in PLAIN.items()):
-        wrong = "the optimizer is another one than the lesson's SGD(lr)"
-    elif list(map(id, group["params"])) != list(map(id, model.parameters())) or len(optimizer.param_groups) > 1:
+    elif [list(map(id, group["params"])) for group in optimizer.param_groups] != [list(map(id, model.parameters()))]:
         wrong = "the optimizer holds other parameters than those of the model"
     elif not all(parameter.requires_grad for parameter in model.parameters()):
         wrong = "some parameters are frozen"

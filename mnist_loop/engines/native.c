@@ -1,23 +1,25 @@
-/* The lesson's MLP and SGD: the training steps of several batches in one call.
+/* Linear layers with ReLU between them, cross entropy and SGD: the training steps of several batches in one call.
 
-Let x be the images of a batch (n, pixels), and W1 (hidden, pixels) and W2 (classes, hidden) the weights. A step is
+A layer computes h = relu(a W' + b) of the n inputs a of a batch; the last one has no ReLU. With dz the gradient of
+n times the mean loss by what enters the ReLU, a step is
 
-    h   = relu(x W1' + b1)         dz2 = softmax(h W2' + b2) - onehot(labels)     (n times the gradient of the mean loss)
-    dz1 = dz2 W2 where h > 0       W -= lr / n * (dz' input)                      b -= lr / n * (sum of dz over images)
+    dz = softmax(scores) - onehot(labels)           of the last layer
+    dz = (dz of the next layer) W where h > 0       of the others
+    W -= lr / n * (dz' a)                           and b, with momentum and weight decay if they are asked for
 
 The threads share out the work in one of two ways.
 
-- Small batches, by column: each thread owns some columns of the hidden layer, with all weights into and out of them, so
-  no weight moves between cores. The threads share only the images of a batch, before the forward pass, and the
-  n x classes scores, between the forward and the backward pass. An update is added to the weights at once.
+- Small batches, by column: each thread owns some columns of each hidden layer, with all weights into them, so these
+  weights do not move between cores. The scores are shared out by image. An update is added to the weights at once.
 - Large batches, by image: each thread takes a share of the images and works on a group of them at a time, which stays
   in its caches from the reading to the backward pass. It adds the updates up on its own. At the end of the batch each
   thread adds all updates to some of the weights.
 
-All products except that of the scores have hidden columns as their last dimension. Vectors run along this dimension,
-and a tile of a product is summed in registers. The columns are in blocks as wide as a tile, padded with zeros: a padded
-column has zero weights and bias, and stays zero. Hidden values and the first layer's weights are stored block by block,
-(blocks, n or pixels, WIDTH), so that a tile reads consecutive memory. The second layer's weights are stored row by row.
+All products have columns of a layer as their last dimension. Vectors run along this dimension, and a tile of a product
+is summed in registers. The columns are in blocks as wide as a tile, padded with zeros: a padded column has zero weights,
+and stays zero. Weights are stored block by block, (blocks, rows, WIDTH), so that a tile reads consecutive memory; the
+first row is the bias, and before the values of an image stands a one, which it is multiplied by. The gradient of an
+inner layer needs its weights with rows as columns: they are copied so once a batch.
 */
 
 #include <pthread.h>
@@ -54,26 +56,33 @@ struct job {
     const real *floats;            /* if `bytes` is NULL: the images of this call, as the model takes them */
     const int64_t *order, *labels; /* with `floats`, `order` is NULL; labels of all `bytes` or `floats` */
     long count, batch;             /* images in this call, and in a batch; the last batch may be smaller */
-    long pixels, hidden, classes;  /* `hidden` is a multiple of WIDTH */
-    real *w1, *b1, *w2, *b2;       /* (hidden / WIDTH, pixels, WIDTH), (hidden), (classes, hidden), (classes) */
-    real lr;
-    long threads;                  /* by column, at most the number of blocks */
+    long layers;
+    const long *widths, *biases;   /* (layers + 1): pixels, and outputs of each layer; (layers): 1, or 0 without bias */
+    real *weights, *momenta;       /* of one layer after another: (blocks, rows, WIDTH); momenta are NULL without */
+    real lr, momentum, decay, sign; /* sign: -1 to maximise, else 1 */
+    long nesterov;
+    long threads;
     long group;                    /* by image: the most images that a thread works on at a time; by column: 0 */
     double *losses;                /* mean loss of each batch */
 };
 
-/* Memory for some images. */
-struct room {
-    real *x, *h, *dz1, *dz2, *scores; /* scores (parts, n, classes): each thread's part, by column */
+/* A layer, and where its numbers are: in the weights, in the transposed weights and in a room. */
+struct layer {
+    long in, out, bias, rows, blocks; /* rows: in + bias; blocks of outputs */
+    long weights, transposed, h, dz;  /* h and dz are the first image's; the last layer has only dz */
+    long row;                         /* distance between images in h and dz */
 };
 
-/* What else the threads share. */
+/* What the threads share. A room is memory for some images: their pixels, and h and dz of each layer. */
 struct team {
     const struct job *job;
-    long room;            /* images for which there is room */
-    struct room *rooms;   /* by column one, with twice the images; by image one for each thread */
-    real *updates;        /* by image, of each thread: w1, b1, w2 and b2 */
-    double *sums;         /* (threads, batches): sums of the losses of a thread's images */
+    struct layer *layers;
+    long pixels, row, images; /* in a room: the first image's pixels, the distance between images, for how many there is room */
+    long size, total;         /* values of a room; all weights */
+    real *rooms;              /* by column one, in which there are pixels of twice the images; by image one a thread */
+    real *transposed;         /* weights of all layers but the first, as (blocks of inputs, out, WIDTH) */
+    real *updates;            /* by image: (threads, total) */
+    double *sums;             /* (threads, batches): sums of the losses of a thread's images */
     atomic_long waiting, round;
     atomic_int begun; /* 1: all threads have started; -1: some could not, and all return */
 };
@@ -98,89 +107,113 @@ static void meet(struct team *team) {
 /* `values` where `of` is positive or NaN, else 0. */
 INLINE vec where_positive(vec of, vec values) { return (vec)(~(of <= (vec){0}) & (mask)values); }
 
+/* Change weights by the gradient of the mean loss. */
+INLINE void step(const struct job *job, vec *weights, vec *momenta, vec gradient) {
+    gradient += job->decay * *weights;
+    if (job->momenta) {
+        *momenta = job->momentum * *momenta + gradient;
+        if (job->nesterov) gradient += job->momentum * *momenta;
+        else gradient = *momenta;
+    }
+    *weights -= job->lr * gradient;
+}
+
 /* sums[i] = sum over k of a[i * down + k * along] * b[k * stride], where b has rows of WIDTH values. */
-INLINE void multiply(vec sums[ROWS][VECTORS], int rows, const real *a, long down, long along, const real *b, long stride,
-                     long depth) {
+INLINE void multiply(vec sums[ROWS][VECTORS], int rows, int vectors, const real *a, long down, long along, const real *b,
+                     long stride, long depth) {
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < VECTORS; j++) sums[i][j] = (vec){0};
+        for (int j = 0; j < vectors; j++) sums[i][j] = (vec){0};
     for (long k = 0; k < depth; k++) {
         const vec *factor = (const vec *)(b + k * stride);
 #pragma GCC unroll 8 /* the largest ROWS; with 16 clang's code takes 2.4 times as long */
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-            for (int j = 0; j < VECTORS; j++) sums[i][j] += a[i * down + k * along] * factor[j];
+            for (int j = 0; j < vectors; j++) sums[i][j] += a[i * down + k * along] * factor[j];
     }
 }
 
-enum what { RELU, MASK, ADD };
+/* What becomes of the sums of a product: to = sums; to = relu(sums); to = sums where beside > 0, else 0;
+   to += scale * sums; or scale * sums is the gradient by which the weights `to` change, with the momenta `beside`. */
+enum what { STORE, RELU, MASK, ADD, STEP };
 
 /* A matrix stored row by row, or block by block. */
 struct matrix {
-    real *at;          /* first row of the first block */
-    long row, block;   /* distance between rows, and between blocks */
+    real *at;        /* first row of the first block */
+    long row, block; /* distance between rows, and between blocks */
 };
 
-/* Compute some rows of one block of a product and store them. RELU: to = relu(sums + other). MASK: to = sums where
-   other > 0, else 0. Otherwise: to += scale * sums. `other` has one row for RELU, and as many rows as `to` for MASK. */
-INLINE void tile(enum what what, int rows, real *to, long row, const real *a, long down, long along, const real *b,
-                 long stride, long depth, const real *other, real scale) {
+/* Compute some rows of one block of a product, or of its first vector. */
+INLINE void tile(const struct job *job, enum what what, int rows, int vectors, real *to, real *beside, long row, const real *a,
+                 long down, long along, const real *b, long stride, long depth, real scale) {
     vec sums[ROWS][VECTORS];
-    multiply(sums, rows, a, down, along, b, stride, depth);
+    multiply(sums, rows, vectors, a, down, along, b, stride, depth);
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < VECTORS; j++) {
-            vec *at = (vec *)(to + i * row) + j;
-            if (what == RELU) {
-                vec z = sums[i][j] + ((const vec *)other)[j];
-                *at = where_positive(z, z);
-            } else if (what == MASK) {
-                *at = where_positive(((const vec *)(other + i * row))[j], sums[i][j]);
-            } else {
-                *at += scale * sums[i][j];
-            }
+        for (int j = 0; j < vectors; j++) {
+            vec *at = (vec *)(to + i * row) + j, *other = (vec *)(beside + i * row) + j;
+            if (what == STORE) *at = sums[i][j];
+            if (what == RELU) *at = where_positive(sums[i][j], sums[i][j]);
+            if (what == MASK) *at = where_positive(*other, sums[i][j]);
+            if (what == ADD) *at += scale * sums[i][j];
+            if (what == STEP) step(job, at, other, scale * sums[i][j]);
         }
 }
 
-/* Compute a product of a (rows, depth) and b (depth, columns), tile by tile. */
-INLINE void product(enum what what, long rows, long columns, struct matrix to, const real *a, long down, long along,
-                    struct matrix b, long depth, struct matrix other, real scale) {
-    for (long block = 0; block < columns / WIDTH; block++) {
-        real *at = to.at + block * to.block;
-        const real *factor = b.at + block * b.block, *beside = other.at + block * other.block;
+/* Compute a product of a (rows, depth) and b (depth, columns), tile by tile; `beside` is laid out as `to`. */
+INLINE void product(const struct job *job, enum what what, long rows, long columns, struct matrix to, real *beside,
+                    const real *a, long down, long along, struct matrix b, long depth, real scale) {
+    for (long block = 0; block * WIDTH < columns; block++) {
+        real *at = to.at + block * to.block, *other = beside + block * to.block;
+        const real *factor = b.at + block * b.block;
         long i = 0;
-#define TILES(count) \
-    for (; i + count <= rows; i += count) \
-        tile(what, count, at + i * to.row, to.row, a + i * down, down, along, factor, b.row, depth, \
-             beside + i * other.row, scale);
-        TILES(ROWS)
-        TILES(4) /* the rest of less than ROWS: each tile once at most */
-        TILES(2)
-        TILES(1)
+#define TILES(count, vectors)                                                                                           \
+    for (; i + count <= rows; i += count)                                                                               \
+        tile(job, what, count, vectors, at + i * to.row, other + i * to.row, to.row, a + i * down, down, along, factor, \
+             b.row, depth, scale);
+#define ALL_TILES(vectors) TILES(ROWS, vectors) TILES(4, vectors) TILES(2, vectors) TILES(1, vectors) /* 4 to 1: the rest */
+        if (columns - block * WIDTH > LANES) {
+            ALL_TILES(VECTORS)
+        } else {
+            ALL_TILES(1)
+        }
     }
 }
 
-static real sum(vec values) {
-    real total = 0;
-    for (int i = 0; i < LANES; i++) total += values[i];
-    return total;
+static long least(long one, long other) { return one < other ? one : other; }
+
+/* What a thread has to do in a layer: some blocks of columns, and some rows of the weights. */
+struct part {
+    long from, to, top, end;
+};
+
+/* One of so many parts. In the last layer the rows are those of the columns that the thread owns in the layer before, so
+   that it changes no h and no weights that another thread may still read. */
+static struct part part_of(const struct team *team, long l, long index, long parts) {
+    const struct layer *own = team->layers + l;
+    if (l < team->job->layers - 1) return (struct part){own->blocks * index / parts, own->blocks * (index + 1) / parts, 0, own->rows};
+    long blocks = (own->in + WIDTH - 1) / WIDTH, top = blocks * index / parts * WIDTH;
+    long end = blocks * (index + 1) / parts * WIDTH;
+    return (struct part){0, own->blocks, index ? own->bias + top : 0, own->bias + least(end, own->in)};
 }
 
-/* Some weights, or updates of them. By column, the matrices begin with the thread's first column. */
-struct weights {
-    struct matrix w1, w2;
-    real *b1, *b2;
+/* Some images in memory. */
+struct group {
+    real *room, *x; /* x: their pixels */
+    long n;
 };
 
-/* What a thread has to do with some images, in memory of its own or of all. */
-struct share {
-    long columns, n, from, to; /* it reads and scores the images from `from` to `to` - 1, of n */
-    long part, parts;          /* it computes one of so many parts of the scores */
-    const int64_t *order, *labels;
-    const real *x;
-    real *dz2, *scores;
-    struct matrix h, dz1;
-    struct weights of, update;
-    real scale; /* of an update: -lr / batch */
+static long columns_of(const struct layer *of, struct part part) {
+    return least(part.to * WIDTH, of->out) - part.from * WIDTH;
+}
+
+struct inputs {
+    real *at;
+    long row;
 };
+
+static struct inputs inputs_of(const struct team *team, const struct group *group, long l) {
+    const struct layer *before = team->layers + l - 1;
+    return l ? (struct inputs){group->room + before->h, before->row} : (struct inputs){group->x, team->row};
+}
 
 /* The phases of a step are separate functions, so that a profiler shows their names. */
 #define PHASE static __attribute__((noinline))
@@ -195,89 +228,92 @@ INLINE float divided(float byte) {
 #endif
 }
 
-/* Normalise images, bitwise as `mnist_loop.data.normalise` does. */
-PHASE void read_images(const struct job *job, const int64_t *order, real *x, long from, long to) {
+/* Copy images, whose positions in the call are from `begin` on; normalise bytes bitwise as `mnist_loop.data.normalise`. */
+PHASE void read_images(const struct team *team, long begin, real *x, long from, long to) {
+    const struct job *job = team->job;
+    long pixels = job->widths[0];
     for (long i = from; i < to; i++) {
-        const uint8_t *bytes = job->bytes + order[i] * job->pixels;
+        real *at = x + i * team->row;
+        if (!job->bytes) {
+            memcpy(at, job->floats + (begin + i) * pixels, pixels * sizeof(real));
+            continue;
+        }
+        const uint8_t *bytes = job->bytes + job->order[begin + i] * pixels;
         if (i + AHEAD < to)
-            for (long p = 0; p < job->pixels; p += 64) __builtin_prefetch(job->bytes + order[i + AHEAD] * job->pixels + p);
-        for (long p = 0; p < job->pixels; p++) x[i * job->pixels + p] = (real)(divided((float)bytes[p]) - 1);
+            for (long p = 0; p < pixels; p += 64)
+                __builtin_prefetch(job->bytes + job->order[begin + i + AHEAD] * pixels + p);
+        for (long p = 0; p < pixels; p++) at[p] = (real)(divided((float)bytes[p]) - 1);
     }
 }
 
-PHASE void first_layer(const struct job *job, const struct share *own) {
-    struct matrix bias = {own->of.b1, 0, WIDTH};
-    product(RELU, own->n, own->columns, own->h, own->x, job->pixels, 1, own->of.w1, job->pixels, bias, 0);
+/* Outputs of a layer: of images from `from` to `to` - 1, in some blocks. */
+PHASE void forward(const struct team *team, const struct group *group, long l, long from, long to, struct part part) {
+    const struct layer *own = team->layers + l;
+    const struct inputs inputs = inputs_of(team, group, l);
+    const real *a = inputs.at + from * inputs.row - own->bias;
+    struct matrix w = {team->job->weights + own->weights + part.from * own->rows * WIDTH, WIDTH, own->rows * WIDTH};
+    struct matrix h = {group->room + own->h + from * own->row + part.from * WIDTH, own->row, WIDTH};
+    if (l < team->job->layers - 1)
+        product(team->job, RELU, to - from, columns_of(own, part), h, h.at, a, inputs.row, 1, w, own->rows, 0);
+    else
+        product(team->job, STORE, to - from, columns_of(own, part), h, h.at, a, inputs.row, 1, w, own->rows, 0);
 }
 
-/* This thread's part of the scores: from its own hidden units. */
-PHASE void second_layer(const struct job *job, const struct share *own) {
-    real *scores = own->scores + own->part * own->n * job->classes;
-    for (long i = 0; i < own->n; i++)
-        for (long c = 0; c < job->classes; c++) {
-            vec total = {0};
-            for (long j = 0; j < own->columns / WIDTH; j++)
-                for (long v = 0; v < VECTORS; v++)
-                    total += ((vec *)(own->h.at + j * own->h.block + i * WIDTH))[v] *
-                             ((vec *)(own->of.w2.at + c * own->of.w2.row + j * WIDTH))[v];
-            scores[i * job->classes + c] = sum(total);
-        }
-}
-
-/* Add all parts of the scores, and compute dz2 from them; return the sum of the losses. */
-PHASE double softmax(const struct job *job, const struct share *own) {
-    long classes = job->classes;
+/* Make dz of the scores of some images, whose positions in the call are from `begin` on; return the sum of the losses. */
+PHASE double softmax(const struct team *team, const struct group *group, long begin, long from, long to) {
+    const struct job *job = team->job;
+    const struct layer *own = team->layers + job->layers - 1;
     double losses = 0;
-    for (long i = own->from; i < own->to; i++) {
-        real *z = own->dz2 + i * classes, most = -INFINITY, total = 0;
-        for (long c = 0; c < classes; c++) {
-            z[c] = own->of.b2[c];
-            for (long t = 0; t < own->parts; t++) z[c] += own->scores[(t * own->n + i) * classes + c];
+    for (long i = from; i < to; i++) {
+        real *z = group->room + own->dz + i * own->row, most = -INFINITY, total = 0;
+        for (long c = 0; c < own->out; c++)
             if (z[c] > most) most = z[c];
-        }
-        int64_t label = own->labels[own->order ? own->order[i] : i];
+        int64_t label = job->labels[job->order ? job->order[begin + i] : begin + i];
         real right = z[label];
-        for (long c = 0; c < classes; c++) total += z[c] = exp(z[c] - most);
-        for (long c = 0; c < classes; c++) z[c] = z[c] / total - (c == label);
+        for (long c = 0; c < own->out; c++) total += z[c] = exp(z[c] - most);
+        for (long c = 0; c < own->out; c++) z[c] = z[c] / total - (c == label);
         losses += log(total) - (right - most);
     }
     return losses;
 }
 
-PHASE void second_layer_back(const struct job *job, const struct share *own) {
-    long n = own->n, classes = job->classes;
-    const real *dz2 = own->dz2;
-    product(MASK, n, own->columns, own->dz1, dz2, classes, 1, own->of.w2, classes, own->h, 0);
-    product(ADD, classes, own->columns, own->update.w2, dz2, 1, classes, own->h, n, own->h, own->scale);
-    for (long c = own->part; c < classes; c += own->parts) { /* others read it only after the next barrier */
-        real total = 0;
-        for (long i = 0; i < n; i++) total += dz2[i * classes + c];
-        own->update.b2[c] += own->scale * total;
-    }
+/* Copy weights of a layer to where their rows are columns, a square of WIDTH rows and columns after another. */
+PHASE void transpose(const struct team *team, long l, struct part part) {
+    const struct layer *own = team->layers + l;
+    long first = part.top ? part.top - own->bias : 0, end = part.end - own->bias; /* a multiple of WIDTH, or all */
+    for (long block = part.from; block < part.to; block++)
+        for (long top = first; top < end; top += WIDTH) {
+            const real *w = team->job->weights + own->weights + (block * own->rows + own->bias + top) * WIDTH;
+            real *to = team->transposed + own->transposed + (top * own->out + block * WIDTH * WIDTH);
+            for (long o = 0; o < least(WIDTH, own->out - block * WIDTH); o++)
+                for (long p = 0; p < least(WIDTH, end - top); p++) to[o * WIDTH + p] = w[p * WIDTH + o];
+        }
 }
 
-PHASE void first_layer_back(const struct job *job, const struct share *own) {
-    long n = own->n;
-    product(ADD, job->pixels, own->columns, own->update.w1, own->x, 1, job->pixels, own->dz1, n, own->dz1, own->scale);
-    for (long j = 0; j < own->columns; j += LANES) {
-        vec total = {0};
-        const real *dz1 = own->dz1.at + j / WIDTH * own->dz1.block + j % WIDTH;
-        for (long i = 0; i < n; i++) total += *(vec *)(dz1 + i * WIDTH);
-        *(vec *)(own->update.b1 + j) += own->scale * total;
-    }
+/* dz of the layer before, in some of its blocks. */
+PHASE void backward(const struct team *team, const struct group *group, long l, struct part of_before) {
+    const struct layer *own = team->layers + l, *before = own - 1;
+    struct matrix w = {team->transposed + own->transposed + of_before.from * own->out * WIDTH, WIDTH, own->out * WIDTH};
+    struct matrix dz = {group->room + before->dz + of_before.from * WIDTH, before->row, WIDTH};
+    product(team->job, MASK, group->n, columns_of(before, of_before), dz,
+            group->room + before->h + of_before.from * WIDTH, group->room + own->dz, own->row, 1, w, own->out, 0);
 }
 
-/* The weights, or updates of them that lie one after another at `at`. */
-static struct weights all_weights(const struct job *job, real *at) {
-    long w1 = job->hidden * job->pixels, w2 = job->hidden * job->classes;
-    real *b1 = at ? at + w1 : job->b1, *second = at ? b1 + job->hidden : job->w2;
-    return (struct weights){{at ? at : job->w1, WIDTH, WIDTH * job->pixels}, {second, job->hidden, WIDTH}, b1,
-                            at ? second + w2 : job->b2};
-}
-
-static long room_for_updates(const struct job *job) {
-    long values = job->hidden * (job->pixels + 1 + job->classes) + job->classes;
-    return (values + LANES - 1) / LANES * LANES;
+/* Change some of the weights of a layer, or `updates` if they are given. */
+PHASE void update(const struct team *team, const struct group *group, long l, struct part part, real *updates, real scale) {
+    const struct job *job = team->job;
+    const struct layer *own = team->layers + l;
+    const struct inputs inputs = inputs_of(team, group, l);
+    const real *a = inputs.at - own->bias + part.top;
+    long at = own->weights + (part.from * own->rows + part.top) * WIDTH, rows = part.end - part.top, columns = columns_of(own, part);
+    struct matrix dz = {group->room + own->dz + part.from * WIDTH, own->row, WIDTH};
+    struct matrix to = {(updates ? updates : job->weights) + at, WIDTH, own->rows * WIDTH};
+    if (updates)
+        product(job, ADD, rows, columns, to, to.at, a, 1, inputs.row, dz, group->n, scale);
+    else if (job->momenta || job->decay != 0)
+        product(job, STEP, rows, columns, to, job->momenta ? job->momenta + at : to.at, a, 1, inputs.row, dz, group->n, scale);
+    else
+        product(job, ADD, rows, columns, to, to.at, a, 1, inputs.row, dz, group->n, -job->lr * scale);
 }
 
 static long images_of(const struct job *job, long batch) {
@@ -288,89 +324,71 @@ static long images_of(const struct job *job, long batch) {
 /* Train one batch after another with all threads on each, by column. */
 static void train_by_column(struct team *team, long me, long batches) {
     const struct job *job = team->job;
-    const struct room *room = team->rooms;
-    long blocks = job->hidden / WIDTH, first = blocks * me / job->threads, n = images_of(job, 0);
-    struct share own = {
-        .columns = (blocks * (me + 1) / job->threads - first) * WIDTH,
-        .part = me,
-        .parts = job->threads,
-        .dz2 = room->dz2,
-        .scores = room->scores,
-        .h = {room->h + first * team->room * WIDTH, WIDTH, team->room * WIDTH},
-        .dz1 = {room->dz1 + first * team->room * WIDTH, WIDTH, team->room * WIDTH},
-        .of = all_weights(job, 0),
-    };
-    own.of.w1.at += first * own.of.w1.block, own.of.b1 += first * WIDTH, own.of.w2.at += first * WIDTH;
-    own.update = own.of;
-    if (job->bytes) read_images(job, job->order, room->x, n * me / job->threads, n * (me + 1) / job->threads);
+    long threads = job->threads, last = job->layers - 1, n = images_of(job, 0);
+    real *const x[] = {team->rooms + team->pixels, team->rooms + team->pixels + team->images * team->row};
+    read_images(team, 0, x[0], n * me / threads, n * (me + 1) / threads);
     meet(team);
     for (long batch = 0; batch < batches; batch++) {
-        long begin = batch * job->batch, next = begin + job->batch;
-        n = images_of(job, batch);
-        own.n = n, own.from = n * me / job->threads, own.to = n * (me + 1) / job->threads, own.scale = -job->lr / n;
-        own.order = job->order ? job->order + begin : 0;
-        own.labels = job->order ? job->labels : job->labels + begin;
-        own.x = job->bytes ? room->x + batch % 2 * team->room * job->pixels : job->floats + begin * job->pixels;
-
-        first_layer(job, &own);
-        second_layer(job, &own);
-        meet(team);
-        team->sums[me * batches + batch] = softmax(job, &own);
-        if (job->bytes && batch + 1 < batches) { /* no thread is in the last batch, so its images are not needed */
-            n = images_of(job, batch + 1);
-            read_images(job, job->order + next, room->x + (batch + 1) % 2 * team->room * job->pixels,
-                        n * me / job->threads, n * (me + 1) / job->threads);
+        long begin = batch * job->batch, from, to;
+        n = images_of(job, batch), from = n * me / threads, to = n * (me + 1) / threads;
+        const struct group group = {team->rooms, x[batch % 2], n};
+        for (long l = 0; l < last; l++) {
+            forward(team, &group, l, 0, n, part_of(team, l, me, threads));
+            if (l) transpose(team, l, part_of(team, l, me, threads));
+            meet(team);
+        }
+        if (last) transpose(team, last, part_of(team, last, me, threads));
+        forward(team, &group, last, from, to, part_of(team, last, 0, 1));
+        team->sums[me * batches + batch] = softmax(team, &group, begin, from, to);
+        if (batch + 1 < batches) { /* no thread is in the last batch, so its images are not needed */
+            long next = images_of(job, batch + 1);
+            read_images(team, begin + job->batch, x[(batch + 1) % 2], next * me / threads, next * (me + 1) / threads);
         }
         meet(team);
-        second_layer_back(job, &own);
-        first_layer_back(job, &own);
+        for (long l = last; l >= 0; l--) {
+            if (l) backward(team, &group, l, part_of(team, l - 1, me, threads));
+            update(team, &group, l, part_of(team, l, me, threads), 0, job->sign / n);
+            if (l > 1) meet(team);
+        }
+        if (last != 1) meet(team); /* with one hidden layer, the next forward pass writes what only this thread reads */
     }
 }
 
-/* Add a part of all threads' updates to the weights. */
+/* Change a part of the weights by all threads' updates. */
 PHASE void apply(const struct team *team, long me) {
     const struct job *job = team->job;
-    real *const to[] = {job->w1, job->b1, job->w2, job->b2};
-    const long sizes[] = {job->hidden * job->pixels, job->hidden, job->hidden * job->classes, job->classes};
-    const real *update = team->updates;
-    for (int k = 0; k < 4; update += sizes[k], k++)
-        for (long t = 0; t < job->threads; t++)
-            for (long i = sizes[k] * me / job->threads; i < sizes[k] * (me + 1) / job->threads; i++)
-                to[k][i] += update[t * room_for_updates(job) + i];
+    long vectors = team->total / LANES;
+    vec *weights = (vec *)job->weights, *momenta = (vec *)job->momenta;
+    const vec *updates = (const vec *)team->updates;
+    for (long i = vectors * me / job->threads; i < vectors * (me + 1) / job->threads; i++) {
+        vec gradient = updates[i];
+        for (long t = 1; t < job->threads; t++) gradient += updates[t * vectors + i];
+        step(job, weights + i, momenta + i, gradient);
+    }
 }
 
 /* Train one batch after another with a share of its images for each thread. */
 static void train_by_image(struct team *team, long me, long batches) {
     const struct job *job = team->job;
-    const struct room *room = team->rooms + me;
-    real *updates = team->updates + me * room_for_updates(job);
-    struct share own = {
-        .columns = job->hidden,
-        .parts = 1,
-        .dz2 = room->dz2,
-        .scores = room->scores,
-        .h = {room->h, WIDTH, team->room * WIDTH},
-        .dz1 = {room->dz1, WIDTH, team->room * WIDTH},
-        .of = all_weights(job, 0),
-        .update = all_weights(job, updates),
-    };
+    real *updates = team->updates + me * team->total;
+    struct group group = {.room = team->rooms + me * team->size};
+    group.x = group.room + team->pixels;
     for (long batch = 0; batch < batches; batch++) {
         long n = images_of(job, batch), begin = batch * job->batch;
         long first = begin + n * me / job->threads, end = begin + n * (me + 1) / job->threads;
         double losses = 0;
-        own.scale = -job->lr / n;
-        memset(updates, 0, room_for_updates(job) * sizeof(real));
-        for (; first < end; first += own.n) {
-            own.n = own.to = end - first < job->group ? end - first : job->group;
-            own.order = job->order ? job->order + first : 0;
-            own.labels = job->order ? job->labels : job->labels + first;
-            own.x = job->bytes ? room->x : job->floats + first * job->pixels;
-            if (job->bytes) read_images(job, own.order, room->x, 0, own.n);
-            first_layer(job, &own);
-            second_layer(job, &own);
-            losses += softmax(job, &own);
-            second_layer_back(job, &own);
-            first_layer_back(job, &own);
+        memset(updates, 0, team->total * sizeof(real));
+        for (long l = 1; l < job->layers; l++) transpose(team, l, part_of(team, l, me, job->threads));
+        meet(team);
+        for (; first < end; first += group.n) {
+            group.n = end - first < job->group ? end - first : job->group;
+            read_images(team, first, group.x, 0, group.n);
+            for (long l = 0; l < job->layers; l++) forward(team, &group, l, 0, group.n, part_of(team, l, 0, 1));
+            losses += softmax(team, &group, first, 0, group.n);
+            for (long l = job->layers - 1; l >= 0; l--) {
+                if (l) backward(team, &group, l, part_of(team, l - 1, 0, 1));
+                update(team, &group, l, part_of(team, l, 0, 1), updates, job->sign / n);
+            }
         }
         team->sums[me * batches + batch] = losses;
         meet(team);
@@ -389,8 +407,27 @@ static void *train_share(void *given) {
     return 0;
 }
 
-static void *space(size_t values, size_t size) {
-    return aligned_alloc(BYTES, (values * size + BYTES - 1) / BYTES * BYTES);
+/* Distance between rows of so many values, with room for a one before them. */
+static long row_for(long values) { return LANES + (values + LANES - 1) / LANES * LANES; }
+
+/* Lay out the weights and a room; return the size of the transposed weights. */
+static long lay_out(struct team *team) {
+    const struct job *job = team->job;
+    long transposed = 0, copies = job->group ? 1 : 2;
+    team->images = job->group ? job->group : job->batch;
+    team->row = row_for(job->widths[0]), team->pixels = LANES, team->size = copies * team->images * team->row;
+    for (long l = 0; l < job->layers; l++) {
+        struct layer *own = team->layers + l;
+        own->in = job->widths[l], own->out = job->widths[l + 1], own->bias = job->biases[l];
+        own->rows = own->in + own->bias, own->blocks = (own->out + WIDTH - 1) / WIDTH;
+        own->weights = team->total, own->transposed = transposed, own->row = row_for(own->blocks * WIDTH);
+        team->total += own->blocks * own->rows * WIDTH;
+        transposed += l ? team->layers[l - 1].blocks * own->out * WIDTH : 0;
+        own->h = own->dz = team->size + LANES;
+        team->size += team->images * own->row;
+        if (l < job->layers - 1) own->dz += team->images * own->row, team->size += team->images * own->row;
+    }
+    return transposed;
 }
 
 long width(void) { return WIDTH; }
@@ -398,21 +435,18 @@ long width(void) { return WIDTH; }
 /* Train and return 0; or return -1, with nothing changed, if there is no memory or no thread. */
 int train(const struct job *job) {
     long batches = (job->count + job->batch - 1) / job->batch, threads = job->threads, there = 1;
-    long rooms = job->group ? threads : 1, n = job->group ? job->group : job->batch;
-    struct team team = {.job = job, .room = n};
-    struct room *all = team.rooms = calloc(rooms, sizeof *all);
-    real *updates = team.updates = space(job->group ? threads * room_for_updates(job) : 1, sizeof(real));
-    double *sums = team.sums = space(threads * batches, sizeof(double));
+    struct team team = {.job = job, .layers = calloc(job->layers, sizeof *team.layers)};
+    long transposed = team.layers ? lay_out(&team) : 0;
+    long values = (job->group ? threads : 1) * team.size, all = values + transposed + (job->group ? threads * team.total : 0);
+    double *sums = team.sums = calloc(threads * batches, sizeof *sums);
     struct member *members = calloc(threads, sizeof *members);
     pthread_t *others = calloc(threads, sizeof *others);
-    int failed = !(all && updates && sums && members && others);
-    for (long r = 0; r < rooms && !failed; r++) {
-        all[r].x = space(job->bytes ? (job->group ? n : 2 * n) * job->pixels : 1, sizeof(real));
-        all[r].h = space(n * job->hidden, sizeof(real));
-        all[r].dz1 = space(n * job->hidden, sizeof(real));
-        all[r].dz2 = space(n * job->classes, sizeof(real));
-        all[r].scores = space((job->group ? 1 : threads) * n * job->classes, sizeof(real));
-        failed = !(all[r].x && all[r].h && all[r].dz1 && all[r].dz2 && all[r].scores);
+    real *memory = team.rooms = aligned_alloc(BYTES, all * sizeof(real)); /* a multiple of BYTES: rows and blocks are */
+    int failed = !(team.layers && sums && members && others && memory);
+    if (!failed) {
+        team.transposed = memory + values, team.updates = team.transposed + transposed;
+        memset(team.transposed, 0, transposed * sizeof(real));
+        for (long i = 0; i < values; i++) memory[i] = 1; /* those before an image's values stay so */
     }
     for (long t = 0; t < threads && !failed; t++) members[t] = (struct member){&team, t};
     while (there < threads && !failed) {
@@ -427,8 +461,6 @@ int train(const struct job *job) {
         for (long t = 0; t < threads; t++) total += sums[t * batches + b];
         job->losses[b] = total / images_of(job, b);
     }
-    for (long r = 0; r < rooms && all; r++)
-        free(all[r].x), free(all[r].h), free(all[r].dz1), free(all[r].dz2), free(all[r].scores);
-    free(all), free(updates), free(sums), free(members), free(others);
+    free(team.layers), free(sums), free(members), free(others), free(memory);
     return failed ? -1 : 0;
 }

@@ -501,11 +501,17 @@ def test_steps_are_counted_exactly(few):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"model": ProbeNet()}, "the model is ProbeNet, expected the lesson's MLP"),
+        (
+            {"model": ProbeNet()},
+            "the model is ProbeNet, expected (the lesson's MLP|linear layers with ReLU)",
+        ),
         ({"loss_fn": nn.CrossEntropyLoss(label_smoothing=0.1)}, "the loss is another one"),
         ({"loss_fn": nn.CrossEntropyLoss(weight=torch.ones(10))}, "the loss is another one"),
         ({"loss_fn": nn.functional.mse_loss}, "the loss is another one"),
-        ({"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9)}, "the optimizer is another one"),
+        (
+            {"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, dampening=0.5)},
+            "the optimizer is another",
+        ),
         ({"optimizer": lambda ps: torch.optim.Adam(ps)}, "the optimizer is another one"),
         ({"optimizer": lambda ps: torch.optim.SGD(list(ps)[:2], lr=0.1)}, "the optimizer holds other parameters"),
         ({"frozen": True}, "some parameters are frozen"),
@@ -535,6 +541,14 @@ def test_what_is_not_the_lesson_is_not_trained_by_hand(few, engine, change, why)
         with pytest.raises(contract.Unsuitable, match=f"^engine (handwritten|native): {why}.*; the engines resident"):
             call(model, loader, loss_fn, optimizer, "cpu")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_chain_rule_by_hand_is_that_of_a_plain_update(few):
+    """Momentum is refused."""
+    model = MLP(hidden_size=4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with pytest.raises(contract.Unsuitable, match=r"^engine handwritten: the optimizer is another one"):
+        handwritten.prepare(model, [], nn.CrossEntropyLoss(), optimizer, "cpu")
 
 
 class Moody(nn.Module):

@@ -1,6 +1,7 @@
 """The engine in C: on several threads, with any width, and what it does with what it cannot do."""
 
 import copy
+import itertools
 import math
 import os
 
@@ -79,6 +80,66 @@ def test_any_width_on_any_number_of_threads(sizes, pixels, hidden, classes, thre
         mean = trained(native, one, loader)
     torch.set_num_threads(1)
     assert mean == pytest.approx(trained(reference, other, loader), rel=SAME, abs=SAME)  # 0 where there is one class
+    assert_same(one, other, SAME)
+
+
+@settings(max_examples=150)
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    widths=st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    biases=st.lists(st.booleans(), min_size=5, max_size=5),
+    momentum=st.sampled_from([0.0, 0.9]),
+    decay=st.sampled_from([0.0, 0.01]),
+    nesterov=st.booleans(),
+    maximize=st.booleans(),
+    threads=st.integers(1, 4),
+    by_image=st.sampled_from([1, 99]),
+)
+def test_any_layers_with_any_update(sizes, widths, biases, momentum, decay, nesterov, maximize, threads, by_image):
+    """Nets of one to five layers; the momenta too, in an epoch that begins and in one that goes on with them."""
+    torch.manual_seed(0)
+    sides = zip(widths, widths[1:], biases, strict=False)
+    layers = [layer for i, o, bias in sides for layer in (nn.Linear(i, o, bias=bias), nn.ReLU())]
+    one = nn.Sequential(*layers[:-1]).double()
+    other = copy.deepcopy(one)
+    loader = batches(sizes, widths[0], widths[-1])
+    options = {
+        "momentum": momentum,
+        "weight_decay": decay,
+        "nesterov": nesterov and momentum > 0,
+        "maximize": maximize,
+    }
+    ends = []
+    for engine, each, its_threads in ((native, one, threads), (reference, other, 1)):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.02, **options)
+        torch.set_num_threads(its_threads)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "BY_IMAGE", by_image)
+            patch.setattr(native, "GROUP", 7)
+            means = [engine.train_one_epoch(each, loader, nn.CrossEntropyLoss(), optimizer, "cpu") for _ in range(2)]
+        ends.append((means, [optimizer.state[parameter].get("momentum_buffer") for parameter in each.parameters()]))
+    (means, momenta), (expected, expected_momenta) = ends
+    assert means == pytest.approx(expected, rel=SAME, abs=SAME)
+    assert_same(one, other, SAME)
+    for found, buffer in zip(momenta, expected_momenta, strict=True):
+        assert (found is None) == (momentum == 0)
+        assert found is None or (found - buffer).norm() <= SAME * max(buffer.norm(), 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("size", [64, 1024])
+@pytest.mark.parametrize("widths", [(784, 10), (784, 100, 50, 10), (784, 96, 64, 33, 10)])
+def test_deep_nets_of_usual_widths(widths, size, threads):
+    """With momentum and weight decay, in many steps, so that a thread that waits for too little is found out."""
+    torch.manual_seed(0)
+    layers = [layer for sides in itertools.pairwise(widths) for layer in (nn.Linear(*sides), nn.ReLU())]
+    one = nn.Sequential(nn.Flatten(), *layers[:-1]).double()
+    other = copy.deepcopy(one)
+    loader = batches([size] * (2048 // size) + [size // 3 + 1], 784, 10)
+    for engine, each, its_threads in ((native, one, threads), (reference, other, 1)):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+        torch.set_num_threads(its_threads)
+        engine.train_one_epoch(each, loader, nn.CrossEntropyLoss(), optimizer, "cpu")
     assert_same(one, other, SAME)
 
 
@@ -243,6 +304,8 @@ def test_bytes_of_another_size_or_with_other_labels_are_told():
     images = torch.zeros(2, 2, 3, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match=r"resident images of torch.float32 found, expected torch.uint8"):
         trained(native, one, ResidentLoader(images.float(), torch.tensor([0, 1]), 1, shuffle=False))
+    with pytest.raises(RuntimeError, match=r"images of \(2, 3\) found, expected \(6,\)"):
+        trained(native, nn.Sequential(nn.Linear(6, 3)), ResidentLoader(images, torch.tensor([0, 1]), 1, shuffle=False))
     with pytest.raises(IndexError, match="Target 9 is out of bounds"):
         trained(native, one, ResidentLoader(images, torch.tensor([0, 9]), 1, shuffle=False))
 
