@@ -186,11 +186,14 @@ def test_images_are_cut_from_the_bytes(images, batch_size, shuffle, threads, at_
 
 
 @pytest.mark.parametrize("by_image", [16, native.BY_IMAGE])
-def test_a_thread_that_is_slow_is_waited_for(monkeypatch, by_image):
+@pytest.mark.parametrize("widths", [(40, 10), (40, 128, 10), (40, 128, 96, 10)])
+def test_a_thread_that_is_slow_is_waited_for(monkeypatch, widths, by_image):
     """Many steps with more threads than cores: whoever is interrupted finds all as it was left."""
     monkeypatch.setattr(native, "BY_IMAGE", by_image)
     data = torch.randint(256, (4000, 2, 20), dtype=torch.uint8), torch.randint(10, (4000,))
-    one = model(40, 128, 10, torch.float32)
+    torch.manual_seed(0)
+    layers = [layer for sides in itertools.pairwise(widths) for layer in (nn.Linear(*sides), nn.ReLU())]
+    one = nn.Sequential(nn.Flatten(), *layers[:-1])
     other = copy.deepcopy(one)
     for engine, trained_one, threads in ((native, one, 4), (reference, other, 1)):
         torch.set_num_threads(threads)
