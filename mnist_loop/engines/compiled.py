@@ -7,6 +7,9 @@ epochs; docs/engines.md).
 record. The result is compared with the lesson's loop before it is used. The first batch of an epoch, a smaller last
 one, and batches that do not fill a call are trained by the lesson's loop. So the optimizer's state exists before a
 call, and nothing is compiled during training.
+
+Linear layers with ReLU on resident data are trained by the kernels of `native` where a timed trial says that they are
+faster.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, starmap
@@ -27,8 +29,10 @@ from torch.optim import Optimizer
 
 from mnist_loop import loop
 from mnist_loop.data import normalise
-from mnist_loop.engines import contract, trials
+from mnist_loop.engines import contract, native, trials
+from mnist_loop.engines.contest import native_is_faster
 from mnist_loop.engines.contract import SizedLoader, hooked
+from mnist_loop.engines.layers import layers_of
 from mnist_loop.engines.program import Function, Steps, compile_for, state_of
 from mnist_loop.engines.resident import ResidentLoader, make_loaders
 from mnist_loop.loop import Loader, LossFunction, evaluate, mean, to_device, zero
@@ -89,6 +93,8 @@ def prepare(
     _check(model, optimizer, device)
     if not isinstance(loader, ResidentLoader):
         return ""
+    if _is_for_native(model, loader, loss_fn, optimizer, device):
+        return f"the kernels of native are faster: {native.prepare(model, loader, loss_fn, optimizer, device)}"
     steps = _best_steps(len(loader.labels) // loader.batch_size - LEAD)
     if steps == 0:
         return "an epoch has too few batches to compile for: the lesson's loop trains them"
@@ -116,6 +122,8 @@ def train_one_epoch(
         Unsuitable: as in `prepare`.
     """
     _check(model, optimizer, device)
+    if _is_for_native(model, loader, loss_fn, optimizer, device):
+        return native.train_one_epoch(model, loader, loss_fn, optimizer, device, on_batch)
     model.train()
     total, count, batch = zero(device), 0, 0
     for at_once, calls in groupby(_calls(loader, device), key=_steps_of):
@@ -129,6 +137,23 @@ def train_one_epoch(
             batch += at_once
     optimizer.zero_grad()
     return mean(total, count)
+
+
+def _is_for_native(
+    model: nn.Module, loader: Loader, loss_fn: LossFunction, optimizer: Optimizer, device: torch.device | str
+) -> bool:
+    """Whether `native` can train this, and faster. Its weights stay packed for an epoch of resident data."""
+    if not isinstance(loader, ResidentLoader) or any(one.dtype != torch.float32 for one in model.parameters()):
+        return False
+    try:
+        native.prepare(model, loader, loss_fn, optimizer, device)
+    except contract.Unsuitable:
+        return False
+    layers = layers_of(model)
+    assert layers is not None
+    linear, momentum = layers.of(model), optimizer.param_groups[0]["momentum"]
+    widths = (linear[0].in_features, *(layer.out_features for layer in linear))
+    return native_is_faster(widths, loader.batch_size, momentum)
 
 
 @dataclass(frozen=True)
@@ -173,7 +198,7 @@ def _many(calls: Iterable[_Call], model: nn.Module, loss_fn: LossFunction, optim
     with state_of(model, optimizer) as state:
         for call in calls:
             compiled = _get(call, model, loss_fn, optimizer)
-            with _threads(compiled.threads), torch.no_grad():
+            with trials.threads(compiled.threads), torch.no_grad():
                 losses = compiled.function(state, call.images, call.labels)
             yield losses, call.labels
 
@@ -247,7 +272,7 @@ def _compile(call: _Call, model: nn.Module, loss_fn: LossFunction, optimizer: Op
                 recorded = Steps(one, loss_fn, one_optimizer, call.steps).record(*given)
                 threads = _fastest_threads(recorded, *given)
                 torch.manual_seed(0)
-                with _threads(threads):
+                with trials.threads(threads):
                     function = compile_for(threads, recorded, *given)
                     losses = [function(*given) for _ in range(CHECKED)]
             except Exception as error:
@@ -267,7 +292,7 @@ def _fastest_threads(function: Function, state: Sequence[Tensor], images: Tensor
     copies = [tensor.clone() for tensor in state]
 
     def seconds(threads: int) -> float:
-        with _threads(threads):
+        with trials.threads(threads):
             return trials.seconds(partial(function, copies, images, labels))
 
     # They take turns, so that a disturbance affects all. Disturbances only slow down, so the smallest time counts.
@@ -344,15 +369,3 @@ def _as_floats(images: Tensor) -> Tensor:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number != before:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        if number != before:
-            torch.set_num_threads(before)

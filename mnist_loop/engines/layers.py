@@ -36,22 +36,29 @@ _found: WeakKeyDictionary[nn.Module, tuple[list[object], Layers | None]] = WeakK
 
 def layers_of(model: nn.Module) -> Layers | None:
     """Return the layers of which ``model`` is made, or None if it has anything else. A copy of it is traced, once."""
-    modules: list[object] = [(name, type(module), _options(module)) for name, module in model.named_modules()]
+    modules = _modules(model)
     known = _found.get(model)
     if known is None or known[0] != modules:
         known = _found[model] = modules, _traced(model)
     return known[1]
 
 
-def _options(module: nn.Module) -> dict[str, object]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, (int, float, str))}
+def _modules(model: nn.Module) -> list[object]:
+    """Return the modules and their options."""
+    return [
+        (name, type(one), {key: value for key, value in vars(one).items() if isinstance(value, (int, float, str))})
+        for name, one in model.named_modules()
+    ]
 
 
 def _traced(model: nn.Module) -> Layers | None:
+    traced = copy.deepcopy(model)
     try:
         with torch.random.fork_rng(devices=[]):
-            nodes = list(fx.symbolic_trace(copy.deepcopy(model)).graph.nodes)
+            nodes = list(fx.symbolic_trace(traced).graph.nodes)
     except Exception:  # noqa: BLE001  # whatever a model's own code raises where it is given no tensor
+        return None
+    if _modules(traced) != _modules(model):  # such as a count of its calls: it may compute something else later
         return None
     kinds = "".join(_kind(node, model) for node in nodes)
     if not re.fullmatch("if?l(rl)*o", kinds) or any(node.args[0] is not before for before, node in pairwise(nodes)):

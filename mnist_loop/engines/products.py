@@ -7,8 +7,10 @@ is faster depends on the machine and the shape, so it is measured.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import pairwise
 from statistics import median
 
 import torch
@@ -61,6 +63,18 @@ def take_faster(graph: Graph) -> None:
             product = graph.call_function(torch.ops.mnist_loop.onednn_mm.default, (*factors, bias))
         node.replace_all_uses_with(product)
         graph.erase_node(node)
+
+
+def of_step(widths: Sequence[int], images: int) -> list[Callable[[], Tensor]]:
+    """Return the products of a step of linear layers on so many float32 images, each by the faster library."""
+    found: list[Callable[[], Tensor]] = []
+    for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+        x, weight, dz = torch.ones(images, inputs), torch.ones(outputs, inputs), torch.ones(images, outputs)
+        for factors in ((x, weight.t()), (dz.t(), x), *([(dz, weight)] if layer else [])):
+            faster = _onednn_is_faster(*map(_Layout.of, factors), torch.get_num_threads())
+            onednn = partial(torch.ops.mnist_loop.onednn_mm.default, *factors, None)
+            found.append(onednn if faster else partial(torch.mm, *factors))
+    return found
 
 
 @dataclass(frozen=True)

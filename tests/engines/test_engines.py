@@ -4,6 +4,7 @@ import copy
 import math
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -94,6 +95,7 @@ def few(digits):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Run the recorded steps as they were recorded: torch's compiler takes seconds, and is tried where it matters."""
+    monkeypatch.setattr(compiled, "native_is_faster", lambda *_: False)
     monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
 
 
@@ -353,6 +355,50 @@ def test_a_weight_is_updated_by_the_product_that_is_its_gradient(uncompiled, opt
     assert float(losses.mean()) == pytest.approx(mean, rel=SAME)
     for one, expected in zip(model.parameters(), other.parameters(), strict=True):
         assert (one - expected).detach().norm() <= SAME * expected.detach().norm()
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "decay", "momentum"])
+@pytest.mark.parametrize("widths", [(784, 16, 10), (784, 33, 20, 10)])
+def test_where_the_kernels_of_native_are_faster_they_train_the_same(few, monkeypatch, widths, optimizer):
+    """Resident data in float32, the optimizer's state included; a partial last batch; a later epoch."""
+    monkeypatch.setattr(compiled, "native_is_faster", lambda *_: True)
+    monkeypatch.setattr(compiled, "_compile", None)
+    ends = []
+    for engine in (compiled, reference):
+        torch.manual_seed(0)
+        layers = [layer for sides in pairwise(widths) for layer in (nn.Linear(*sides), nn.ReLU())]
+        model, loss_fn = nn.Sequential(nn.Flatten(), *layers[:-1]), nn.CrossEntropyLoss()
+        its_optimizer = OPTIMIZERS[optimizer](model.parameters())
+        loaders = engine.make_loaders(few(8 * 8 + 5), 8)
+        note = engine.prepare(model, loaders[0], loss_fn, its_optimizer, "cpu")
+        assert note.startswith("the kernels of native are faster: compiled for ") == (engine is compiled)
+        its_epoch = engine.train_one_epoch
+        ends.append(
+            (model, its_optimizer, fit(model, *loaders, loss_fn, its_optimizer, "cpu", 3, train_one_epoch=its_epoch))
+        )
+    assert_same(*ends, compiled.ROUNDINGS * torch.finfo(torch.float32).eps / 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "loss_fn", "compiler"),
+    [
+        (ProbeNet, torch.optim.SGD, nn.CrossEntropyLoss(), "cc"),
+        (MLP, torch.optim.Adam, nn.CrossEntropyLoss(), "cc"),
+        (MLP, torch.optim.SGD, nn.CrossEntropyLoss(label_smoothing=0.1), "cc"),
+        (MLP, torch.optim.SGD, nn.CrossEntropyLoss(), "no-such-compiler"),
+    ],
+)
+def test_what_native_cannot_train_is_compiled(few, uncompiled, monkeypatch, model, optimizer, loss_fn, compiler):
+    """Whatever the trial would say."""
+    monkeypatch.setattr(compiled, "native_is_faster", lambda *_: True)
+    monkeypatch.setenv("CC", compiler)
+    native._library.cache_clear()
+    monkeypatch.setattr(compiled, "STEPS", range(2, 3))
+    made = model()
+    loader, _ = compiled.make_loaders(few(40), 8)
+    note = compiled.prepare(made, loader, loss_fn, optimizer(made.parameters(), lr=0.1), "cpu")
+    native._library.cache_clear()
+    assert note.startswith("compiled 2 steps as one function")
 
 
 def test_another_learning_rate_is_another_function(few, uncompiled, monkeypatch):
@@ -648,6 +694,7 @@ def test_a_machine_without_a_compiler_is_told_so(few, monkeypatch):
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nin a longer story")
 
     monkeypatch.setattr(torch._inductor, "compile", broken)
+    monkeypatch.setattr(compiled, "native_is_faster", lambda *_: False)
     model = MLP(hidden_size=4)
     loader, _ = compiled.make_loaders(few(80), 8)
     with pytest.raises(
@@ -657,7 +704,7 @@ def test_a_machine_without_a_compiler_is_told_so(few, monkeypatch):
         compiled.prepare(model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), "cpu")
 
 
-def test_an_epoch_of_few_batches_is_not_compiled(few):
+def test_an_epoch_of_few_batches_is_not_compiled(few, uncompiled):
     """Two batches: one is the lead, the other is alone."""
     model = MLP(hidden_size=4)
     loader, _ = compiled.make_loaders(few(16), 8)

@@ -46,6 +46,11 @@ def drawing(self, images):
     return self.a(images)
 
 
+def counting(self, images):
+    self.calls = getattr(self, "calls", 0) + 1
+    return self.a(images)
+
+
 LAYERS = {
     "the lesson's": (MLP(6, 4, 3), Layers(("fc1", "fc2"), flatten=False)),
     "one": (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), Layers(("1",), flatten=True)),
@@ -62,6 +67,7 @@ LAYERS = {
         Layers(("a", "b"), flatten=True),
     ),
     "drawing": (written(drawing, 4, 3), Layers(("a",), flatten=False)),
+    "counting": (written(counting, 4, 3), None),
     "with BatchNorm": (ProbeNet(), None),
     "another activation": (nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)), None),
     "ReLU at the end": (nn.Sequential(nn.Linear(4, 3), nn.ReLU()), None),
