@@ -80,7 +80,7 @@ def _likely_number(bug: Bug, source: str, lines: tuple[int, int]) -> int | None:
             found = [number for number in sorted(numbers) if re.search(text, code.get(number, ""))]
             if found:
                 fits = len(found) == 1 and _is_in_loop(module, found[0], bug.loop_over, code)
-                return found[0] if fits else None
+                return found[0] if fits and not _is_in_a_branch(module, found[0]) else None
     return None
 
 
@@ -103,6 +103,12 @@ def _scopes(module: ast.Module, lines: tuple[int, int]) -> Iterator[set[int]]:
 def _numbers(node: ast.stmt) -> set[int]:
     decorators = getattr(node, "decorator_list", [])
     return set(range(min(n.lineno for n in (node, *decorators)), (node.end_lineno or node.lineno) + 1))
+
+
+def _is_in_a_branch(module: ast.Module, number: int) -> bool:
+    """Return whether a line stands in one branch of an ``if`` that has another: which of them ran is not known."""
+    forks = (node for node in ast.walk(module) if isinstance(node, ast.If) and node.orelse)
+    return any(number in _numbers(node) and number > (node.test.end_lineno or 0) for node in forks)
 
 
 def _is_in_loop(module: ast.Module, number: int, over: str | None, code: dict[int, str]) -> bool:

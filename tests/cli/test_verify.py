@@ -466,7 +466,8 @@ def test_a_spec_that_does_not_resolve_is_one_sentence(verify, spec, says):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("import no_such_thing", "ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("import no_such_thing", "it has none (not installed: no_such_thing; a loop that uses it cannot be tried)"),
+        ("raise ImportError('no GPU')", "ImportError: no GPU"),
         ("def train(:", "SyntaxError"),
         ("import sys; sys.exit(3)", "exit()"),
         ("import os; os._exit(3)", "os._exit(3)"),

@@ -320,7 +320,7 @@ def attribute_of(module: ModuleType, place: str, name: str) -> Any:
         except AttributeError:
             public = public_names(found) if isinstance(found, ModuleType) else [n for n in dir(found) if n[0] != "_"]
             near = _nearest(part, public)
-            hint = f"did you mean {near}?" if near else f"it has {', '.join(public)}"
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(public) or 'none'}"
             note = "".join(f" ({note})" for note in notes_on(module.__name__))
             raise UserError(f"{passed} has no {part!r}, expected the name of a loop: {hint}{note}") from None
         passed = f"{passed}:{part}" if passed == place else f"{passed}.{part}"

@@ -208,7 +208,7 @@ def leaves_one_sample_over(model, train_set, criterion, optimizer, batch_size, e
         model.train()
         for images, labels in train_loader:
             optimizer.zero_grad()
-            criterion(model(images), labels).backward()  # the likely line
+            criterion(model(images), labels).backward()
             optimizer.step()
 
 

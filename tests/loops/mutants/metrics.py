@@ -377,5 +377,6 @@ def divides_by_the_other_loader(model, train_loader, valid_loader, criterion, op
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            losses.append(sum(criterion(model(x), y).item() for x, y in valid_loader) / len(train_loader))
+            sums = sum(criterion(model(x), y).item() for x, y in valid_loader)
+            losses.append(sums / len(train_loader))  # the likely line
     return losses

@@ -141,37 +141,3 @@ def a_scaler_a_call(net, train_loader, criterion, opt, epoch):
         scaler.step(opt)
         scaler.update()
         opt.zero_grad()
-
-
-@mutant("zero-grad-missing")
-def clears_without_amp_alone(model, train_loader, criterion, optimizer, device, use_amp=False):
-    """The branch with mixed precision was copied without its first line."""
-    model.train()
-    for images, labels in train_loader:
-        images, labels = images.to(device), labels.to(device)
-        if use_amp:
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                loss = criterion(model(images), labels)
-            loss.backward()
-            optimizer.step()
-        else:
-            optimizer.zero_grad()
-            criterion(model(images), labels).backward()
-            optimizer.step()
-
-
-@mutant("step-double")
-def steps_twice_with_amp(args, model, train_loader, criterion, optimizer, scaler):
-    """With mixed precision the scaler steps, and then the optimizer does once more."""
-    model.train()
-    for images, labels in train_loader:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.amp):
-            loss = criterion(model(images), labels)
-        if args.amp:
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            loss.backward()
-        optimizer.step()
