@@ -75,7 +75,7 @@ def measured(engine: str, rounds: int, where: str | None, sizes: Sequence[int] =
             began = clock()
             loss = epoch()
             seconds = clock() - began
-            work[size].check(loss, expected[size])
+            work[size].check(loss, expected[size], steps[size])
             if turn:
                 rates[str(size)].append(steps[size] * size / seconds)
             for library, multiply in products.items():

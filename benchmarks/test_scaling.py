@@ -71,7 +71,7 @@ def test_scaling(benchmark, data):
         for arm in turns:
             for size, epochs in zip(BATCH_SIZES, _turn(arm, asked), strict=True):
                 for second, loss in epochs:
-                    work[size].check(loss, expected[size])
+                    work[size].check(loss, expected[size], steps[size])
                     seconds[size][arm].append(second)
         medians = {size: {arm: median(of_arm) for arm, of_arm in arms.items()} for size, arms in seconds.items()}
         rounds.append({"start": start, "seconds": medians})

@@ -34,6 +34,11 @@ IMAGES_IN_MEMORY = 16384  # 49 MiB in float32, more than most caches
 LONGEST_SUM = 28 * 28  # terms in the longest dot product of the forward pass
 ROUNDING_CONFIDENCE = 4.0  # Higham and Mary (2019): exceeded with probability 2 exp(-4**2 / 2) = 0.0007 at most
 STEPS_IN_MEMORY = 4096
+# In a longer training, rounding may change the sign of a ReLU's input, and one sample's gradient with it. Of 150
+# trainings of up to 65 steps in float32 none differed from float64 by more than rounding explains; of 185 steps 3%, of
+# 900 steps 7%, by up to 0.0005 of the loss.
+STEPS_OF_EQUAL_SIGNS = 65
+OTHER_SIGNS = 0.001
 EVALUATION = "evaluation"  # the part that works on test images
 
 Batch = tuple[Tensor, Tensor]
@@ -98,6 +103,7 @@ class TimedWorkload(ABC):
     engine: str = REFERENCE
     prepare_s: float = field(default=0.0, init=False)
     part: ClassVar[str]
+    trains: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -133,17 +139,31 @@ class TimedWorkload(ABC):
     def expected(self, steps: int) -> Any:
         """Compute the result that the callable must return, in another way or in float64."""
 
-    def check(self, found: Any, expected: Any) -> None:
-        """Compare the result with the expected one.
+    def tolerance(self, steps: int) -> float:
+        """Return by which share of itself the result of so many steps may differ from the exact one."""
+        rounding = loss_tolerance(self.device, self.dtype)
+        return max(rounding, OTHER_SIGNS) if self.trains and steps > STEPS_OF_EQUAL_SIGNS else rounding
+
+    def check(self, found: Any, expected: Any, steps: int = 1) -> None:
+        """Compare the result of so many steps with the expected one.
 
         Raises:
             WrongResult: the two differ by more than rounding explains.
         """
-        tolerance = loss_tolerance(self.device, self.dtype)
+        tolerance = self.tolerance(steps)
         if not abs(found - expected) <= tolerance * abs(expected):
             raise WrongResult(
                 f"{self.part}: the loss is {found!r}, but should be {expected!r} to within {tolerance:.1e} of it"
             )
+
+    def check_first(self, steps: int) -> None:
+        """Check the result of the first of so many steps, in which every sign is equal, to within rounding.
+
+        Raises:
+            WrongResult: it differs.
+        """
+        few = self.block(min(steps, STEPS_OF_EQUAL_SIGNS))
+        self.check(self.prepare(few)(), self.expected(few))
 
     def loader(self) -> Iterator[Batch]:
         """Start the lesson's training DataLoader, shuffled from the seed."""
@@ -212,6 +232,7 @@ class InputPipeline(TimedWorkload):
     """The lesson's DataLoader alone: PIL, ToTensor and Normalize, one image at a time."""
 
     part = "input pipeline"
+    trains = False
 
     def batches(self, steps: int) -> Iterator[Batch]:
         return islice(self.loader(), steps)
@@ -227,7 +248,7 @@ class InputPipeline(TimedWorkload):
     def expected(self, steps: int) -> Batch:
         return self.in_memory(steps)[-1]
 
-    def check(self, found: Batch, expected: Batch) -> None:
+    def check(self, found: Batch, expected: Batch, steps: int = 1) -> None:  # noqa: ARG002  # it is exact
         if not all(map(torch.equal, found, expected)):
             raise WrongResult(f"{self.part}: the last batch is not made of the images and labels at its positions")
 
@@ -310,6 +331,7 @@ class EvaluationWorkload(StepWorkload):
     """Evaluation alone: forward and loss in eval mode, on the batches of the step."""
 
     part = EVALUATION
+    trains = False
 
     def work_on(self, batches: Iterator[Batch]) -> Callable[[], float]:
         model, loss_fn = lesson_model(self.device, self.dtype), nn.CrossEntropyLoss()

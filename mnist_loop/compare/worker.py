@@ -168,12 +168,15 @@ class ArmWorker:
         return kinds[request["part"]](self.data, request["batch_size"], device, dtype, request["engine"])
 
     def losses(self, _: Request) -> Answer:
-        """Return the mean loss after 1, 2, ... steps, and the relative tolerance of each."""
-        from mnist_loop.bench.workloads import loss_tolerance
-
+        """Return the mean loss after 1, 2, ... steps, the relative tolerance of each, and that after many steps."""
         steps = min(LOSSES, self.workload.most_steps)
         found = [self._number(self.workload.prepare(count)()) for count in range(1, steps + 1)]
-        return {"losses": found, "tolerance": loss_tolerance(self.workload.device, self.workload.dtype)}
+        tolerance = self.workload.tolerance
+        return {
+            "losses": found,
+            "tolerance": tolerance(steps),
+            "tolerance_of_many": tolerance(self.workload.most_steps),
+        }
 
     def expected(self, request: Request) -> Answer:
         """Return what a training of ``steps`` steps must compute, found in float64 or by other means."""

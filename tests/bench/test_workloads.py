@@ -112,6 +112,21 @@ def test_a_loss_that_is_not_a_number_does_not_count():
         workload.check(float("nan"), 2.3)
 
 
+def test_a_sign_that_rounding_changes_is_no_wrong_result(monkeypatch):
+    """In a long training it may differ by a thousandth; one that is wrong from the start is refused all the same."""
+    workload = StepWorkload(small_data(), 8, CPU)
+    few, many = workloads.STEPS_OF_EQUAL_SIGNS, workloads.STEPS_OF_EQUAL_SIGNS + 1
+    workload.check(1.0005, 1.0, many)
+    for found, steps in ((1.0005, few), (1.002, many)):
+        with pytest.raises(WrongResult, match="the loss is"):
+            workload.check(found, 1.0, steps)
+    assert EvaluationWorkload(small_data(), 8, CPU).tolerance(many) == workload.tolerance(few)
+    workload.check_first(many)
+    monkeypatch.setattr(workload, "expected", lambda steps: 1.0005 * StepWorkload.expected(workload, steps))
+    with pytest.raises(WrongResult, match="the loss is"):
+        workload.check_first(many)
+
+
 def test_the_tolerance_is_that_of_the_arithmetic():
     """It is 4 sqrt(784) unit roundoffs: of the dtype, and of TF32 where CUDA may use it for float32."""
     assert loss_tolerance(CPU, torch.float64) == 4 * 28 * 2**-53

@@ -50,7 +50,11 @@ class FakeWorker:
         crew = self.crew
         crew.asked[do] += 1
         if do == "losses":
-            return {"losses": [crew.loss[self.arm] / step for step in range(1, 11)], "tolerance": TOLERANCE}
+            return {
+                "losses": [crew.loss[self.arm] / step for step in range(1, 11)],
+                "tolerance": TOLERANCE,
+                "tolerance_of_many": TOLERANCE,
+            }
         if do == "expected":
             return {"expected": 1.0}
         if do == "ruler":
