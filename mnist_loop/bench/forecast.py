@@ -25,7 +25,9 @@ BY_THE_IMAGE = (PIPELINE, END_TO_END, "reference epoch")  # the parts that fetch
 IMAGE_S = 1 / 10_000  # of the lesson's input pipeline on a CPU: 8 to 14 thousand images a second
 BESIDE_S = WARM_UP_S + 0.3  # checks, garbage collection, storing
 BLOCKS_BESIDE = 5  # warm-up, memory and check run blocks too
-COMPILATION_S = {"compiled epoch": 25.0, "native epoch": 1.0}  # a batch size, on two CPU cores
+# Of a batch size, on two CPU cores. On a CPU the lesson's model is trained by C, after a trial.
+COMPILATION_S = {("cpu", "compiled epoch"): 2.0, ("cpu", "native epoch"): 1.0}
+COMPILATION_ELSEWHERE_S = {"compiled epoch": 25.0}
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class Forecast:
             return faster * self.stored[cell].beside_s
         preparation_s = max((self.found[other].beside_s for other in series), default=0.0)
         if not series:
-            preparation_s = BESIDE_S + COMPILATION_S.get(cell.part, 0.0)
+            elsewhere_s = COMPILATION_ELSEWHERE_S.get(cell.part, 0.0)
+            preparation_s = BESIDE_S + COMPILATION_S.get((cell.device, cell.part), elsewhere_s)
         return preparation_s + BLOCKS_BESIDE * (block_s - BLOCK_S)
 
     def _extrapolated(self, cell: BenchmarkCell, known: Sequence[tuple[int, float]]) -> float:
