@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-NOT_COPIED = shutil.ignore_patterns(".git", ".tox", ".venv", ".benchmarks", "*.egg-info", "__pycache__", "data")
+NOT_COPIED = shutil.ignore_patterns(".git", ".tox", ".venv", ".benchmarks", "*.egg-info", "__pycache__")
 PROPERTIES = [f"tests/properties/test_{subject}.py" for subject in (
     "shapes", "metrics", "train_eval", "gradient_zeroing", "resources", "reproducibility", "loss_decrease",
 )]  # fmt: skip
@@ -49,7 +49,7 @@ def survivors(module: str) -> list[str]:
     """Run all mutants of ``module`` in a copy of the project; return the diffs of those that no test noticed."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
-        shutil.copytree(ROOT, project, ignore=NOT_COPIED)
+        shutil.copytree(ROOT, project, ignore=_not_copied)
         tests = " ".join(test for test in TARGETS[module] if (project / test).exists())
         (project / "mutation.toml").write_text(
             f"""
@@ -73,6 +73,11 @@ def survivors(module: str) -> list[str]:
     counts = Counter(result["test_outcome"] or result["worker_outcome"] for result in results)
     say(f"{module}: {dict(counts)}")
     return [result["diff"] for result in results if result["test_outcome"] == "survived"]
+
+
+def _not_copied(folder: str, names: list[str]) -> set[str]:
+    """Return what a copy of the project lacks in a folder: at its top the data too, but not the room of that name."""
+    return NOT_COPIED(folder, names) | ({"data"} if Path(folder) == ROOT else set())
 
 
 def run(folder: Path, command: str, *arguments: str) -> str:
