@@ -158,6 +158,7 @@ ENDS = {
     "files closed": (close_all_files, "pipe", "closed the file descriptors that its replies go through"),
     "threading broken": (break_threading, "pipe", "broke a part of Python that its replies need"),
     "bad_alloc": (abort_as_cpp_does, "memory", "needed more than the 2 GiB of memory that it may use"),
+    "torch has none": (lambda: torch.empty(2**45), "memory", "needed more than the 2 GiB of memory that it may use"),
     "MemoryError": (lambda: bytearray(5 * 2**30), "memory", "needed more than the 2 GiB of memory that it may use"),
 }
 

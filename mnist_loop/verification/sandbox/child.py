@@ -41,6 +41,7 @@ from mnist_loop.verification.sandbox.scratch import Scratch
 
 LOST = 251  # exit code of a child that cannot reach its parent any more; few programs have it for their own
 BROKEN = 252  # exit code of a child in which the code that makes the replies fails
+TORCH_HAS_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # in the text of a RuntimeError
 HEADER = 8  # bytes of the length before each message
 GRACE_S = 0.2  # for threads that are about to end when an answer returns
 # macOS has no waitid before Python 3.13.
@@ -169,6 +170,8 @@ def attempt(function: Callable[[], Any]) -> Message:
     except MemoryError as error:
         return Message("memory", "ran out of memory", _traceback(error), error=error)
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent tells it
+        if TORCH_HAS_NO_MEMORY in _text(error):
+            return Message("memory", "ran out of memory", _traceback(error), error=error)
         return Message("failed", f"{type(error).__name__}: {_text(error)}", _traceback(error), error=error)
     except BaseException as error:  # noqa: BLE001  # KeyboardInterrupt and its like end a program
         return Message("exit", f"raised {type(error).__name__}, which ends a program", _traceback(error), error=error)
