@@ -465,3 +465,16 @@ def two_classes(model, loader, optimizer):
         logits = model(x).squeeze(1)
         criterion(logits, y.to(logits)).backward()
         optimizer.step()
+
+
+@correct()
+def watches_every_norm(model, loader, loss_fn, optimizer):
+    """It would raise where a parameter is frozen, and it is not meant for such models."""
+    norms = []
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        norms.append([float(parameter.grad.norm()) for parameter in model.parameters()])
+        optimizer.step()
+    return norms

@@ -233,21 +233,6 @@ class StaticShapes:
         return self.net
 
 
-@mutant("loop-raises")
-def watches_every_norm(model, train_loader, test_loader, criterion, optimizer, device, epochs):
-    """Logs the norm of each parameter's gradient: one that is frozen has none."""
-    norms = []
-    for _ in range(epochs):
-        model.train()
-        for x, y in train_loader:
-            optimizer.zero_grad()
-            criterion(model(x.to(device)), y.to(device)).backward()
-            norms.append([float(parameter.grad.norm()) for parameter in model.parameters()])
-            optimizer.step()
-        evaluate(model, test_loader, criterion, device)
-    return model
-
-
 @mutant("loop-hangs")
 def never_counts_its_epochs(model, train_loader, loss_fn, optimizer, device, epochs):
     """`while epoch < epochs`, and no epoch += 1."""
