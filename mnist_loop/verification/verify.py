@@ -264,10 +264,10 @@ class _Trial:
     def add(self, experiment: Experiment, following: Experiment | None) -> None:
         """Try one experiment, and add its judgement to the verdict."""
         judgement = self.judgement(experiment, following)
-        if experiment.case.model == "frozen" and _reads_no_gradient(judgement):
+        if experiment.case.model == "frozen" and _raised_with(judgement, NO_GRADIENT):
             self.verdict.skipped[experiment.case] = READS_NO_GRADIENT
             return
-        if experiment.optional == LAST_OF_ONE and self.description.own_model and _raised_for_one_sample(judgement):
+        if experiment.optional == LAST_OF_ONE and self.description.own_model and _raised_with(judgement, ONE_SAMPLE):
             # It is the loop's own model, and the number of samples that the caller has may not leave one over.
             told = [dataclasses.replace(one, level="info") for one in judgement.findings if one.id == "loop-raises"]
             judgement = dataclasses.replace(judgement, findings=told)
@@ -328,11 +328,13 @@ class _Trial:
     def random_judgement(self, experiment: Experiment, following: Experiment | None = None) -> Judgement:
         """Try a random experiment. A last batch of one that the loop itself made breaks no law."""
         judgement = self.judgement(experiment, following)
-        if self.description.builds_its_loader and _raised_for_one_sample(judgement):
-            self.verdict.skipped[experiment.case] = f"the loop raises, as it may: {LAST_OF_ONE}"
-            judgement = Judgement(experiment.case)
-        if experiment.case.model == "frozen" and _reads_no_gradient(judgement):
-            self.verdict.skipped[experiment.case] = READS_NO_GRADIENT
+        why = ""
+        if self.description.builds_its_loader and _raised_with(judgement, ONE_SAMPLE):
+            why = f"the loop raises, as it may: {LAST_OF_ONE}"
+        elif experiment.case.model == "frozen" and _raised_with(judgement, NO_GRADIENT):
+            why = READS_NO_GRADIENT
+        if why:
+            self.verdict.skipped[experiment.case] = why
             judgement = Judgement(experiment.case)
         self.report_progress(self.tried)
         return judgement
@@ -505,16 +507,13 @@ def _lacks_a_file(judgement: Judgement) -> Finding | None:
     return next((one for one in raised if re.search(LACKS_A_FILE, one.text) and not resumes), None)
 
 
-def _raised_for_one_sample(judgement: Judgement) -> bool:
-    return any(one.id == "loop-raises" and ONE_SAMPLE in one.text for one in judgement.findings)
-
-
-def _reads_no_gradient(judgement: Judgement) -> bool:
-    return any(one.id == "loop-raises" and re.search(NO_GRADIENT, one.text) for one in judgement.findings)
-
-
 def _raised(judgement: Judgement) -> bool:
     return any(finding.id in ("loop-raises", *ENDED) for finding in judgement.findings)
+
+
+def _raised_with(judgement: Judgement, error: str) -> bool:
+    """Return whether the loop raised an error whose text matches."""
+    return any(one.id == "loop-raises" and re.search(error, one.text) for one in judgement.findings)
 
 
 def _how(ended: Ended) -> str:

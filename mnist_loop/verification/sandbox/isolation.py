@@ -143,14 +143,16 @@ class Sandbox:
             UserError: the setup or the answer raised it.
             Failed: either raised another exception, or the request or the reply cannot be pickled.
         """
-        data, following = _pickled(request), None if then is None else _pickled(then)
         with self._lock:
             self.leftovers, self.processes = [], []
-            if self._begun is not None and self._begun is not request:
+            begun = self._begun is not None and self._begun is request
+            data = None if begun else _pickled(request)
+            if self._begun is not None and not begun:
                 self.close()
+            following = None if then is None else _pickled(then)
             try:
                 process = self._child or self._start()
-                message = self._hear(process, data if self._begun is None else None, "answer")
+                message = self._hear(process, data, "answer")
                 self._begun = None
                 self._note_leftovers(process, message)
                 value = _value(message, "answer", self.output, self._memory)
